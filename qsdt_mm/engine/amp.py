@@ -1,0 +1,27 @@
+"""Mixed precision where there is no GPU."""
+from contextlib import contextmanager
+from typing import Iterator
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class CpuAmpOptimWrapper(OptimWrapper):
+    """An :class:`OptimWrapper` that runs the forward pass under bfloat16 autocast on the CPU.
+
+    bfloat16 has float32's range, so no loss scaling is needed. mmengine's ``AmpOptimWrapper`` needs a GPU.
+
+    Args:
+        **kwargs: As for :class:`OptimWrapper`.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        """Autocast around the forward pass, within what the base class arranges for gradient accumulation."""
+        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
+            yield

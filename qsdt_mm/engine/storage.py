@@ -1,0 +1,60 @@
+"""Files that are either whole or not there: written beside, flushed to disk, then renamed."""
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Iterator, Union
+
+from mmengine.fileio import LocalBackend, register_backend
+
+PathLike = Union[str, Path]
+
+
+@contextmanager
+def atomic_open(path: PathLike, mode: str = 'wb', **kwargs) -> Iterator[IO]:
+    """Open a file that appears under its name only when the block ends without an error.
+
+    Args:
+        path: Where the file is to appear; its directory is made when missing.
+        mode: ``'w'`` or ``'wb'``.
+        **kwargs: Passed to :func:`open`.
+
+    Raises:
+        OSError: The file cannot be written (what was there before is left alone).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.tmp')
+    try:
+        with open(beside, mode, **kwargs) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    with suppress(OSError):  # not every file system lets a directory be synchronised
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@register_backend('atomic_local', force=True)
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local storage whose writes are atomic; a process killed while writing leaves no broken file.
+
+    Use it where mmengine takes ``backend_args``: ``backend_args=dict(backend='atomic_local')``.
+    """
+
+    def put(self, obj: bytes, filepath: PathLike) -> None:
+        """Write bytes to ``filepath``, or leave it untouched."""
+        with atomic_open(filepath) as file:
+            file.write(obj)
+
+    def put_text(self, obj: str, filepath: PathLike, encoding: str = 'utf-8') -> None:
+        """Write text to ``filepath``, or leave it untouched."""
+        with atomic_open(filepath, 'w', encoding=encoding) as file:
+            file.write(obj)

@@ -1,0 +1,8 @@
+"""Neurons, low-bit layers, units and backbones; importing it registers them in mmengine's root registries."""
+
+from .backbones import SpikeDrivenTransformer
+from .layers import SpikeUnit
+from .neurons import IELIF, LIF
+from .quantization import QuantConv2d, QuantLinear
+
+__all__ = ['IELIF', 'LIF', 'QuantConv2d', 'QuantLinear', 'SpikeDrivenTransformer', 'SpikeUnit']

@@ -1,0 +1,141 @@
+"""The networks by name: families say how blocks are built, presets say how wide and deep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from qsdt_mm.models.layers import blocks
+from qsdt_mm.validation import require, require_positive_int
+
+NUM_STAGES = 5
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the networks of one paper have in common.
+
+    Args:
+        conv_block, attention_block: makers of the blocks of stages 0 to 2, and of 3 and 4.
+        neuron: config of the neuron inside the network.
+        head_neuron: config of the neuron before the classifier.
+        weight_bits: default width of weights.
+        layer_scale: first value of the gain of attention and MLP branches; None for none.
+    """
+
+    conv_block: Callable[..., blocks.Block]
+    attention_block: Callable[..., blocks.Block]
+    neuron: dict[str, Any]
+    head_neuron: dict[str, Any]
+    weight_bits: int
+    layer_scale: float | None
+
+
+FAMILIES = {
+    # "Quantized Spike-driven Transformer", ICLR 2025, arXiv 2501.13492
+    'qsd': Family(
+        conv_block=blocks.qsd_conv_block,
+        attention_block=blocks.qsd_attention_block,
+        neuron=dict(type='IELIF', threshold=0.25, scale=0.25),
+        head_neuron=dict(type='IELIF', threshold=0.25, scale=0.25),
+        weight_bits=4,
+        layer_scale=1e-6),
+    # "Scaling Spike-driven Transformer with Efficient Spike Firing Approximation Training", TPAMI 2025, 2411.16061
+    'espike': Family(
+        conv_block=blocks.espike_conv_block,
+        attention_block=blocks.espike_attention_block,
+        neuron=dict(type='IELIF', threshold=1.0),
+        head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0),
+        weight_bits=32,
+        layer_scale=None),
+}
+
+
+@dataclass(frozen=True)
+class Arch:
+    """Shape of a network.
+
+    Args:
+        family: a key of :data:`FAMILIES`.
+        widths: channels of the five stages (strides 2, 4, 8, 16, 16 by default).
+        depths: blocks in each stage.
+        num_heads: attention heads in stages 3 and 4.
+        strides: stride of the downsampling that opens each stage.
+        stem_kernel: kernel of the first convolution, odd.
+        layer_scale: first gain of attention and MLP branches; 'default' takes the family's, None switches it off.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    family: str
+    widths: tuple[int, ...]
+    depths: tuple[int, ...] = (1, 1, 2, 6, 2)
+    num_heads: int = 8
+    strides: tuple[int, ...] = (2, 2, 2, 2, 1)
+    stem_kernel: int = 7
+    layer_scale: float | str | None = 'default'
+
+    def __post_init__(self) -> None:
+        require(self.family in FAMILIES, 'arch.family', self.family, f'one of {", ".join(FAMILIES)}')
+        for name, lowest in (('widths', 1), ('depths', 0), ('strides', 1)):
+            value = getattr(self, name)
+            fine = (isinstance(value, (tuple, list)) and len(value) == NUM_STAGES
+                    and all(isinstance(v, int) and v >= lowest for v in value))
+            require(fine, f'arch.{name}', value, f'{NUM_STAGES} integers >= {lowest}, one for each stage')
+            object.__setattr__(self, name, tuple(value))
+        require_positive_int('arch.num_heads', self.num_heads)
+        require(isinstance(self.stem_kernel, int) and self.stem_kernel % 2 == 1, 'arch.stem_kernel', self.stem_kernel,
+                'an odd integer')
+        if self.layer_scale == 'default':
+            object.__setattr__(self, 'layer_scale', FAMILIES[self.family].layer_scale)
+        require(self.layer_scale is None or isinstance(self.layer_scale, (int, float)), 'arch.layer_scale',
+                self.layer_scale, "a number, None or 'default'")
+
+
+def _pyramid(family: str, c0: int, c1: int, c2: int, c3: int) -> Arch:
+    return Arch(family, (c0 // 2, c0, c1, c2, c3))
+
+
+ARCH_ZOO = {
+    'qsd-8m': _pyramid('qsd', 48, 96, 192, 256),
+    'qsd-15m': _pyramid('qsd', 64, 128, 256, 360),
+    'qsd-31m': _pyramid('qsd', 96, 192, 384, 480),
+    'qsd-55m': _pyramid('qsd', 128, 256, 512, 640),
+    'e-3m': _pyramid('espike', 24, 48, 96, 128),
+    'e-5m': _pyramid('espike', 32, 64, 128, 192),
+    'e-10m': _pyramid('espike', 48, 96, 192, 240),
+    'e-19m': _pyramid('espike', 64, 128, 256, 360),
+}
+
+
+def resolve_arch(arch: str | dict[str, Any] | Arch) -> Arch:
+    """The shape behind a preset's name, or behind a dict of fields.
+
+    Args:
+        arch: a name in :data:`ARCH_ZOO`; or a dict of :class:`Arch` fields, on top of a preset when it has the key
+            ``preset``, as in ``dict(preset='qsd-8m', strides=(1, 1, 2, 2, 1), stem_kernel=3)``.
+
+    Raises:
+        ValueError: the name or a field is unknown, or a value is out of range.
+    """
+    if isinstance(arch, Arch):
+        return arch
+    names = ', '.join(ARCH_ZOO)
+    if isinstance(arch, str):
+        require(arch in ARCH_ZOO, 'arch', arch, f'one of {names}, or a dict')
+        return ARCH_ZOO[arch]
+    require(isinstance(arch, dict), 'arch', arch, f'one of {names}, or a dict')
+    settings = dict(arch)
+    preset = settings.pop('preset', None)
+    known = [field.name for field in fields(Arch)]
+    unknown = sorted(set(settings) - set(known))
+    require(not unknown, 'arch', unknown, f'the keys preset, {", ".join(known)}')
+    if preset is None:
+        require({'family', 'widths'} <= set(settings), 'arch', arch, "a dict with 'preset', or with 'family' and 'widths'")
+        return Arch(**settings)
+    base = resolve_arch(preset)
+    if settings.get('family', base.family) != base.family:
+        settings.setdefault('layer_scale', 'default')
+    return replace(base, **settings)

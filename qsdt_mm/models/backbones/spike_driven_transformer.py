@@ -1,0 +1,186 @@
+"""Spike-driven transformer backbones.
+
+QSD: "Quantized Spike-driven Transformer" (ICLR 2025, arXiv 2501.13492).
+E-SpikeFormer: "Scaling Spike-driven Transformer with Efficient Spike Firing Approximation Training" (TPAMI 2025,
+arXiv 2411.16061).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from qsdt_mm.models.layers import UnitFactory
+from qsdt_mm.models.layers.blocks import downsampling
+from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
+from qsdt_mm.validation import require, require_positive_int
+
+from .presets import ARCH_ZOO, FAMILIES, NUM_STAGES, Arch, resolve_arch
+
+MIN_IMAGE_SIZE = 32
+
+
+class Stage(nn.Module):
+    """Downsampling, then blocks."""
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+
+
+@MODELS.register_module()
+class SpikeDrivenTransformer(BaseModule):
+    """Pyramid of spiking convolution blocks and spike-driven self-attention blocks.
+
+    Args:
+        arch: a preset's name (:attr:`arch_zoo` lists them), or a dict of its fields; ``dict(preset='qsd-8m',
+            strides=(1, 1, 2, 2, 1), stem_kernel=3)`` overrides a preset. Fields: family, widths, depths, num_heads,
+            strides, stem_kernel, layer_scale.
+        in_channels: channels of the image.
+        time_steps: T. A still image is shown T times.
+        levels: D, the highest spike count of a neuron in one time step.
+        weight_bits: 2, 3, 4, 8 or 32 (not quantized). None: the preset's own (4 for qsd, 32 for e).
+        neuron: config of the neuron, such as ``dict(type='LIF', tau=2.0)``. None: the preset's own.
+        out_indices: stages to put out: 0 stride 2, 1 stride 4, 2 stride 8, 3 stride 16, 4 the last.
+        drop_path_rate: stochastic depth of the last block; falls linearly to 0 at the first.
+        with_cp: recompute blocks in the backward pass instead of keeping their activations.
+        frozen_stages: stages 0..k are not trained; -1 freezes none.
+        norm_eval: keep batch norm at its running statistics while training.
+        init_cfg: mmengine's initialisation config; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
+        time_mean: average the outputs over time. False keeps time folded into the batch, ``(T * N, ...)``, time
+            first, for heads that have neurons of their own.
+
+    Shapes: ``(N, C, H, W)`` or ``(N, T, C, H, W)`` in, H and W of 32 or more; a tuple of ``(N, C_i, H_i, W_i)``
+    real-valued membrane potentials out, one for each of ``out_indices``.
+
+    Raises:
+        ValueError: an argument or the input is out of range; the message names it and what is allowed.
+    """
+
+    arch_zoo: dict[str, Arch] = ARCH_ZOO
+
+    def __init__(self, arch: str | dict[str, Any] = 'qsd-15m', in_channels: int = 3, time_steps: int = 1,
+                 levels: int = 4, weight_bits: int | None = None, neuron: dict[str, Any] | None = None,
+                 out_indices: Sequence[int] = (4, ), drop_path_rate: float = 0.0, with_cp: bool = False,
+                 frozen_stages: int = -1, norm_eval: bool = False, init_cfg: dict | list | None = None,
+                 time_mean: bool = True) -> None:
+        super().__init__(init_cfg)
+        self.arch = resolve_arch(arch)
+        family = FAMILIES[self.arch.family]
+        weight_bits = family.weight_bits if weight_bits is None else weight_bits
+        out_indices = (out_indices, ) if isinstance(out_indices, int) else tuple(out_indices)
+        require_positive_int('in_channels', in_channels)
+        require_positive_int('time_steps', time_steps)
+        require_positive_int('levels', levels)
+        check_weight_bits(weight_bits)
+        require(len(out_indices) > 0 and all(i in range(NUM_STAGES) for i in out_indices), 'out_indices', out_indices,
+                f'indices of stages, 0 to {NUM_STAGES - 1}')
+        require(0 <= drop_path_rate < 1, 'drop_path_rate', drop_path_rate, 'a number in [0, 1)')
+        require(frozen_stages in range(-1, NUM_STAGES), 'frozen_stages', frozen_stages,
+                f'-1 (none) to {NUM_STAGES - 1}')
+        self.in_channels = in_channels
+        self.time_steps = time_steps
+        self.out_indices = out_indices
+        self.with_cp = with_cp
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.time_mean = time_mean
+
+        factory = UnitFactory(family.neuron if neuron is None else neuron, levels, time_steps, weight_bits)
+        depth = sum(self.arch.depths)
+        rates = iter(drop_path_rate * i / max(depth - 1, 1) for i in range(depth))
+        self.stages = nn.ModuleList()
+        width_before = in_channels
+        for i, (width, count, stride) in enumerate(zip(self.arch.widths, self.arch.depths, self.arch.strides)):
+            make_block = family.conv_block if i < 3 else family.attention_block
+            downsample = downsampling(factory, width_before, width, self.arch.stem_kernel if i == 0 else 3, stride,
+                                      encoding=i == 0)
+            blocks = [make_block(factory, width, self.arch.num_heads, next(rates), self.arch.layer_scale)
+                      for _ in range(count)]
+            self.stages.append(Stage(downsample, blocks))
+            width_before = width
+        self._freeze_stages()
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of each output, in the order of ``out_indices``."""
+        return tuple(self.arch.widths[i] for i in self.out_indices)
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``; LSQ steps follow weights that it set without setting the steps."""
+        with steps_follow_weights(self):
+            super().init_weights()
+
+    def train(self, mode: bool = True) -> SpikeDrivenTransformer:
+        """Switch to training, with frozen stages and, on ``norm_eval``, all norms left in evaluation mode."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        for stage in self.stages[:self.frozen_stages + 1]:
+            stage.eval()
+            stage.requires_grad_(False)
+
+    def _fold_time(self, image: Tensor) -> tuple[Tensor, bool]:
+        """Check the input; fold time, if it has any, into the batch, time first."""
+        require(image.dim() in (4, 5), 'input', tuple(image.shape), '(N, C, H, W) or (N, T, C, H, W)')
+        has_time = image.dim() == 5
+        require(not has_time or image.shape[1] == self.time_steps, 'input', tuple(image.shape),
+                f'(N, T, C, H, W) with T = time_steps = {self.time_steps}')
+        require(image.shape[-3] == self.in_channels, 'input', tuple(image.shape),
+                f'in_channels={self.in_channels} channels')
+        require(min(image.shape[-2:]) >= MIN_IMAGE_SIZE, 'input', tuple(image.shape),
+                f'a height and width of {MIN_IMAGE_SIZE} px or more')
+        return (image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
+
+    def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:
+            return checkpoint(module, membrane, use_reentrant=False,
+                              context_fn=lambda: (nullcontext(), _statistics_kept(module)))
+        return module(membrane)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Membrane potentials of the stages in ``out_indices``; see the class for shapes."""
+        membrane, has_time = self._fold_time(image)
+        outputs = {}
+        for i, stage in enumerate(self.stages[:max(self.out_indices) + 1]):
+            membrane = stage.downsample(membrane)
+            if i == 0 and not has_time and self.time_steps > 1:
+                # A still image is the same at every step: encode it once, then show it T times.
+                membrane = membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
+            for block in stage.blocks:
+                membrane = self._run(block, membrane)
+            if i in self.out_indices:
+                outputs[i] = membrane
+        if self.time_mean and self.time_steps > 1:
+            outputs = {i: o.unflatten(0, (self.time_steps, -1)).mean(0) for i, o in outputs.items()}
+        return tuple(outputs[i] for i in self.out_indices)
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """While a block is recomputed, its batch norms must not count the same batch a second time."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    saved = [(m.momentum, m.num_batches_tracked.clone()) for m in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, saved):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)

@@ -1,0 +1,1 @@
+"""What tasks add on top of backbones; each module needs its own task library."""

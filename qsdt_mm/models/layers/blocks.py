@@ -1,0 +1,105 @@
+"""Residual blocks: a membrane shortcut around branches made of units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmcv.cnn.bricks.drop import DropPath
+from mmcv.cnn.bricks.scale import LayerScale
+from torch import Tensor, nn
+
+from .attention import pointwise_attention, rep_conv_attention
+from .synapses import DepthwiseSeparableConv
+from .unit import SpikeUnit, UnitFactory
+
+
+class MembraneShortcut(nn.Module):
+    """``x + drop_path(gain * branch(x))``: the sum adds membrane potentials, never spikes.
+
+    Args:
+        branch: units from membrane to membrane.
+        channels: width, for the gain.
+        drop_path: rate of stochastic depth.
+        layer_scale: first value of the gain per channel; None for none.
+    """
+
+    def __init__(self, branch: nn.Module, channels: int, drop_path: float = 0.0,
+                 layer_scale: float | None = None) -> None:
+        super().__init__()
+        self.branch = branch
+        self.gain = (nn.Identity() if layer_scale is None else LayerScale(
+            channels, data_format='channels_first', scale=layer_scale))
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, membrane: Tensor) -> Tensor:
+        return membrane + self.drop_path(self.gain(self.branch(membrane)))
+
+
+class Block(nn.Sequential):
+    """A block of the pyramid: membrane shortcuts, one after the other."""
+
+    def __init__(self, branches: Sequence[nn.Module], channels: int, drop_path: float,
+                 layer_scale: float | None = None) -> None:
+        super().__init__(*(MembraneShortcut(branch, channels, drop_path, layer_scale) for branch in branches))
+
+
+def mlp(factory: UnitFactory, channels: int, ratio: int = 4) -> nn.Sequential:
+    """Two pointwise units with bias: C to ratio * C and back."""
+    hidden = channels * ratio
+    return nn.Sequential(factory.conv_unit(channels, hidden, bias=True), factory.conv_unit(hidden, channels, bias=True))
+
+
+def channel_conv(factory: UnitFactory, channels: int, ratio: int = 4) -> nn.Sequential:
+    """Two 3x3 units without bias: C to ratio * C and back."""
+    hidden = channels * ratio
+    return nn.Sequential(factory.conv_unit(channels, hidden, 3), factory.conv_unit(hidden, channels, 3))
+
+
+def sep_conv_chained(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
+    """QSD's separable convolution: ``N pw C->2C BN, N dw pw 2C->C BN``."""
+    hidden = 2 * channels
+    return nn.Sequential(
+        factory.conv_unit(channels, hidden),
+        factory.unit(DepthwiseSeparableConv(factory, hidden, channels, kernel_size), channels))
+
+
+def sep_conv_spiking(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
+    """E-SpikeFormer's separable convolution: ``N pw C->2C BN, N dw BN, N pw 2C->C BN``."""
+    hidden = 2 * channels
+    return nn.Sequential(
+        factory.conv_unit(channels, hidden), factory.unit(factory.depthwise(hidden, kernel_size), hidden),
+        factory.conv_unit(hidden, channels))
+
+
+def qsd_conv_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
+                   layer_scale: float | None) -> Block:
+    """QSD's convolution block: separable convolution, then channel convolution."""
+    return Block([sep_conv_chained(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
+
+
+def qsd_attention_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
+                        layer_scale: float | None) -> Block:
+    """QSD's transformer block: attention, then MLP, each with layer scale."""
+    branches = [rep_conv_attention(factory, channels, num_heads), mlp(factory, channels)]
+    return Block(branches, channels, drop_path, layer_scale)
+
+
+def espike_conv_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
+                      layer_scale: float | None) -> Block:
+    """E-SpikeFormer's convolution block: spiking separable convolution, then channel convolution."""
+    return Block([sep_conv_spiking(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
+
+
+def espike_attention_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
+                           layer_scale: float | None) -> Block:
+    """E-SpikeFormer's transformer block: separable convolution, attention, MLP."""
+    branches = [sep_conv_spiking(factory, channels, 3), pointwise_attention(factory, channels, num_heads),
+                mlp(factory, channels)]
+    return Block(branches, channels, drop_path, layer_scale)
+
+
+def downsampling(factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int, stride: int,
+                 encoding: bool) -> SpikeUnit:
+    """A strided convolution with bias, and batch norm; the encoding one takes the image and has no neuron."""
+    conv = factory.conv(in_channels, out_channels, kernel_size, stride=stride, bias=True)
+    return SpikeUnit(None if encoding else factory.make_neuron(), conv, nn.BatchNorm2d(out_channels))

@@ -1,0 +1,64 @@
+"""Synapses made of more than one convolution. All are linear maps, apart from batch statistics in training."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .unit import UnitFactory
+
+
+class BNAndPad(nn.Module):
+    """Batch norm, then a border of one pixel with what batch norm makes of a zero input.
+
+    So a zero-padded convolution *before* the norm and an unpadded one after it are the same map, and the whole chain
+    merges into one convolution. In training the border uses the running statistics, as the published networks do.
+
+    ``(N, C, H, W) -> (N, C, H + 2, W + 2)``
+
+    Source: RepVGG-style re-parameterisation (arXiv 2101.03697) as used by QSD (arXiv 2501.13492).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)  # a child, so that tools which swap norms (SyncBN) find it
+
+    def border(self) -> Tensor:
+        """What the norm makes of zero, ``(1, C, 1, 1)``."""
+        norm = self.norm
+        # Cloned: the next forward updates the statistics in place, maybe before this graph is used.
+        mean, inv_std = norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt()
+        return (norm.bias - mean * inv_std * norm.weight).view(1, -1, 1, 1)
+
+    def forward(self, membrane: Tensor) -> Tensor:
+        normalised = self.norm(membrane)
+        border = self.border().to(normalised.dtype)
+        return F.pad(normalised - border, (1, 1, 1, 1)) + border
+
+
+class RepConvBN(nn.Sequential):
+    """``pw C->C, BN and pad, dw3, pw C->C, BN``: a re-parameterisable 3x3 convolution, without bias.
+
+    Only its first convolution is driven by spikes; merged, the whole chain is one 3x3 convolution.
+
+    Args:
+        factory: makes the convolutions.
+        channels: C.
+
+    Source: QSD (arXiv 2501.13492), attention.
+    """
+
+    def __init__(self, factory: UnitFactory, channels: int) -> None:
+        super().__init__(
+            factory.conv(channels, channels), BNAndPad(channels), factory.depthwise(channels, 3, padding=0),
+            factory.conv(channels, channels), nn.BatchNorm2d(channels))
+
+
+class DepthwiseSeparableConv(nn.Sequential):
+    """``dw k, pw C_in->C_out``, without bias; only the depthwise part is driven by spikes.
+
+    Source: QSD (arXiv 2501.13492), convolution blocks.
+    """
+
+    def __init__(self, factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(factory.depthwise(in_channels, kernel_size), factory.conv(in_channels, out_channels))

@@ -1,0 +1,139 @@
+"""The unit (neuron, synapse, norm) that every learned layer is made of."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from qsdt_mm.models.neurons import SpikingNeuron
+from qsdt_mm.models.quantization import LowBitWeight, QuantConv2d
+
+
+class SpikeUnit(nn.Module):
+    """Neuron, synapse, norm: ``y = norm(synapse(neuron(u)))``, from membrane potential to membrane potential.
+
+    Every view of a network (folding, integer and spike inference, counting, export) is a rule about this class; to look
+    at a model, walk its units.
+
+    Args:
+        neuron: fires the spikes that drive the synapse. None for the encoding layer, which sees the image. Units that
+            listen to the same spikes (query, key, value) hold the *same* neuron object.
+        synapse: a linear map of the spikes: a convolution, a linear layer, or a chain of them.
+        norm: batch norm, or None.
+    """
+
+    def __init__(self, neuron: nn.Module | None, synapse: nn.Module, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.synapse = synapse
+        self.norm = norm
+        self.reset_parameters()
+
+    def fire(self, membrane: Tensor) -> Tensor:
+        """Scaled spike counts of a membrane potential; the identity without a neuron."""
+        return membrane if self.neuron is None else self.neuron(membrane)
+
+    def drive(self, spikes: Tensor) -> Tensor:
+        """Membrane potential that spikes cause: synapse, then norm."""
+        membrane = self.synapse(spikes)
+        return membrane if self.norm is None else self.norm(membrane)
+
+    def forward(self, membrane: Tensor) -> Tensor:
+        """``(N, C_in, ...) -> (N, C_out, ...)``."""
+        return self.drive(self.fire(membrane))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw weights so that a membrane of unit variance gives one of unit variance.
+
+        ``var(w) = 1 / (fan_in * E[y^2])`` with y the neuron's output for a standard normal membrane; so a new network
+        fires in evaluation mode too, where batch norm has seen no data yet.
+        """
+        power = 1.0 if self.neuron is None else second_moment(self.neuron)
+        for layer in self.synapse.modules():
+            if isinstance(layer, LowBitWeight):
+                nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * power)**-0.5)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+                layer.reset_step()
+                power = 1.0  # what follows inside a chain is driven by membranes of unit variance
+
+
+@torch.no_grad()
+def second_moment(neuron: nn.Module, points: int = 4096) -> float:
+    """``E[y^2]`` of a neuron's output y for a standard normal input, by the midpoint rule over its quantiles.
+
+    A neuron that stays silent counts as 1, so that the result can divide.
+    """
+    time_steps = getattr(neuron, 'time_steps', 1)
+    quantiles = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    membrane = torch.distributions.Normal(0.0, 1.0).icdf(quantiles)
+    fired = copy.deepcopy(neuron).double()(membrane.repeat(time_steps))
+    return fired.square().mean().item() or 1.0
+
+
+@dataclass(frozen=True)
+class UnitFactory:
+    """Makes the neurons and units of one network: what they share is said once.
+
+    Args:
+        neuron: config of the neuron, without T and D.
+        levels: D.
+        time_steps: T.
+        weight_bits: 2, 3, 4, 8 or 32.
+    """
+
+    neuron: dict[str, Any]
+    levels: int
+    time_steps: int
+    weight_bits: int
+
+    def make_neuron(self, scale_factor: float = 1.0) -> nn.Module:
+        """A new neuron, whose spikes are worth ``scale_factor`` times the usual."""
+        return make_neuron(self.neuron, self.levels, self.time_steps, scale_factor)
+
+    def conv(self, in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1,
+             padding: int | None = None, groups: int = 1, bias: bool = False) -> QuantConv2d:
+        """A low-bit convolution; padding defaults to half the kernel."""
+        padding = kernel_size // 2 if padding is None else padding
+        return QuantConv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias,
+                           weight_bits=self.weight_bits)
+
+    def depthwise(self, channels: int, kernel_size: int, padding: int | None = None) -> QuantConv2d:
+        """A low-bit depthwise convolution."""
+        return self.conv(channels, channels, kernel_size, padding=padding, groups=channels)
+
+    def conv_unit(self, in_channels: int, out_channels: int, kernel_size: int = 1, **conv_args: Any) -> SpikeUnit:
+        """The usual unit: a neuron, one convolution, batch norm."""
+        return self.unit(self.conv(in_channels, out_channels, kernel_size, **conv_args), out_channels)
+
+    def unit(self, synapse: nn.Module, out_channels: int) -> SpikeUnit:
+        """A unit around a synapse of your own, with a new neuron and batch norm."""
+        return SpikeUnit(self.make_neuron(), synapse, nn.BatchNorm2d(out_channels))
+
+
+def make_neuron(config: dict[str, Any], levels: int, time_steps: int, scale_factor: float = 1.0) -> nn.Module:
+    """Build a neuron from its config; T and D are filled in where the type has them.
+
+    Args:
+        config: ``dict(type=..., ...)``; any activation in the registry will do, such as ``dict(type='ReLU')`` for the
+            conventional counterpart of a network.
+        levels: D, for types that fire more than one spike; a value in ``config`` wins.
+        time_steps: T; a value in ``config`` wins.
+        scale_factor: multiplies the worth of a spike.
+    """
+    config = dict(config)
+    kind = config['type'] if isinstance(config['type'], type) else MODELS.get(config['type'])
+    if isinstance(kind, type) and issubclass(kind, SpikingNeuron):
+        config.setdefault('time_steps', time_steps)
+        if 'levels' in kind.__init__.__code__.co_varnames:
+            config.setdefault('levels', levels)
+    neuron = MODELS.build(config)
+    if isinstance(neuron, SpikingNeuron):
+        neuron.scale *= scale_factor
+    return neuron

@@ -1,0 +1,6 @@
+"""Spiking neurons: pure functions first, thin modules second."""
+
+from .functional import binary_spike, integrate_and_fire_step, lif_step, spike_count
+from .modules import IELIF, LIF, SpikingNeuron
+
+__all__ = ['IELIF', 'LIF', 'SpikingNeuron', 'binary_spike', 'integrate_and_fire_step', 'lif_step', 'spike_count']

@@ -1,0 +1,130 @@
+"""Spiking neurons as pure functions of the membrane potential.
+
+Counts are integers in ``{0..D}`` carried in the dtype of the membrane, so that convolutions take them directly.
+Sources: QSD ("Quantized Spike-driven Transformer", arXiv 2501.13492) and SFA ("Scaling Spike-driven Transformer with
+Efficient Spike Firing Approximation Training", arXiv 2411.16061).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class _SpikeCount(torch.autograd.Function):
+    """``n = clip(floor(u / threshold + 0.5), 0, D)`` with a straight-through gradient."""
+
+    @staticmethod
+    def forward(ctx, membrane: Tensor, threshold: float, levels: int) -> Tensor:
+        ctx.save_for_backward((membrane >= 0) & (membrane <= levels * threshold))
+        ctx.threshold = threshold
+        # In place after the first operation: one temporary instead of three.
+        return (membrane / threshold).add_(0.5).floor_().clamp_(0, levels)
+
+    @staticmethod
+    def backward(ctx, grad_count: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grad_count * inside / ctx.threshold, None, None
+
+
+def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Tensor:
+    """Number of spikes that a membrane potential fires.
+
+    ``n = clip(floor(u / threshold + 0.5), 0, D)``; the d-th spike fires when ``u >= (d - 0.5) * threshold``.
+    Gradient: ``dn/du = 1 / threshold`` for ``0 <= u <= D * threshold``, else 0 (straight-through).
+
+    Args:
+        membrane: membrane potential u, any shape.
+        threshold: firing threshold, in units of u.
+        levels: D, the highest count.
+
+    Returns:
+        Counts, same shape and dtype. Not-a-number stays not-a-number.
+
+    Source: SFA (arXiv 2411.16061), integer training.
+    """
+    return _SpikeCount.apply(membrane, threshold, levels)
+
+
+def integrate_and_fire_step(inputs: Tensor, carried: Tensor | None, threshold: float, levels: int,
+                            decay: float = 1.0) -> tuple[Tensor, Tensor]:
+    """One time step of an integer integrate-and-fire neuron with soft reset.
+
+    ``u = h + x;  n = spike_count(u);  h' = decay * (u - n * threshold)``
+
+    Args:
+        inputs: x, the input current of this step, any shape.
+        carried: h, the membrane left by the step before, same shape; None for the first step (h = 0).
+        threshold, levels: as in :func:`spike_count`.
+        decay: factor on what is carried over; 1 keeps all of it.
+
+    Returns:
+        ``(n, h')``: counts and the membrane handed to the next step. Gradients flow through both.
+
+    Source: SFA (arXiv 2411.16061), for T > 1.
+    """
+    membrane = inputs if carried is None else carried + inputs
+    count = spike_count(membrane, threshold, levels)
+    return count, decay * (membrane - count * threshold)
+
+
+class _BinarySpike(torch.autograd.Function):
+    """Heaviside step with a smooth surrogate derivative."""
+
+    @staticmethod
+    def forward(ctx, excess: Tensor, surrogate: str, alpha: float) -> Tensor:
+        ctx.save_for_backward(excess)
+        ctx.surrogate, ctx.alpha = surrogate, alpha
+        return (excess >= 0).to(excess.dtype)
+
+    @staticmethod
+    def backward(ctx, grad_spike: Tensor) -> tuple[Tensor, None, None]:
+        (excess,) = ctx.saved_tensors
+        alpha = ctx.alpha
+        if ctx.surrogate == 'sigmoid':
+            s = torch.sigmoid(alpha * excess)
+            slope = alpha * s * (1 - s)
+        else:
+            slope = alpha / 2 / (1 + (math.pi / 2 * alpha * excess) ** 2)
+        return grad_spike * slope, None, None
+
+
+SURROGATES = ('sigmoid', 'atan')
+
+
+def binary_spike(excess: Tensor, surrogate: str = 'sigmoid', alpha: float = 4.0) -> Tensor:
+    """A spike (1) where the membrane is at or above its threshold, else 0.
+
+    Backward uses the derivative of ``sigmoid(alpha * e)``, or of ``atan(pi/2 * alpha * e) / pi + 1/2``.
+
+    Args:
+        excess: membrane minus threshold, any shape.
+        surrogate: 'sigmoid' or 'atan'.
+        alpha: steepness of the surrogate.
+
+    Source: Neftci et al., "Surrogate gradient learning in spiking neural networks" (2019).
+    """
+    return _BinarySpike.apply(excess, surrogate, alpha)
+
+
+def lif_step(inputs: Tensor, carried: Tensor | None, threshold: float, tau: float, reset: float = 0.0,
+             surrogate: str = 'sigmoid', alpha: float = 4.0) -> tuple[Tensor, Tensor]:
+    """One time step of a leaky integrate-and-fire neuron with hard reset.
+
+    ``u = h + (x - (h - reset)) / tau;  s = [u >= threshold];  h' = s * reset + (1 - s) * u``
+
+    Args:
+        inputs: x, any shape.
+        carried: h, same shape; None for the first step (h = reset).
+        threshold, tau, reset: firing threshold, membrane time constant (> 1 leaks, 1 forgets), reset potential.
+        surrogate, alpha: as in :func:`binary_spike`.
+
+    Returns:
+        ``(s, h')``: binary spikes and the membrane handed on.
+    """
+    carried = inputs.new_full((), reset) if carried is None else carried
+    membrane = carried + (inputs - (carried - reset)) / tau
+    spike = binary_spike(membrane - threshold, surrogate, alpha)
+    return spike, torch.where(spike.detach().bool(), membrane.new_full((), reset), membrane)

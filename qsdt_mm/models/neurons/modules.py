@@ -1,0 +1,125 @@
+"""Neurons as modules: thin wrappers that unfold time and name their constants."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from qsdt_mm.validation import require, require_positive, require_positive_int
+
+from .functional import SURROGATES, integrate_and_fire_step, lif_step, spike_count
+
+
+class SpikingNeuron(nn.Module):
+    """Base of neurons: membrane potentials in, scaled spike counts out.
+
+    Time steps are folded into the batch, time first: input ``(T * N, ...)`` is ``(T, N, ...)``. State lives for one
+    forward only, so nothing has to be reset between batches and nothing leaks between training and evaluation.
+
+    Args:
+        threshold: firing threshold, in units of the membrane potential.
+        scale: what one spike is worth downstream; output = count * scale.
+        levels: D, the highest spike count in one time step.
+        time_steps: T.
+
+    Raises:
+        ValueError: a constant is out of range, or a batch does not divide by T.
+    """
+
+    def __init__(self, threshold: float, scale: float, levels: int, time_steps: int) -> None:
+        super().__init__()
+        require_positive('threshold', threshold)
+        require_positive('scale', scale)
+        require_positive_int('levels', levels)
+        require_positive_int('time_steps', time_steps)
+        self.threshold = float(threshold)
+        self.scale = float(scale)
+        self.levels = levels
+        self.time_steps = time_steps
+
+    @abstractmethod
+    def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One time step: ``(input current, carried membrane) -> (count, carried membrane)``."""
+
+    def count(self, inputs: Tensor) -> Tensor:
+        """Spike counts in ``{0..D}`` of inputs ``(T * N, ...)``, same shape."""
+        require(inputs.shape[0] % self.time_steps == 0, 'batch', inputs.shape[0],
+                f'a multiple of time_steps={self.time_steps} (time is folded into the batch)')
+        carried, counts = None, []
+        for current in inputs.unflatten(0, (self.time_steps, -1)):
+            count, carried = self.step(current, carried)
+            counts.append(count)
+        return torch.cat(counts)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scaled counts ``n * scale`` of inputs ``(T * N, ...)``, same shape."""
+        return self.count(inputs) * self.scale
+
+    def extra_repr(self) -> str:
+        return f'threshold={self.threshold:g}, scale={self.scale:g}, D={self.levels}, T={self.time_steps}'
+
+
+@MODELS.register_module()
+class IELIF(SpikingNeuron):
+    """Integer-valued integrate-and-fire neuron: fires 0..D spikes in each time step.
+
+    ``u_t = h_{t-1} + x_t;  n_t = clip(floor(u_t / threshold + 0.5), 0, D);
+    h_t = decay * (u_t - n_t * threshold);  y_t = n_t * scale``
+
+    Args:
+        threshold, levels, time_steps: see :class:`SpikingNeuron`.
+        scale: worth of a spike; None means 1 / D.
+        decay: share of the membrane that is carried over, in (0, 1].
+
+    Source: QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
+    """
+
+    def __init__(self, threshold: float = 1.0, scale: float | None = None, levels: int = 4, time_steps: int = 1,
+                 decay: float = 1.0) -> None:
+        require_positive_int('levels', levels)
+        super().__init__(threshold, 1 / levels if scale is None else scale, levels, time_steps)
+        require(0 < decay <= 1, 'decay', decay, 'a number in (0, 1]')
+        self.decay = float(decay)
+
+    def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+        return integrate_and_fire_step(inputs, carried, self.threshold, self.levels, self.decay)
+
+    def count(self, inputs: Tensor) -> Tensor:
+        if self.time_steps == 1:  # no state: skip the residual membrane that nobody reads
+            return spike_count(inputs, self.threshold, self.levels)
+        return super().count(inputs)
+
+
+@MODELS.register_module()
+class LIF(SpikingNeuron):
+    """Leaky integrate-and-fire neuron: at most one spike in each time step, hard reset. The common baseline.
+
+    ``u_t = h_{t-1} + (x_t - (h_{t-1} - reset)) / tau;  s_t = [u_t >= threshold];  y_t = s_t * scale``
+
+    Args:
+        threshold, scale, time_steps: see :class:`SpikingNeuron`.
+        tau: membrane time constant, at least 1.
+        reset: potential after a spike.
+        surrogate: derivative used backward, 'sigmoid' or 'atan'.
+        alpha: steepness of the surrogate.
+
+    Source: the formulation of Fang et al., "Incorporating learnable membrane time constant" (ICCV 2021), with tau fixed.
+    """
+
+    def __init__(self, threshold: float = 1.0, scale: float = 1.0, time_steps: int = 1, tau: float = 2.0,
+                 reset: float = 0.0, surrogate: str = 'sigmoid', alpha: float = 4.0) -> None:
+        super().__init__(threshold, scale, 1, time_steps)
+        require(isinstance(tau, (int, float)) and tau >= 1, 'tau', tau, 'a number >= 1')
+        require(surrogate in SURROGATES, 'surrogate', surrogate, ' or '.join(SURROGATES))
+        require(reset < threshold, 'reset', reset, f'a potential below threshold={threshold}')
+        require_positive('alpha', alpha)
+        self.tau, self.reset, self.surrogate, self.alpha = float(tau), float(reset), surrogate, float(alpha)
+
+    def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+        return lif_step(inputs, carried, self.threshold, self.tau, self.reset, self.surrogate, self.alpha)
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, tau={self.tau:g}, reset={self.reset:g}, surrogate={self.surrogate}'

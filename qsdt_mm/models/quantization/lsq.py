@@ -1,0 +1,150 @@
+"""Learned step size quantization of weights (LSQ, Esser et al., arXiv 1902.08153)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from qsdt_mm.validation import require
+
+WEIGHT_BITS = (2, 3, 4, 8, 32)
+"""Allowed widths of a weight; 32 switches quantization off."""
+
+# Smallest step that divides safely in every floating dtype in use; a learned step is kept at or above it.
+MIN_STEP = 1e-6
+
+
+def check_weight_bits(weight_bits: int) -> None:
+    """Raise ``ValueError`` unless ``weight_bits`` is one of :data:`WEIGHT_BITS`."""
+    require(weight_bits in WEIGHT_BITS and not isinstance(weight_bits, bool), 'weight_bits', weight_bits,
+            f'one of {", ".join(map(str, WEIGHT_BITS))} (32 = not quantized)')
+
+
+class _LSQ(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+        ctx.save_for_backward(weight, step)
+        ctx.low, ctx.high = low, high
+        step = step.view(-1, *[1] * (weight.dim() - 1))
+        return (weight / step).clamp_(low, high).round_().mul_(step)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weight, step = ctx.saved_tensors
+        ratio = weight / step.view(-1, *[1] * (weight.dim() - 1))
+        inside = (ratio >= ctx.low) & (ratio <= ctx.high)
+        clipped = ratio.clamp(ctx.low, ctx.high).round_()
+        # d w_q / d step = round(w/step) - w/step inside the range, the bound itself outside.
+        slope = torch.where(inside, clipped - ratio, clipped)
+        scale = 1 / math.sqrt(weight.numel() * ctx.high)
+        return grad * inside, (grad * slope).flatten(1).sum(1) * scale, None, None
+
+
+def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
+    """Weights on a grid of ``2^bits`` integers times one step per output channel.
+
+    ``w_q = round(clip(w / step, Qn, Qp)) * step``, ``Qn = -2^(b-1)``, ``Qp = 2^(b-1) - 1``. Gradient of w: straight
+    through where ``Qn <= w / step <= Qp``, else 0. Gradient of step: ``round(w/step) - w/step`` inside, Qn or Qp outside,
+    summed over a channel, times ``1 / sqrt(numel(w) * Qp)``.
+
+    Args:
+        weight: ``(C_out, ...)``.
+        step: ``(C_out,)``, positive.
+        bits: 2 or more.
+
+    Source: LSQ (arXiv 1902.08153), section 2.
+    """
+    return _LSQ.apply(weight, step, *integer_range(bits))
+
+
+def integer_range(bits: int) -> tuple[int, int]:
+    """Lowest and highest integer of a signed ``bits``-wide weight."""
+    return -2 ** (bits - 1), 2 ** (bits - 1) - 1
+
+
+class LSQ(nn.Module):
+    """Quantizer of one layer's weight, with a learned step per output channel.
+
+    Args:
+        out_channels: number of steps.
+        bits: 2, 3, 4 or 8.
+
+    The parameter ``step`` may be driven through zero by an optimizer; the step in use, :attr:`positive_step`, is its
+    magnitude and never below :data:`MIN_STEP`.
+
+    Source: LSQ (arXiv 1902.08153); per output channel as in QSD (arXiv 2501.13492).
+    """
+
+    def __init__(self, out_channels: int, bits: int) -> None:
+        super().__init__()
+        check_weight_bits(bits)
+        require(bits < 32, 'bits', bits, 'a width below 32')
+        self.bits = bits
+        self.step = nn.Parameter(torch.ones(out_channels))
+
+    @property
+    def positive_step(self) -> Tensor:
+        """The step in use, ``(C_out,)``."""
+        return self.step.abs().clamp_min(MIN_STEP)
+
+    @torch.no_grad()
+    def reset_step(self, weight: Tensor) -> None:
+        """Set every step to LSQ's first value, ``2 * mean|w| / sqrt(Qp)`` over the whole tensor."""
+        _, high = integer_range(self.bits)
+        self.step.fill_((2 * weight.abs().mean() / math.sqrt(high)).clamp_min(MIN_STEP))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Quantized weight, same shape; see :func:`lsq_quantize`."""
+        return lsq_quantize(weight, self.positive_step.to(weight.dtype), self.bits)
+
+    def integers(self, weight: Tensor) -> Tensor:
+        """The integers behind the quantized weight, ``round(clip(w / step, Qn, Qp))``, in the weight's dtype."""
+        step = self.positive_step.view(-1, *[1] * (weight.dim() - 1))
+        return (weight.detach() / step.detach()).clamp(*integer_range(self.bits)).round()
+
+    def extra_repr(self) -> str:
+        return f'{self.step.numel()} steps, bits={self.bits}'
+
+
+class LowBitWeight:
+    """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded."""
+
+    quantizer: LSQ | None
+
+    def _init_quantizer(self, out_channels: int, weight_bits: int) -> None:
+        check_weight_bits(weight_bits)
+        self.weight_bits = weight_bits
+        self.quantizer = None if weight_bits == 32 else LSQ(out_channels, weight_bits)
+        self.reset_step()
+
+    @property
+    def quantized_weight(self) -> Tensor:
+        """The weight that the layer computes with."""
+        return self.weight if self.quantizer is None else self.quantizer(self.weight)
+
+    def reset_step(self) -> None:
+        """Derive the step anew from the weight; to be called after the weight was set by hand."""
+        if self.quantizer is not None:
+            self.quantizer.reset_step(self.weight)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        # A full-precision checkpoint has no steps: start LSQ from its weights, not from the old ones.
+        if f'{prefix}weight' in state_dict and f'{prefix}quantizer.step' not in state_dict:
+            self.reset_step()
+
+
+@contextmanager
+def steps_follow_weights(module: nn.Module) -> Iterator[None]:
+    """Within the context, weights of ``module`` may be initialised; steps that were left alone are derived anew."""
+    layers = [m for m in module.modules() if isinstance(m, LowBitWeight) and m.quantizer is not None]
+    before = [(m.weight.detach().clone(), m.quantizer.step.detach().clone()) for m in layers]
+    yield
+    for layer, (weight, step) in zip(layers, before):
+        if torch.equal(step, layer.quantizer.step) and not torch.equal(weight, layer.weight):
+            layer.reset_step()
