@@ -1,12 +1,14 @@
 """Files that are either whole or not there: written beside, flushed to disk, then renamed."""
+
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Iterator, Union
+from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
-PathLike = Union[str, Path]
+PathLike = str | Path
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Checkpoints that survive being killed at any moment."""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any
 
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
@@ -13,7 +15,7 @@ class _RemoveLater:
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        self.pending: List[Tuple[Any, str]] = []
+        self.pending: list[tuple[Any, str]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
@@ -40,7 +42,7 @@ class SafeCheckpointHook(CheckpointHook):
         **kwargs: As in ``CheckpointHook``.
     """
 
-    def __init__(self, *args, out_dir: Optional[str] = None, backend_args: Optional[dict] = None, **kwargs) -> None:
+    def __init__(self, *args, out_dir: str | None = None, backend_args: dict | None = None, **kwargs) -> None:
         remote = out_dir is not None and '://' in str(out_dir)
         if backend_args is None and kwargs.get('file_client_args') is None and not remote:
             backend_args = dict(backend='atomic_local')
@@ -48,14 +50,20 @@ class SafeCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _removals_last(self) -> Iterator[None]:
+        if not hasattr(self, 'file_backend'):  # no training: validation alone saves nothing
+            yield
+            return
         backend, later = self.file_backend, _RemoveLater(self.file_backend)
         self.file_backend = later
         try:
             yield
         finally:
             self.file_backend = backend
-        kept = {self.last_ckpt, getattr(self, 'best_ckpt_path', None),
-                *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        kept = {
+            self.last_ckpt,
+            getattr(self, 'best_ckpt_path', None),
+            *getattr(self, 'best_ckpt_path_dict', {}).values(),
+        }
         for remove, path in later.pending:  # only reached when everything was written
             if path not in kept:
                 remove(path)
@@ -65,14 +73,16 @@ class SafeCheckpointHook(CheckpointHook):
         with self._removals_last():
             super().after_train_epoch(runner)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
         """Save after an iteration, then remove what is no longer kept."""
         if self.by_epoch:
             return
         with self._removals_last():
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
-    def after_val_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Save the best model, then remove the one it replaces."""
         with self._removals_last():
             super().after_val_epoch(runner, metrics or {})

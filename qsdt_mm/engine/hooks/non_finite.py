@@ -1,5 +1,7 @@
 """Stop at the first value that is not finite, say where it arose, and never save it."""
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -23,16 +25,19 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _finite(value: Any) -> bool:
-    return all(bool(torch.isfinite(t.detach()).all()) for t in _tensors(value)
-               if t.is_floating_point() or t.is_complex())
+    return all(
+        bool(torch.isfinite(t.detach()).all())
+        for t in _tensors(value)
+        if t.is_floating_point() or t.is_complex()
+    )
 
 
-def _bad_weight(module: nn.Module) -> Optional[str]:
+def _bad_weight(module: nn.Module) -> str | None:
     state = [*module.named_parameters(), *module.named_buffers()]
     return next((name for name, value in state if not _finite(value)), None)
 
 
-def first_non_finite(model: nn.Module, args: tuple, kwargs: dict) -> Optional[Tuple[str, nn.Module]]:
+def first_non_finite(model: nn.Module, args: tuple, kwargs: dict) -> tuple[str, nn.Module] | None:
     """Run a model once more without gradients and find the first module whose output is not finite.
 
     Args:
@@ -43,7 +48,7 @@ def first_non_finite(model: nn.Module, args: tuple, kwargs: dict) -> Optional[Tu
     Returns:
         The module's dotted name (empty for the model itself) and the module; ``None`` if all outputs were finite.
     """
-    found: List[Tuple[str, nn.Module]] = []
+    found: list[tuple[str, nn.Module]] = []
 
     def watch(name: str):
 
@@ -53,8 +58,9 @@ def first_non_finite(model: nn.Module, args: tuple, kwargs: dict) -> Optional[Tu
 
         return hook
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()
-               if name]  # the root's own output is the losses
+    handles = [
+        module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name
+    ]  # the root's own output is the losses
     try:
         with torch.no_grad():
             model.forward(*args, **kwargs)
@@ -69,15 +75,17 @@ class _LossGuard:
 
     def __init__(self, runner) -> None:
         self.runner = runner
-        self.random_state: Optional[tuple] = None
+        self.random_state: tuple | None = None
         self.handles: list = []
 
     def __deepcopy__(self, memo: dict) -> '_LossGuard':
         return self
 
     def attach(self, model: nn.Module) -> None:
-        self.handles = [model.register_forward_pre_hook(self.remember, with_kwargs=True),
-                        model.register_forward_hook(self.check, with_kwargs=True)]
+        self.handles = [
+            model.register_forward_pre_hook(self.remember, with_kwargs=True),
+            model.register_forward_hook(self.check, with_kwargs=True),
+        ]
 
     def detach(self) -> None:
         for handle in self.handles:
@@ -98,15 +106,18 @@ class _LossGuard:
         if not flags:
             return
         bad = (~torch.stack([flag.to(flags[0].device) for flag in flags]).all()).to(torch.uint8)
-        if get_world_size() > 1:  # all ranks look together, or the collectives of a second pass would wait for ever
+        if (
+            get_world_size() > 1
+        ):  # all ranks look together, or the collectives of a second pass would wait for ever
             all_reduce(bad, 'max')
         if bad.item():
             self.detach()
             raise NonFiniteLossError(self.explain(module, args, kwargs, losses))
 
-    def explain(self, model: nn.Module, args: tuple, kwargs: dict, losses: Dict[str, List[Tensor]]) -> str:
-        name, value = next(((key, t) for key, values in losses.items() for t in values if not _finite(t)),
-                           (None, None))
+    def explain(self, model: nn.Module, args: tuple, kwargs: dict, losses: dict[str, list[Tensor]]) -> str:
+        name, value = next(
+            ((key, t) for key, values in losses.items() for t in values if not _finite(t)), (None, None)
+        )
         where = f'iteration {self.runner.iter + 1} (epoch {self.runner.epoch + 1})'
         inputs_finite = _finite([args, kwargs])
         cpu_state, gpu_state = self.random_state or (None, None)
@@ -123,15 +134,20 @@ class _LossGuard:
             text += 'the input of the model already holds values that are not finite; '
         if found is None:
             weight = _bad_weight(model)
-            text += ('every module\'s output is finite, so it arose in the computation of the loss itself'
-                     + (f'; {weight} is not finite' if weight else ''))
+            text += "every module's output is finite, so it arose in the computation of the loss itself" + (
+                f'; {weight} is not finite' if weight else ''
+            )
         else:
             weight = _bad_weight(found[1])
-            text += (f'the first module whose output is not finite is {found[0]} ({type(found[1]).__name__}), '
-                     + (f'whose {weight} is already not finite' if weight else 'its weights are finite'))
+            text += (
+                f'the first module whose output is not finite is {found[0]} ({type(found[1]).__name__}), '
+                + (f'whose {weight} is already not finite' if weight else 'its weights are finite')
+            )
         hub = self.runner.message_hub.runtime_info
         last = hub.get('last_ckpt')
-        return text + (f'; the last good checkpoint is {last}' if last else '; no checkpoint had been saved yet')
+        return text + (
+            f'; the last good checkpoint is {last}' if last else '; no checkpoint had been saved yet'
+        )
 
 
 @HOOKS.register_module()
@@ -151,7 +167,7 @@ class NonFiniteGuardHook(Hook):
     priority = 'LOWEST'  # after hooks that change what will be saved
 
     def __init__(self) -> None:
-        self._guard: Optional[_LossGuard] = None
+        self._guard: _LossGuard | None = None
 
     def before_train(self, runner) -> None:
         """Start watching the model."""
@@ -167,11 +183,14 @@ class NonFiniteGuardHook(Hook):
         """Refuse a checkpoint with weights that are not finite."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         checked = {name for name, _ in model.named_parameters()}
-        checked |= {name for name, _ in model.named_buffers() if name.endswith(('running_mean', 'running_var'))}
+        checked |= {
+            name for name, _ in model.named_buffers() if name.endswith(('running_mean', 'running_var'))
+        }
         for part in ('state_dict', 'ema_state_dict'):
             for key, value in checkpoint.get(part, {}).items():
                 plain = key[7:] if part.startswith('ema') and key.startswith('module.') else key
                 if plain in checked and not _finite(value):
                     raise NonFiniteWeightsError(
-                        f'{plain} is not finite after iteration {runner.iter + 1} ({part}): this checkpoint is not '
-                        f'saved, earlier ones are untouched')
+                        f'{plain} is not finite after iteration {checkpoint.get("meta", {}).get("iter")} ({part}): this checkpoint is not '
+                        f'saved, earlier ones are untouched'
+                    )

@@ -1,9 +1,10 @@
 """Random numbers that depend on where the training is, not on how it came there."""
+
 import functools
 import hashlib
 import random
 import warnings
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 
 
-def mix_seed(*parts: Union[int, str]) -> int:
+def mix_seed(*parts: int | str) -> int:
     """Mix numbers and words into one seed of 63 bits, the same in every process and on every machine."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, 'little') >> 1
@@ -71,19 +72,22 @@ class ReseedHook(Hook):
 
     priority = 'HIGHEST'
 
-    def __init__(self, restart_workers_every: Union[int, str, None] = 'auto') -> None:
+    def __init__(self, restart_workers_every: int | str | None = 'auto') -> None:
         number = isinstance(restart_workers_every, int) and not isinstance(restart_workers_every, bool)
         if not (restart_workers_every in ('auto', None) or (number and restart_workers_every > 0)):
-            raise ValueError(f'restart_workers_every must be a positive int, "auto" or None, '
-                             f'got {restart_workers_every!r}')
+            raise ValueError(
+                f'restart_workers_every must be a positive int, "auto" or None, got {restart_workers_every!r}'
+            )
         self.restart_workers_every = restart_workers_every
-        self._restart: Optional[int] = None
+        self._restart: int | None = None
+        self._training = False
 
     def _seed(self, runner, what: str, iteration: int) -> None:
         seed_everything(mix_seed(what, runner.seed, get_rank(), runner.epoch, iteration))
 
     def before_train(self, runner) -> None:
         """Replace mmengine's seeding of workers and settle when the loader is started anew."""
+        self._training = True
         loader = runner.train_loop.dataloader
         if getattr(loader, 'num_workers', 0) > 0:
             current = loader.worker_init_fn
@@ -91,12 +95,17 @@ class ReseedHook(Hook):
                 silent = current.keywords.get('disable_subprocess_warning', False)
                 loader.worker_init_fn = functools.partial(seed_worker, silence_warnings=silent)
             if loader.persistent_workers:
-                runner.logger.warning('persistent_workers=True keeps the random state of the workers from epoch to '
-                                      'epoch: a resumed run will not repeat their augmentations exactly')
+                runner.logger.warning(
+                    'persistent_workers=True keeps the random state of the workers from epoch to '
+                    'epoch: a resumed run will not repeat their augmentations exactly'
+                )
         self._restart = self.restart_workers_every
         if self._restart == 'auto':
-            intervals = [hook.interval for hook in runner.hooks
-                         if isinstance(hook, CheckpointHook) and not hook.by_epoch and hook.interval > 0]
+            intervals = [
+                hook.interval
+                for hook in runner.hooks
+                if isinstance(hook, CheckpointHook) and not hook.by_epoch and hook.interval > 0
+            ]
             self._restart = min(intervals) if intervals else None
         iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
         if not (hasattr(iterator, 'skip_iter') and hasattr(getattr(loader, 'sampler', None), 'skip')):
@@ -110,7 +119,9 @@ class ReseedHook(Hook):
         """Seed what the model draws: dropped paths, mixed batches."""
         self._seed(runner, 'model', runner.iter)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
         """Seed what is drawn while the next batch is fetched in this process."""
         done = runner.iter + 1
         loop = runner.train_loop
@@ -121,5 +132,5 @@ class ReseedHook(Hook):
 
     def after_val(self, runner) -> None:
         """Undo what the validation drew."""
-        if runner.train_loop is not None:
+        if self._training:
             self._seed(runner, 'data', runner.iter)

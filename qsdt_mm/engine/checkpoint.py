@@ -1,0 +1,291 @@
+"""Reading checkpoints without running what is in them, and finding one to go on from."""
+
+import codecs
+import collections
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
+from torch import nn
+
+from .errors import CheckpointError
+
+PathLike = str | Path
+TRAINING_PARTS = ('meta', 'state_dict', 'message_hub')
+FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+_HAS_SAFE_GLOBALS = digit_version(torch.__version__) >= digit_version('2.6.0')
+
+
+def _history_statistic(owner: Any, name: str) -> Any:
+    """What stands for ``getattr`` in a checkpoint: it finds the public methods of a history buffer, no more."""
+    if owner is not HistoryBuffer or not isinstance(name, str) or name.startswith('_'):
+        raise pickle.UnpicklingError('GLOBAL builtins.getattr was not an allowed global')
+    return vars(HistoryBuffer)[name]
+
+
+def allowed_types() -> list[Any]:
+    """What mmengine's training checkpoints hold besides tensors and plain containers; it runs no code.
+
+    A pair gives the name under which files know the object.
+    """
+    multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
+    dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'float32', 'float64')}
+    numpy = [(item, f'numpy.{core}.multiarray.{item.__name__}')
+             for core in ('_core', 'core')  # files are written by either generation of numpy
+             for item in (multiarray._reconstruct, multiarray.scalar)]
+    return [
+        HistoryBuffer, ConfigDict, np.ndarray, np.dtype, *dtypes, *numpy, (_history_statistic, 'builtins.getattr')
+    ]
+
+
+def _load_restricted(path: PathLike, map_location: Any, allowed: Sequence[Any]) -> Any:
+    """Stand-in for ``safe_globals`` in older versions of torch: an unpickler that finds what is allowed."""
+    known = [*allowed, codecs.encode, set, bytearray, collections.OrderedDict, torch.Size]
+    known += [getattr(torch._utils, f'_rebuild_{kind}') for kind in ('tensor', 'tensor_v2', 'parameter')]
+    names = {f'{item.__module__}.{item.__qualname__}': item for item in known if not isinstance(item, tuple)}
+    names.update({name: item for item, name in (pair for pair in known if isinstance(pair, tuple))})
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            full = f'{module.replace("__builtin__", "builtins")}.{name}'
+            if full in names:
+                return names[full]
+            dtype = isinstance(getattr(torch, name, None), torch.dtype)
+            if module == 'torch' and (dtype or re.fullmatch(r'[A-Z][A-Za-z0-9]*Storage', name)):
+                return getattr(torch, name)
+            if full == 'torch.storage.UntypedStorage':
+                return torch.UntypedStorage
+            raise pickle.UnpicklingError(f'GLOBAL {full} was not an allowed global')
+
+    class Module:
+        """What torch.load asks of a pickle module."""
+
+        __name__ = 'restricted_pickle'
+        UnpicklingError = pickle.UnpicklingError
+
+        @staticmethod
+        def load(file: Any, **kwargs) -> Any:
+            return Unpickler(file, **kwargs).load()
+
+    Module.Unpickler = Unpickler
+    forced = os.environ.pop(FORCE_SAFE, None)  # torch refuses it together with a pickle module
+    try:
+        return torch.load(path, map_location=map_location, pickle_module=Module, weights_only=False)
+    finally:
+        if forced is not None:
+            os.environ[FORCE_SAFE] = forced
+
+
+def load_checkpoint_safely(
+    path: PathLike, map_location: Any = 'cpu', extra_allowed: Sequence[Any] = ()
+) -> Any:
+    """Load a checkpoint as data: nothing in it is called but the constructors of a short list of plain types.
+
+    Args:
+        path: A local file.
+        map_location: As in :func:`torch.load`.
+        extra_allowed: Further classes that the file may hold.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        CheckpointError: The file is missing, cannot be read, is truncated or damaged, or asks for anything that is
+            not on the list; one line.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f'checkpoint {path} does not exist')
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {path} is not a file')
+    allowed = [*allowed_types(), *extra_allowed]
+    try:
+        if not _HAS_SAFE_GLOBALS:
+            return _load_restricted(path, map_location, allowed)
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except PermissionError as error:
+        raise CheckpointError(f'checkpoint {path} cannot be read: permission denied') from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        wanted = re.search(r'GLOBAL (\S+)', str(error))
+        if wanted:
+            raise CheckpointError(
+                f'checkpoint {path} wants to run {wanted.group(1).rstrip(".,")}, which is not among '
+                'the types a checkpoint may hold: refused'
+            ) from error
+        call = re.search(
+            r'Trying to call reduce for unrecognized function (.+)|Can only (?:create|build) .*', str(error)
+        )
+        if call:
+            raise CheckpointError(
+                f'checkpoint {path} wants to run something that a checkpoint may not hold '
+                f'({" ".join(call.group(0).split())[:120]}): refused'
+            ) from error
+        raise CheckpointError(
+            f'checkpoint {path} is truncated or damaged ({type(error).__name__}: {_first_line(error)})'
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else ''
+
+
+def load_training_state(path: PathLike) -> dict[str, Any]:
+    """Load a checkpoint that training is to go on from.
+
+    Args:
+        path: A local file written by the checkpoint hook.
+
+    Returns:
+        The checkpoint, without the configuration text that mmengine would execute.
+
+    Raises:
+        CheckpointError: As :func:`load_checkpoint_safely`, or it holds weights only.
+    """
+    checkpoint = load_checkpoint_safely(path)
+    missing = [part for part in TRAINING_PARTS if not (isinstance(checkpoint, dict) and part in checkpoint)]
+    missing += [f'meta.{key}' for key in ('epoch', 'iter') if not missing and key not in checkpoint['meta']]
+    if missing:
+        raise CheckpointError(
+            f'checkpoint {path} cannot be resumed: it has no {", ".join(missing)} (to start from its '
+            f'weights: --cfg-options load_from={path})'
+        )
+    return drop_code(checkpoint)
+
+
+def drop_code(checkpoint: Any) -> Any:
+    """Remove the configuration text that mmengine's ``Runner.resume`` would execute, in place."""
+    if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'].pop('config', None)
+    return checkpoint
+
+
+def list_checkpoints(work_dir: PathLike) -> list[Path]:
+    """The files ``epoch_*.pth`` and ``iter_*.pth`` of a work directory, newest first."""
+    found = []
+    for path in Path(work_dir).glob('*.pth'):
+        match = re.fullmatch(r'(epoch|iter)_(\d+)', path.stem)
+        if match:
+            found.append((match.group(1), int(match.group(2)), path))
+    if len({kind for kind, _, _ in found}) > 1:  # numbers of two kinds do not compare
+        found.sort(key=lambda item: item[2].stat().st_mtime_ns, reverse=True)
+    else:
+        found.sort(key=lambda item: item[1], reverse=True)
+    return [path for _, _, path in found]
+
+
+def find_resumable(work_dir: PathLike) -> Path | None:
+    """Find the newest whole checkpoint of a work directory.
+
+    The one that ``last_checkpoint`` names is tried first, then the others, newest first. One that cannot be loaded is
+    skipped with a warning that names it.
+
+    Args:
+        work_dir: The work directory; it need not exist.
+
+    Returns:
+        Its path, or ``None``.
+    """
+    work_dir = Path(work_dir)
+    candidates: list[Path] = []
+    try:
+        named = (work_dir / 'last_checkpoint').read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        named = ''
+    if named:  # an absolute path; the directory may have been moved since
+        candidates += [path for path in (Path(named), work_dir / Path(named).name) if path.is_file()][:1]
+    candidates += [path for path in list_checkpoints(work_dir) if path not in candidates]
+    for path in candidates:
+        try:
+            load_training_state(path)
+        except CheckpointError as error:
+            warnings.warn(f'skipped: {error}', stacklevel=2)
+        else:
+            return path
+    return None
+
+
+class Mismatch(NamedTuple):
+    """How a checkpoint's weights differ from a model's."""
+
+    missing: list[str]
+    unexpected: list[str]
+    shape: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.shape)
+
+    def __str__(self) -> str:
+        parts = []
+        for words, names in (
+            ('missing from it', self.missing),
+            ('unknown to the model', self.unexpected),
+            ('of another shape', self.shape),
+        ):
+            if names:
+                parts.append(
+                    f'{len(names)} {words} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'
+                )
+        return '; '.join(parts) or 'none'
+
+
+def model_weights(checkpoint: Any) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint, without the prefix that a parallel wrapper leaves.
+
+    Raises:
+        CheckpointError: There are none.
+    """
+    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError('the checkpoint holds no weights (no state_dict)')
+    return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
+
+
+def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch:
+    """Load weights into a model as far as they fit, and say what did not.
+
+    The model's own hooks for older names run, as they do in any loading.
+    """
+    weights = dict(weights)
+    shape: list[str] = []
+    while True:
+        try:
+            result = model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            wrong = re.findall(r'size mismatch for ([^:\s]+):', str(error))
+            wrong = [name for name in wrong if name in weights]
+            if not wrong:
+                raise
+            shape += wrong
+            for name in wrong:
+                del weights[name]
+        else:
+            missing = [name for name in result.missing_keys if name not in shape]
+            return Mismatch(missing, list(result.unexpected_keys), shape)
+
+
+@contextmanager
+def force_safe_loading() -> Iterator[None]:
+    """Make every ``torch.load`` of this process, mmengine's included, load data only while the block runs."""
+    before = os.environ.get(FORCE_SAFE)
+    os.environ[FORCE_SAFE] = '1'
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(FORCE_SAFE, None)
+        else:
+            os.environ[FORCE_SAFE] = before

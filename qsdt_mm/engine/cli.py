@@ -1,0 +1,255 @@
+"""The shell that the tools share: one clear line and an exit status, rather than a traceback.
+
+====== =============================================================================================
+status meaning
+====== =============================================================================================
+0      done
+1      training stopped: one line if it met values that are not finite, otherwise a traceback
+2      bad input, or an error before the run began: one line
+130    interrupted
+====== =============================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import force_safe_loading
+from .errors import InputError, NonFiniteError
+from .launch import is_main_process
+
+HARMLESS = (
+    r'Line NMS is not compiled',
+    r'Fail to import ``MultiScaleDeformableAttention``',
+    r'Could not import OneDL',
+    r'faster_coco_eval is not installed',
+    r'"FileClient" will be deprecated',
+    r'"HardDiskBackend" is the alias',
+)
+
+
+class _Harmless(logging.Filter):
+    pattern = re.compile('|'.join(HARMLESS))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self.pattern.search(record.getMessage())
+
+
+def quiet_imports() -> None:
+    """Keep back the remarks that the libraries make at import and that are known to be harmless here."""
+    from mmengine.logging import MMLogger
+
+    for pattern in HARMLESS:
+        warnings.filterwarnings('ignore', message=r'\s*' + pattern)
+    quiet_logger(MMLogger.get_current_instance())
+
+
+def quiet_logger(logger: logging.Logger) -> None:
+    """Keep the same remarks out of a log."""
+    if not any(isinstance(f, _Harmless) for f in logger.filters):
+        logger.addFilter(_Harmless())
+
+
+class Session:
+    """What a tool tells its shell while it works."""
+
+    def __init__(self, prog: str) -> None:
+        self.prog = prog
+        self.started = False
+
+    def begin(self) -> None:
+        """Set-up is over: an error from here on is no longer the input's fault."""
+        self.started = True
+
+    def note(self, message: str) -> None:
+        """Tell the user something, once however many processes there are."""
+        if is_main_process():
+            print(f'{self.prog}: {message}', file=sys.stderr, flush=True)
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f'{error.filename}: {error.strerror}'
+    elif isinstance(error, KeyError) and error.args:
+        text = str(error.args[0])
+    else:
+        text = str(error)
+    text = ' '.join(text.split())
+    if len(text) > 600:
+        text = text[:597] + '...'
+    plain = isinstance(error, (InputError, NonFiniteError, OSError))
+    name = type(error).__name__
+    if plain and text:
+        return text
+    if text:
+        return f'{name}: {text}'
+    frames = traceback.extract_tb(error.__traceback__)  # an assertion without words: its line has to speak
+    return f'{name} in {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}' if frames else name
+
+
+def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = False) -> int:
+    """Run a tool's work and turn what goes wrong into a line and an exit status.
+
+    Args:
+        prog: The tool's name, which begins every line.
+        body: The work; it calls :meth:`Session.begin` when set-up is over.
+        show_traceback: Show the traceback too; the environment variable ``QSDT_TRACEBACK=1`` does the same.
+
+    Returns:
+        The exit status.
+    """
+    session = Session(prog)
+    show_traceback = show_traceback or os.environ.get('QSDT_TRACEBACK', '') not in ('', '0')
+    try:
+        with force_safe_loading():
+            quiet_imports()
+            with warnings.catch_warnings():
+                status = body(session)
+        return int(status or 0)
+    except KeyboardInterrupt:
+        session.note('interrupted')
+        return 130
+    except SystemExit:
+        raise
+    except BaseException as error:
+        known = isinstance(error, NonFiniteError) or not session.started
+        if show_traceback or not known:
+            traceback.print_exc()
+        if known:
+            session.note(f'error: {describe(error)}')
+        return 1 if session.started else 2
+
+
+def load_config(path: str, options: Sequence[str] | None = None) -> Any:
+    """Read a configuration and apply ``--cfg-options`` after checking them.
+
+    Args:
+        path: The file.
+        options: The options, each ``key=value``.
+
+    Returns:
+        The mmengine ``Config``.
+
+    Raises:
+        InputError: The file does not exist or does not parse, or an option means nothing.
+    """
+    from mmengine.config import Config
+
+    from .config_check import check_cfg_options
+
+    if not Path(path).is_file():
+        raise InputError(f'config {path} does not exist')
+    try:
+        cfg = Config.fromfile(path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f'config {path} cannot be read: {describe(error)}') from error
+    parsed = parse_options(options)
+    check_cfg_options(cfg, parsed)
+    if parsed:
+        cfg.merge_from_dict(parsed)
+    return cfg
+
+
+def parse_options(options: Sequence[str] | None) -> dict[str, Any]:
+    """Turn ``key=value`` words into values, as mmengine does.
+
+    Raises:
+        InputError: A word has no ``=``, or a value's brackets do not match.
+    """
+    from mmengine.config import DictAction
+
+    if not options:
+        return {}
+    for word in options:
+        if not re.match(r'[^=\s]+=', word):
+            raise InputError(f'--cfg-options takes key=value, got {word!r}')
+    parser = argparse.ArgumentParser(prefix_chars='\0')
+    parser.add_argument('options', nargs='+', action=DictAction)
+    try:
+        return parser.parse_args(list(options)).options
+    except (AssertionError, ValueError) as error:
+        raise InputError(f'--cfg-options: {describe(error)}') from error
+
+
+def default_loaders(cfg: Any) -> None:
+    """Give mmpretrain's data loaders the defaults that mmpretrain's own tools give them, in place."""
+    if cfg.get('default_scope') != 'mmpretrain':
+        return
+    import torch
+
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(name) is not None:
+            cfg[name].setdefault('collate_fn', dict(type='default_collate'))
+            cfg[name].setdefault('pin_memory', torch.cuda.is_available())
+
+
+def import_library(cfg: Any) -> None:
+    """Import the models of the configuration's library now, while what it says at import is kept back."""
+    scope = cfg.get('default_scope')
+    if scope in ('mmpretrain', 'mmdet', 'mmseg'):
+        with contextlib.suppress(ImportError):  # whatever is missing is reported when it is needed
+            importlib.import_module(f'{scope}.models')
+
+
+def set_work_dir(cfg: Any, config_path: str, work_dir: str | None) -> Path:
+    """Settle the work directory: the command line's, the configuration's, or ``work_dirs/<config's name>``."""
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(config_path).stem)
+    return Path(cfg.work_dir)
+
+
+def build_runner(cfg: Any) -> Any:
+    """Build the runner: ours, or the configuration's ``runner_type``."""
+    from mmengine.hooks import Hook
+    from mmengine.registry import RUNNERS
+
+    from .checkpoint import drop_code
+    from .runner import SafeRunner
+
+    if 'runner_type' not in cfg:
+        runner = SafeRunner.from_cfg(cfg)
+    else:
+
+        class DropCodeHook(Hook):
+            def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+                drop_code(checkpoint)
+
+        runner = RUNNERS.build(cfg)
+        runner.register_hook(DropCodeHook(), priority='HIGHEST')
+    quiet_logger(runner.logger)
+    return runner
+
+
+def check_loader(loader: Any, what: str) -> None:
+    """Refuse a data loader that yields nothing.
+
+    Raises:
+        InputError: The data set is empty, or smaller than the one batch that ``drop_last`` asks for.
+    """
+    dataset = loader.dataset
+    where = getattr(dataset, 'data_root', '') or getattr(dataset, 'ann_file', '')
+    name = type(dataset).__name__ + (f' in {where}' if where else '')
+    try:
+        samples, batches = len(dataset), len(loader)
+    except TypeError:  # iterable data sets have no length
+        return
+    if samples == 0:
+        raise InputError(f'the {what} data set is empty ({name})')
+    if batches == 0:
+        raise InputError(f'the {what} data set gives no batch: {samples} samples ({name}), drop_last=True')

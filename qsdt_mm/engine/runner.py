@@ -1,0 +1,74 @@
+"""mmengine's Runner, without the places where it executes what a checkpoint holds."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights
+from .errors import CheckpointError
+
+
+@RUNNERS.register_module()
+class SafeRunner(Runner):
+    """A ``Runner`` that loads local checkpoints as data only and writes its configuration when a run really starts.
+
+    The attribute ``strict_load`` (``True``) makes a checkpoint that does not fit the model an error when resuming or
+    testing; weights that a training starts from (``load_from`` without ``resume``) may fit in part, as in mmengine.
+    """
+
+    strict_load = True
+    testing = False
+    _started = False
+
+    def dump_config(self) -> None:
+        """Write the configuration to the work directory, but not before :meth:`begin`."""
+        if self._started:
+            super().dump_config()
+
+    def begin(self) -> None:
+        """Everything is set up: what is kept back until then may now be written."""
+        self._started = True
+        self.dump_config()
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        revise_keys: list | None = None,
+    ) -> Any:
+        """Load a local checkpoint without running anything in it.
+
+        Args:
+            filename: A local path; an address (``https://...``) goes mmengine's way.
+            map_location: As in :func:`torch.load`.
+            strict: Whether the checkpoint must fit the model.
+            revise_keys: mmengine's renaming of keys; given, it goes mmengine's way.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be loaded, or must fit the model and does not.
+        """
+        if '://' in str(filename) or revise_keys is not None:
+            extra = {} if revise_keys is None else dict(revise_keys=revise_keys)
+            return drop_code(super().load_checkpoint(filename, map_location, strict, **extra))
+        checkpoint = load_checkpoint_safely(filename, map_location)
+        if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
+            checkpoint = dict(state_dict=model_weights(checkpoint))
+        drop_code(checkpoint)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        mismatch = load_weights(model, model_weights(checkpoint))
+        if mismatch:
+            message = f'{filename} does not fit the model: weights {mismatch}'
+            if strict or (self.strict_load and (self._resume or self.testing)):
+                raise CheckpointError(message)
+            self.logger.warning(message)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint

@@ -1,0 +1,100 @@
+"""A small model, data set and metric; configurations of the tests import this module by name."""
+
+import os
+import random
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from torch import nn
+from torch.utils.data import Dataset
+
+
+class Overflow(nn.Module):
+    """Becomes NaN at one iteration of training."""
+
+    def __init__(self, at=None):
+        super().__init__()
+        self.at, self.seen = at, 0
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled():
+            self.seen += 1
+        return x * float('nan') if self.at is not None and self.training and self.seen >= self.at else x
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    """Convolution, batch norm, dropout, classifier."""
+
+    def __init__(self, width=4, drop=0.5, nan_at=None, classes=3, init_cfg=None, data_preprocessor=None):
+        super().__init__(data_preprocessor, init_cfg)
+        self.stem = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU())
+        self.middle = nn.ModuleDict(dict(overflow=Overflow(nan_at)))
+        self.drop = nn.Dropout(drop)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, inputs, labels, mode='tensor'):
+        x = self.middle['overflow'](self.stem(inputs)).mean((2, 3))
+        scores = self.head(self.drop(x))
+        if mode == 'loss':
+            return dict(loss_toy=F.cross_entropy(scores, labels))
+        return [dict(pred=int(p), label=int(t)) for p, t in zip(scores.argmax(1), labels, strict=True)]
+
+
+@DATASETS.register_module()
+class ToyData(Dataset):
+    """Noise with a class-dependent mean, and augmentation that draws from all three generators."""
+
+    def __init__(self, count=24, delay=0.0, augment=True):
+        generator = torch.Generator().manual_seed(0)
+        self.labels = torch.arange(count) % 3
+        self.images = torch.randn(count, 1, 6, 6, generator=generator) + self.labels[:, None, None, None]
+        self.delay, self.augment = delay, augment
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        time.sleep(self.delay)
+        image = self.images[index]
+        if self.augment:
+            image = image * random.random() + float(np.random.rand()) + 0.1 * torch.randn_like(image)
+        trace = os.environ.get('TOY_TRACE')
+        if trace:
+            with open(trace, 'a') as file:
+                file.write(f'{index} {image.sum().item():.6f}\n')
+        return dict(inputs=image, labels=self.labels[index])
+
+
+@METRICS.register_module()
+class ToyAccuracy(BaseMetric):
+    """The share of right predictions; ``scale`` lets a test turn it into what it needs."""
+
+    def __init__(self, collect_device='cpu', prefix=None, name='acc'):
+        super().__init__(collect_device, prefix)
+        self.name = name
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample['pred'] == sample['label'] for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return {self.name: sum(results) / len(results)}
+
+
+@HOOKS.register_module()
+class PoisonHook(Hook):
+    """Spoils a weight after one iteration, when the loss has been checked already."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.at:
+            with torch.no_grad():
+                runner.model.head.bias[1] = float('inf')

@@ -1,0 +1,206 @@
+"""Evaluate a checkpoint: one tool for mmpretrain, mmdet and mmseg configurations."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXAMPLE = """examples:
+  python tools/test.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
+  python tools/test.py CONFIG CHECKPOINT --json metrics.json --out predictions.pkl
+
+exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> None:
+        """Say what is wrong and leave."""
+        self.exit(2, f'{self.prog}: error: {message}\n')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; nothing heavy has been imported yet."""
+    parser = Parser(
+        prog='test.py',
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='configuration file; its default_scope says which library')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--work-dir',
+        metavar='DIR',
+        help="where the log goes (default: the configuration's, or work_dirs/<name of the configuration>)",
+    )
+    parser.add_argument('--out', metavar='PRED.pkl', help='write the predictions to a pickle file')
+    parser.add_argument('--json', metavar='METRICS.json', help='write the figures to a JSON file')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions')
+    parser.add_argument('--interval', type=int, default=1, help='show or save one picture in so many')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds for which a window stays')
+    parser.add_argument(
+        '--allow-mismatch', action='store_true', help='evaluate even if the checkpoint does not fit the model'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='change the configuration, e.g. test_dataloader.batch_size=32; lists as key="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)'
+    )
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
+    if args.interval < 1:
+        parser.error(f'--interval must be at least 1, got {args.interval}')
+    return args
+
+
+def enable_pictures(cfg, args: argparse.Namespace) -> None:
+    """Switch on the library's own visualization hook."""
+    from qsdt_mm.engine.config_check import accepted_arguments, resolve_type
+    from qsdt_mm.engine.errors import InputError
+
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    found = resolve_type(hook.get('type'), cfg.get('default_scope')) if hook else []
+    if not found:
+        raise InputError(
+            '--show and --show-dir need a visualization hook in default_hooks, which the configuration '
+            'does not have'
+        )
+    taken, _ = accepted_arguments(found[0])
+    wanted = dict(enable=True, draw=True, show=args.show, interval=args.interval, wait_time=args.wait_time)
+    if args.show_dir:
+        wanted.update(out_dir=args.show_dir, test_out_dir=args.show_dir)
+        if not taken & {'out_dir', 'test_out_dir'} and cfg.get('visualizer'):
+            cfg.visualizer['save_dir'] = args.show_dir
+    hook.update(
+        {key: value for key, value in wanted.items() if key in taken or key == 'wait_time' and args.show}
+    )
+
+
+def keep_predictions(runner, cfg, path: str) -> None:
+    """Have the predictions written beside the metrics."""
+    from mmengine.evaluator import DumpResults
+
+    dump = DumpResults
+    if cfg.get('default_scope') == 'mmdet':
+        from mmdet.evaluation import DumpDetResults as dump
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    runner.test_evaluator.metrics.append(dump(out_file_path=path))
+
+
+def plain(value):
+    """A figure as JSON knows it; what is not finite becomes null."""
+    import math
+
+    if hasattr(value, 'tolist'):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def test(args: argparse.Namespace, session) -> None:
+    """Set up, then evaluate."""
+    import json
+
+    from qsdt_mm.engine import cli
+    from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
+    from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.engine.storage import atomic_open
+
+    cfg = cli.load_config(args.config, args.cfg_options)
+    missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
+    if missing:
+        raise InputError(f'config {args.config} cannot be evaluated: it has no {", ".join(missing)}')
+    weights = model_weights(load_checkpoint_safely(args.checkpoint))
+    cli.import_library(cfg)
+    cli.default_loaders(cfg)
+    work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.show or args.show_dir:
+        enable_pictures(cfg, args)
+
+    from mmengine.dist import is_main_process
+    from mmengine.hooks import Hook
+    from mmengine.model import is_model_wrapper
+
+    from qsdt_mm.engine.launch import prepare_launcher
+
+    for remark in prepare_launcher(cfg, args.launcher):
+        session.note(remark)
+    was_there = work_dir.exists()
+
+    class Begin(Hook):
+        """Set-up is over once the weights are loaded."""
+
+        def before_test(self, runner) -> None:
+            session.begin()
+
+    try:
+        runner = cli.build_runner(cfg)
+        cli.check_loader(runner.test_loop.dataloader, 'test')
+        runner.testing, runner.strict_load = True, not args.allow_mismatch
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        mismatch = load_weights(model, weights)
+        if mismatch and not args.allow_mismatch:
+            raise CheckpointError(
+                f'{args.checkpoint} does not fit the model: weights {mismatch} '
+                '(--allow-mismatch evaluates it all the same)'
+            )
+        if args.out:
+            keep_predictions(runner, cfg, args.out)
+        runner.register_hook(Begin(), priority='HIGHEST')
+        metrics = runner.test()
+    except BaseException:
+        if not session.started and not was_there and is_main_process():
+            import shutil
+
+            shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
+        raise
+    if args.json and is_main_process():
+        report = dict(config=args.config, checkpoint=args.checkpoint, metrics=plain(metrics))
+        with atomic_open(args.json, 'w', encoding='utf-8') as file:
+            json.dump(report, file, indent=2, allow_nan=False)
+            file.write('\n')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    try:
+        import qsdt_mm.engine  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != 'qsdt_mm':
+            raise
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from qsdt_mm.engine.cli import run_tool
+
+    return run_tool('test.py', lambda session: test(args, session), args.traceback)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Train a model: one tool for mmpretrain, mmdet and mmseg configurations."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXAMPLE = """examples:
+  python tools/train.py configs/classification/NAME.py
+  python tools/train.py CONFIG --work-dir work_dirs/try --cfg-options optim_wrapper.optimizer.lr=1e-3
+  python tools/train.py CONFIG --work-dir work_dirs/try --resume auto
+
+exit status: 0 done, 1 training failed, 2 bad input (nothing touched), 130 interrupted
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> None:
+        """Say what is wrong and leave."""
+        self.exit(2, f'{self.prog}: error: {message}\n')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; nothing heavy has been imported yet."""
+    parser = Parser(
+        prog='train.py',
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='configuration file; its default_scope says which library')
+    parser.add_argument(
+        '--work-dir',
+        metavar='DIR',
+        help='where logs and checkpoints go '
+        "(default: the configuration's, or work_dirs/<name of the configuration>)",
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='FILE',
+        help='go on from a checkpoint; "auto" or nothing: from the newest whole one in the work '
+        'directory, if there is one',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='start anew in a work directory that holds checkpoints, and remove them',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: with loss scaling on a GPU, bfloat16 on a CPU'
+    )
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by batch size / auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        metavar='KEY=VALUE',
+        help='change the configuration, e.g. model.backbone.time_steps=2 train_cfg.max_epochs=10; '
+        'lists as key="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes were started',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)'
+    )
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.resume is not None and args.overwrite:
+        parser.error('--resume and --overwrite exclude each other')
+    return args
+
+
+def enable_amp(cfg) -> None:
+    """Switch the optimizer wrapper to mixed precision."""
+    import torch
+
+    from qsdt_mm.engine.errors import InputError
+
+    wrapper = cfg.get('optim_wrapper')
+    kind = wrapper.get('type', 'OptimWrapper') if wrapper is not None else None
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CpuAmpOptimWrapper'):
+        raise InputError(f'--amp works with optim_wrapper.type OptimWrapper or AmpOptimWrapper, got {kind}')
+    if torch.cuda.is_available():
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        wrapper.type = 'CpuAmpOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+
+
+def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str | None:
+    """Decide where training starts: the checkpoint to resume, if any, is found and loaded once to be sure of it."""
+    from qsdt_mm.engine.checkpoint import (
+        find_resumable,
+        list_checkpoints,
+        load_checkpoint_safely,
+        load_training_state,
+    )
+    from qsdt_mm.engine.errors import InputError
+
+    resume = args.resume
+    if resume is None and cfg.get('resume') and not args.overwrite:
+        resume = cfg.get('load_from') or 'auto'
+    if resume is None:
+        cfg.resume = False
+        present = list_checkpoints(work_dir)
+        if present and not args.overwrite:
+            raise InputError(
+                f'{work_dir} already holds checkpoints ({present[0].name}): go on with --resume auto, '
+                'start anew with --overwrite, or choose another --work-dir'
+            )
+        start = cfg.get('load_from')
+        if start and '://' not in str(start):
+            load_checkpoint_safely(start)
+        return None
+    if resume == 'auto':
+        import warnings
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            found = find_resumable(work_dir)
+        for warning in caught:
+            session.note(f'warning: {warning.message}')
+        if found is None:
+            session.note(f'nothing to resume in {work_dir}: training starts from the beginning')
+            cfg.resume = False
+            return None
+        resume = str(found)
+        session.note(f'resuming from {resume}')
+    state = load_training_state(resume)
+    seed = state['meta'].get('seed')
+    if seed is not None:  # the samplers are built before mmengine restores the seed
+        randomness = dict(cfg.get('randomness') or {})
+        if randomness.get('seed') not in (None, seed):
+            session.note(
+                f"warning: randomness.seed={randomness['seed']} gives way to the checkpoint's seed {seed}"
+            )
+        cfg.randomness = {**randomness, 'seed': seed}
+    cfg.resume, cfg.load_from = True, resume
+    return resume
+
+
+def train(args: argparse.Namespace, session) -> None:
+    """Set up, then train."""
+    from qsdt_mm.engine import cli
+    from qsdt_mm.engine.checkpoint import list_checkpoints, load_training_state, load_weights, model_weights
+    from qsdt_mm.engine.errors import CheckpointError, InputError
+
+    cfg = cli.load_config(args.config, args.cfg_options)
+    if (
+        cfg.get('train_cfg') is None
+        or cfg.get('train_dataloader') is None
+        or cfg.get('optim_wrapper') is None
+    ):
+        raise InputError(
+            f'config {args.config} cannot be trained: it needs train_cfg, train_dataloader and optim_wrapper'
+        )
+    cli.import_library(cfg)
+    cli.default_loaders(cfg)
+    work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        enable_amp(cfg)
+    if args.auto_scale_lr:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise InputError(
+                f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give'
+            )
+        cfg.auto_scale_lr.enable = True
+    resume = settle_start(cfg, args, work_dir, session)
+
+    from mmengine.dist import is_main_process
+    from mmengine.hooks import Hook
+
+    from qsdt_mm.engine.launch import prepare_launcher
+
+    for remark in prepare_launcher(cfg, args.launcher):
+        session.note(remark)
+    was_there = work_dir.exists()
+    stale = list_checkpoints(work_dir) if args.overwrite else []
+
+    class Begin(Hook):
+        """Set-up is over once the runner has loaded everything and is about to train."""
+
+        def before_train(self, runner) -> None:
+            if is_main_process():
+                if args.overwrite:
+                    for path in [*stale, *work_dir.glob('best_*.pth'), work_dir / 'last_checkpoint']:
+                        path.unlink(missing_ok=True)
+                if hasattr(runner, 'begin'):
+                    runner.begin()
+            session.begin()
+
+    try:
+        runner = cli.build_runner(cfg)
+        cli.check_loader(runner.train_loop.dataloader, 'training')
+        if runner.val_loop is not None:
+            cli.check_loader(runner.val_loop.dataloader, 'validation')
+        if resume:
+            from mmengine.model import is_model_wrapper
+
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            mismatch = load_weights(model, model_weights(load_training_state(resume)))
+            if mismatch:
+                raise CheckpointError(f'{resume} does not fit the model: weights {mismatch}')
+        runner.register_hook(Begin(), priority='HIGHEST')
+        runner.train()
+    except BaseException:
+        if not session.started and not was_there and is_main_process():
+            import shutil
+
+            shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
+        raise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    try:
+        import qsdt_mm.engine  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != 'qsdt_mm':
+            raise
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from qsdt_mm.engine.cli import run_tool
+
+    return run_tool('train.py', lambda session: train(args, session), args.traceback)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
