@@ -131,7 +131,9 @@ def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any
     if weights in found:
         chosen = checkpoint[found[weights]]
     elif found:
-        raise CheckpointError(f'has no {weights} weights ({", ".join(WEIGHTS[weights])}), but {found.popitem()[1]}')
+        other, key = found.popitem()
+        raise CheckpointError(f'has no {weights} weights (under {" or ".join(WEIGHTS[weights])}); weights "{other}" are '
+                              f'there, under {key}')
     elif weights == 'model' and any(isinstance(value, Tensor) for value in checkpoint.values()):
         chosen = checkpoint
     else:
