@@ -56,15 +56,17 @@ def refused(tool, capsys, *arguments):
 
 def test_converts_and_reports(tool, capsys, tmp_path, source):
     out, report = tmp_path / 'out.pth', tmp_path / 'report.json'
-    assert tool.main([str(source), str(out), '--json', str(report), '--weight-bits', '8', '--num-heads',
-    '4']) == 0 said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    checkpoint = torch.load(out, weights_only=True) count = len(checkpoint['state_dict']) assert
-    said['family'] == 'qsd' and said['weight_bits'] == '8' and said['wrote'] == str(out) assert
-    said['matched'] == f'{count} tensors' assert said['dropped'] == '1 tensors (1 init_state)' and
-    said['missing'] == '0 tensors' figures = json.loads(report.read_text()) assert figures['network'] ==
-    checkpoint['meta'] and checkpoint['meta']['arch']['num_heads'] == 4 assert figures['matched'] == count
-    and figures['dropped'] == {'init_state': 1} assert sorted(p.name for p in tmp_path.iterdir()) ==
-    ['out.pth', 'published.pth', 'report.json']
+    assert tool.main([str(source), str(out), '--json', str(report), '--weight-bits', '8', '--num-heads', '4']) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    checkpoint = torch.load(out, weights_only=True)
+    count = len(checkpoint['state_dict'])
+    assert said['family'] == 'qsd' and said['weight_bits'] == '8' and said['wrote'] == str(out)
+    assert said['matched'] == f'{count} tensors'
+    assert said['dropped'] == '1 tensors (1 init_state)' and said['missing'] == '0 tensors'
+    figures = json.loads(report.read_text())
+    assert figures['network'] == checkpoint['meta'] and checkpoint['meta']['arch']['num_heads'] == 4
+    assert figures['matched'] == count and figures['dropped'] == {'init_state': 1}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['out.pth', 'published.pth', 'report.json']
 
 
 def test_refusals_are_one_line_and_write_nothing(tool, capsys, tmp_path, source):
