@@ -161,8 +161,10 @@ def test(args: argparse.Namespace, session) -> None:
             session.begin()
 
     try:
-        runner = cli.build_runner(cfg)
-        cli.check_loader(runner.test_loop.dataloader, 'test')
+        with session.stage('building the run and its model'):
+            runner = cli.build_runner(cfg)
+        with session.stage('building the test data'):
+            cli.check_loader(runner.test_loop.dataloader, 'test')
         runner.testing, runner.strict_load = True, not args.allow_mismatch
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         mismatch = load_weights(model, weights)

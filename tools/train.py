@@ -107,7 +107,7 @@ def enable_amp(cfg) -> None:
 
 
 def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str | None:
-    """Decide where training starts: the checkpoint to resume, if any, is found and loaded once to be sure of it."""
+    """Decide where training starts, and load the checkpoint to resume, if any, once to be sure of it."""
     from qsdt_mm.engine.checkpoint import (
         find_resumable,
         list_checkpoints,
@@ -211,10 +211,15 @@ def train(args: argparse.Namespace, session) -> None:
             session.begin()
 
     try:
-        runner = cli.build_runner(cfg)
-        cli.check_loader(runner.train_loop.dataloader, 'training')
-        if runner.val_loop is not None:
-            cli.check_loader(runner.val_loop.dataloader, 'validation')
+        with session.stage('building the run and its model'):
+            runner = cli.build_runner(cfg)
+        with session.stage('building the training data'):
+            cli.check_loader(runner.train_loop.dataloader, 'training')
+        with session.stage('building the validation data'):
+            if runner.val_loop is not None:
+                cli.check_loader(runner.val_loop.dataloader, 'validation')
+        with session.stage(f'building the optimizer of optim_wrapper {dict(cfg.optim_wrapper)}'):
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         if resume:
             from mmengine.model import is_model_wrapper
 

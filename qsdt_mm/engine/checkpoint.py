@@ -27,7 +27,7 @@ _HAS_SAFE_GLOBALS = digit_version(torch.__version__) >= digit_version('2.6.0')
 
 
 def _history_statistic(owner: Any, name: str) -> Any:
-    """What stands for ``getattr`` in a checkpoint: it finds the public methods of a history buffer, no more."""
+    """Stand for ``getattr`` in a checkpoint: find the public methods of a history buffer, no more."""
     if owner is not HistoryBuffer or not isinstance(name, str) or name.startswith('_'):
         raise pickle.UnpicklingError('GLOBAL builtins.getattr was not an allowed global')
     return vars(HistoryBuffer)[name]
@@ -40,11 +40,19 @@ def allowed_types() -> list[Any]:
     """
     multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
     dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'float32', 'float64')}
-    numpy = [(item, f'numpy.{core}.multiarray.{item.__name__}')
-             for core in ('_core', 'core')  # files are written by either generation of numpy
-             for item in (multiarray._reconstruct, multiarray.scalar)]
+    numpy = [
+        (item, f'numpy.{core}.multiarray.{item.__name__}')
+        for core in ('_core', 'core')  # files are written by either generation of numpy
+        for item in (multiarray._reconstruct, multiarray.scalar)
+    ]
     return [
-        HistoryBuffer, ConfigDict, np.ndarray, np.dtype, *dtypes, *numpy, (_history_statistic, 'builtins.getattr')
+        HistoryBuffer,
+        ConfigDict,
+        np.ndarray,
+        np.dtype,
+        *dtypes,
+        *numpy,
+        (_history_statistic, 'builtins.getattr'),
     ]
 
 
@@ -100,8 +108,8 @@ def load_checkpoint_safely(
         What the file holds.
 
     Raises:
-        CheckpointError: The file is missing, cannot be read, is truncated or damaged, or asks for anything that is
-            not on the list; one line.
+        CheckpointError: The file is missing, cannot be read, is truncated or damaged, or asks for anything
+            that is not on the list; one line.
     """
     path = Path(path)
     if not path.exists():
@@ -190,8 +198,8 @@ def list_checkpoints(work_dir: PathLike) -> list[Path]:
 def find_resumable(work_dir: PathLike) -> Path | None:
     """Find the newest whole checkpoint of a work directory.
 
-    The one that ``last_checkpoint`` names is tried first, then the others, newest first. One that cannot be loaded is
-    skipped with a warning that names it.
+    The one that ``last_checkpoint`` names is tried first, then the others, newest first. One that cannot be
+    loaded is skipped with a warning that names it.
 
     Args:
         work_dir: The work directory; it need not exist.

@@ -21,7 +21,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,20 @@ class Session:
         """Set-up is over: an error from here on is no longer the input's fault."""
         self.started = True
 
+    @contextlib.contextmanager
+    def stage(self, what: str) -> Iterator[None]:
+        """Name a part of the set-up, so that an error that arises in it says where it belongs.
+
+        Raises:
+            InputError: In place of any other error.
+        """
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f'{what}: {describe(error)}') from error
+
     def note(self, message: str) -> None:
         """Tell the user something, once however many processes there are."""
         if is_main_process():
@@ -86,7 +100,7 @@ def describe(error: BaseException) -> str:
         text = str(error.args[0])
     else:
         text = str(error)
-    text = ' '.join(text.split())
+    text = ' '.join(text.split()).partition(' More details can be found')[0]
     if len(text) > 600:
         text = text[:597] + '...'
     plain = isinstance(error, (InputError, NonFiniteError, OSError))
@@ -206,7 +220,7 @@ def import_library(cfg: Any) -> None:
 
 
 def set_work_dir(cfg: Any, config_path: str, work_dir: str | None) -> Path:
-    """Settle the work directory: the command line's, the configuration's, or ``work_dirs/<config's name>``."""
+    """Settle the work directory: the option's, the configuration's, or ``work_dirs/<name of the config>``."""
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:

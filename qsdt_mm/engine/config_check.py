@@ -77,7 +77,7 @@ def _parameters(function: Callable) -> tuple[set[str], bool]:
 
 
 def accepted_arguments(target: Any) -> tuple[set[str], bool]:
-    """The keyword arguments of a class or function, through its bases for as long as they pass ``**kwargs`` on.
+    """The keyword arguments of a class or function, through its bases while they pass ``**kwargs`` on.
 
     Returns:
         Their names, and whether others are taken too.
@@ -138,7 +138,7 @@ def resolve_type(name: Any, scope: str | None = None) -> list[Any]:
 
 
 def _typeless(path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool] | None:
-    """What a dict without ``type`` takes, where mmengine gives its place a meaning; ``None`` where it does not."""
+    """What a dict without ``type`` takes where mmengine gives its place a meaning, else ``None``."""
     last = path[-1]
     if last in _FREE:
         return set(), True
@@ -250,9 +250,9 @@ class _Checker:
 def check_cfg_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     """Check that every key of ``--cfg-options`` means something.
 
-    A key passes if the configuration has it, or if the class that its dict names as ``type`` takes it (looked up in
-    mmengine's registries under the configuration's default scope), or if mmengine's Runner takes it. Where that cannot
-    be known, only existing keys pass.
+    A key passes if the configuration has it, or if the class that its dict names as ``type`` takes it
+    (looked up in mmengine's registries under the configuration's default scope), or if mmengine's Runner
+    takes it. Where that cannot be known, only existing keys pass.
 
     Args:
         cfg: The configuration, without the options.

@@ -46,8 +46,8 @@ def _dicts(value: Any) -> Iterator[dict]:
 def prepare_launcher(cfg: Config, launcher: str) -> list[str]:
     """Make a configuration ready for ``launcher``; without a GPU, join the processes over gloo.
 
-    mmengine assigns every process a GPU. Where there is none the group is made here first, the model is wrapped without
-    device ids, and synchronised batch norm, which needs GPUs, becomes plain batch norm.
+    mmengine assigns every process a GPU. Where there is none the group is made here first, the model is
+    wrapped without device ids, and synchronised batch norm, which needs GPUs, becomes plain batch norm.
 
     Args:
         cfg: The configuration; changed in place.

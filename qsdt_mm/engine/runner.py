@@ -13,10 +13,11 @@ from .errors import CheckpointError
 
 @RUNNERS.register_module()
 class SafeRunner(Runner):
-    """A ``Runner`` that loads local checkpoints as data only and writes its configuration when a run really starts.
+    """A ``Runner`` that loads local checkpoints as data only and writes its configuration when it begins.
 
-    The attribute ``strict_load`` (``True``) makes a checkpoint that does not fit the model an error when resuming or
-    testing; weights that a training starts from (``load_from`` without ``resume``) may fit in part, as in mmengine.
+    The attribute ``strict_load`` (``True``) makes a checkpoint that does not fit the model an error when
+    resuming or testing; weights that a training starts from (``load_from`` without ``resume``) may fit in
+    part, as in mmengine.
     """
 
     strict_load = True

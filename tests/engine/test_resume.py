@@ -27,7 +27,7 @@ def wait_for(condition, process, seconds=60):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, capsys):
     straight, broken = tmp_path / 'straight', tmp_path / 'broken'
     assert toy.train(straight, randomness__seed=3) == 0
-    process = toy.start_train(broken, randomness__seed=3, train_dataloader__dataset__delay=0.05)
+    process = toy.start_train(broken, randomness__seed=3, train_dataloader__dataset__delay=0.08)
     try:
         wait_for((broken / 'epoch_2.pth').exists, process)
         time.sleep(0.2)  # into the third epoch
@@ -76,9 +76,11 @@ def test_without_the_hook_a_resumed_run_differs(tmp_path):
 @pytest.mark.parametrize('hook', [True, False])
 def test_workers_draw_anew_in_each_epoch(tmp_path, monkeypatch, hook):
     config = toy.variant(
-        tmp_path / 'ordered.py', 'train_dataloader = dict(sampler=dict(shuffle=False))\n'
+        tmp_path / 'ordered.py',
+        'train_dataloader = dict(sampler=dict(shuffle=False))\n'
         'randomness = dict(seed=1)\nval_cfg = val_dataloader = val_evaluator = None\n'
-        + ('' if hook else toy.WITHOUT_RESEED))
+        + ('' if hook else toy.WITHOUT_RESEED),
+    )
     trace = tmp_path / 'trace'
     monkeypatch.setenv('TOY_TRACE', str(trace))
     assert toy.train(tmp_path / 'run', config=config, train_cfg__max_epochs=2) == 0
@@ -93,8 +95,14 @@ def test_workers_draw_anew_in_each_epoch(tmp_path, monkeypatch, hook):
 
 def test_seeds_differ_by_every_part():
     from qsdt_mm.engine.hooks.reseed import mix_seed
-    seeds = [mix_seed('model', seed, rank, epoch, iteration)
-             for seed in (0, 1) for rank in (0, 1) for epoch in (0, 1) for iteration in (0, 1)]
+
+    seeds = [
+        mix_seed('model', seed, rank, epoch, iteration)
+        for seed in (0, 1)
+        for rank in (0, 1)
+        for epoch in (0, 1)
+        for iteration in (0, 1)
+    ]
     assert len({*seeds, mix_seed('data', 0, 0, 0, 0)}) == len(seeds) + 1
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert mix_seed('model', 0, 0, 0, 0) == 5754272697072572121  # the same on every machine
@@ -103,5 +111,6 @@ def test_seeds_differ_by_every_part():
 @pytest.mark.parametrize('value', [0, -1, 'often', True, 1.5])
 def test_bad_restart_interval(value):
     from qsdt_mm.engine.hooks import ReseedHook
+
     with pytest.raises(ValueError, match='restart_workers_every'):
         ReseedHook(restart_workers_every=value)

@@ -15,9 +15,9 @@ ROOT = HERE.parents[1]
 CONFIG = HERE / 'toy_config.py'
 
 
-WITHOUT_RESEED = '''
+WITHOUT_RESEED = """
 default_hooks = dict(_delete_=True, checkpoint=dict(type='SafeCheckpointHook', interval=1))
-'''
+"""
 RUNS = itertools.count()
 
 
@@ -32,7 +32,9 @@ def tool(name):
 
 def options(**changes):
     """``--cfg-options`` words; a double underscore stands for a dot."""
-    changes.setdefault('experiment_name', f'toy{os.getpid()}_{next(RUNS)}')  # runs of one second share it otherwise
+    changes.setdefault(
+        'experiment_name', f'toy{os.getpid()}_{next(RUNS)}'
+    )  # runs of one second share it otherwise
     return ['--cfg-options', *(f'{key.replace("__", ".")}={value}' for key, value in changes.items())]
 
 
@@ -44,32 +46,48 @@ def variant(path, text):
 
 def train(work_dir, *words, config=CONFIG, **changes):
     """Run tools/train.py in this process and return its exit status."""
-    return tool('train').main([str(config), '--work-dir', str(work_dir), *map(str, words), *options(**changes)])
+    return tool('train').main(
+        [str(config), '--work-dir', str(work_dir), *map(str, words), *options(**changes)]
+    )
 
 
 def evaluate(checkpoint, work_dir, *words, config=CONFIG, **changes):
     """Run tools/test.py in this process and return its exit status."""
     return tool('test').main(
-        [str(config), str(checkpoint), '--work-dir', str(work_dir), *map(str, words), *options(**changes)])
+        [str(config), str(checkpoint), '--work-dir', str(work_dir), *map(str, words), *options(**changes)]
+    )
 
 
 def start(command, **environment):
     """Start a command in a process group of its own."""
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(ROOT), str(HERE)]),
-           'PYTHON': sys.executable, **environment}
-    return subprocess.Popen([str(word) for word in command], env=env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, start_new_session=True)
+    env = {
+        **os.environ,
+        'OMP_NUM_THREADS': '1',
+        'PYTHONPATH': os.pathsep.join([str(ROOT), str(HERE)]),
+        'PYTHON': sys.executable,
+        **environment,
+    }
+    return subprocess.Popen(
+        [str(word) for word in command],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def start_train(work_dir, *words, **changes):
     """Start tools/train.py in a process of its own."""
-    return start([sys.executable, ROOT / 'tools/train.py', CONFIG, '--work-dir', work_dir, *words,
-                  *options(**changes)])
+    return start(
+        [sys.executable, ROOT / 'tools/train.py', CONFIG, '--work-dir', work_dir, *words, *options(**changes)]
+    )
 
 
 def state(path):
     """What a checkpoint holds."""
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely
+
     return load_checkpoint_safely(path)
 
 
@@ -85,7 +103,9 @@ def differences(a, b, where=''):
     if isinstance(a, (list, tuple)):
         if len(a) != len(b):
             return [where]
-        return [p for i, pair in enumerate(zip(a, b, strict=True)) for p in differences(*pair, f'{where}[{i}]')]
+        return [
+            p for i, pair in enumerate(zip(a, b, strict=True)) for p in differences(*pair, f'{where}[{i}]')
+        ]
     return [] if a == b else [where]
 
 

@@ -31,13 +31,14 @@ class _RemoveLater:
 class SafeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, with whole files only and with the old removed after the new is there.
 
-    mmengine writes in place (a process killed meanwhile leaves a truncated file) and, with ``max_keep_ckpts`` or
-    ``save_best``, removes the old file first (a process killed meanwhile leaves none). Here local files are written
-    beside and renamed, and removals wait until everything has been written. It is registered under its own name and
-    takes the same arguments.
+    mmengine writes in place (a process killed meanwhile leaves a truncated file) and, with
+    ``max_keep_ckpts`` or ``save_best``, removes the old file first (a process killed meanwhile leaves
+    none). Here local files are written beside and renamed, and removals wait until everything has been
+    written. It is registered under its own name and takes the same arguments.
 
     Args:
-        out_dir: As in ``CheckpointHook``. A remote one (``s3://...``) keeps that storage's own way of writing.
+        out_dir: As in ``CheckpointHook``. A remote one (``s3://...``) keeps that storage's own way of
+            writing.
         backend_args: As in ``CheckpointHook``; ``dict(backend='atomic_local')`` unless given.
         **kwargs: As in ``CheckpointHook``.
     """

@@ -46,7 +46,8 @@ def first_non_finite(model: nn.Module, args: tuple, kwargs: dict) -> tuple[str, 
         kwargs: Its keyword arguments.
 
     Returns:
-        The module's dotted name (empty for the model itself) and the module; ``None`` if all outputs were finite.
+        The module's dotted name (empty for the model itself) and the module; ``None`` if all outputs were
+        finite.
     """
     found: list[tuple[str, nn.Module]] = []
 
@@ -154,10 +155,10 @@ class _LossGuard:
 class NonFiniteGuardHook(Hook):
     """Stop training when a loss is NaN or infinite, before the optimizer step, and never save such weights.
 
-    The losses are checked as the model returns them (one synchronisation, which mmengine's logging needs anyway).
-    When one is not finite, the same batch passes through the model once more, with the same random numbers, to find
-    the first module whose output is not finite. Before each checkpoint, parameters and running statistics are
-    checked, so the last checkpoint saved is always a good one.
+    The losses are checked as the model returns them (one synchronisation, which mmengine's logging needs
+    anyway). When one is not finite, the same batch passes through the model once more, with the same random
+    numbers, to find the first module whose output is not finite. Before each checkpoint, parameters and
+    running statistics are checked, so the last checkpoint saved is always a good one.
 
     Raises:
         NonFiniteLossError: A loss is not finite; the message names the loss, the iteration and the module.
@@ -190,7 +191,8 @@ class NonFiniteGuardHook(Hook):
             for key, value in checkpoint.get(part, {}).items():
                 plain = key[7:] if part.startswith('ema') and key.startswith('module.') else key
                 if plain in checked and not _finite(value):
+                    iteration = checkpoint.get('meta', {}).get('iter')
                     raise NonFiniteWeightsError(
-                        f'{plain} is not finite after iteration {checkpoint.get("meta", {}).get("iter")} ({part}): this checkpoint is not '
+                        f'{plain} is not finite after iteration {iteration} ({part}): this checkpoint is not '
                         f'saved, earlier ones are untouched'
                     )

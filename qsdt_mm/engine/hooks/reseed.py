@@ -31,8 +31,9 @@ def seed_everything(seed: int) -> None:
 def seed_worker(worker_id: int, silence_warnings: bool = False) -> None:
     """Seed a data loading worker from the base seed that the loader drew from the main process.
 
-    mmengine's own function gives a worker the same seed in every epoch, so that each epoch repeats the same random
-    augmentations. This one follows the main generator, so epochs differ, and repeat when that generator is reseeded.
+    mmengine's own function gives a worker the same seed in every epoch, so that each epoch repeats the same
+    random augmentations. This one follows the main generator, so epochs differ, and repeat when that
+    generator is reseeded.
 
     Args:
         worker_id: The worker's number, given by the loader.
@@ -47,8 +48,9 @@ def seed_worker(worker_id: int, silence_warnings: bool = False) -> None:
 class ReseedHook(Hook):
     """Reseed before every epoch and iteration, so that a resumed run equals an uninterrupted one.
 
-    Seeds come from the runner's seed (kept in its checkpoints), the rank, the epoch and the iteration. The train
-    loader's workers get :func:`seed_worker` in place of mmengine's function; any other function is left alone.
+    Seeds come from the runner's seed (kept in its checkpoints), the rank, the epoch and the iteration. The
+    train loader's workers get :func:`seed_worker` in place of mmengine's function; any other function is
+    left alone.
 
     What is exact on CPU, weights and optimizer bit for bit:
 
@@ -57,14 +59,15 @@ class ReseedHook(Hook):
     - iteration-based training with an ``InfiniteSampler``, with any number of workers, if checkpoints fall on
       multiples of ``restart_workers_every``: there the loader is started anew, as it is when resuming.
 
-    What is not: gradients accumulated over several iterations and not yet applied at the checkpoint; iteration-based
-    training with another sampler and random augmentation in workers (samples and dropout repeat, augmentation does
-    not); ``fast_forward_on_resume=True``; hooks and data sets with a random state of their own.
+    What is not: gradients accumulated over several iterations and not yet applied at the checkpoint;
+    iteration-based training with another sampler and random augmentation in workers (samples and dropout
+    repeat, augmentation does not); ``fast_forward_on_resume=True``; hooks and data sets with a random state
+    of their own.
 
     Args:
-        restart_workers_every: In iteration-based training, start the loader anew after so many iterations, so that
-            its workers' random state is known there. ``'auto'`` takes the interval of the checkpoint hook, ``None``
-            never restarts.
+        restart_workers_every: In iteration-based training, start the loader anew after so many iterations,
+            so that its workers' random state is known there. ``'auto'`` takes the interval of the
+            checkpoint hook, ``None`` never restarts.
 
     Raises:
         ValueError: ``restart_workers_every`` is not a positive int, ``'auto'`` or ``None``.
