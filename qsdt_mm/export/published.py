@@ -132,8 +132,8 @@ def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any
         chosen = checkpoint[found[weights]]
     elif found:
         other, key = found.popitem()
-        raise CheckpointError(f'has no {weights} weights (under {" or ".join(WEIGHTS[weights])}); weights "{other}" are '
-                              f'there, under {key}')
+        raise CheckpointError(f'has no {weights} weights (under {" or ".join(WEIGHTS[weights])}); weights "{other}" '
+                              f'are there, under {key}')
     elif weights == 'model' and any(isinstance(value, Tensor) for value in checkpoint.values()):
         chosen = checkpoint
     else:
