@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import logging
 import os
 import re
 import sys
@@ -28,37 +27,7 @@ from typing import Any
 from .checkpoint import force_safe_loading
 from .errors import InputError, NonFiniteError
 from .launch import is_main_process
-
-HARMLESS = (
-    r'Line NMS is not compiled',
-    r'Fail to import ``MultiScaleDeformableAttention``',
-    r'Could not import OneDL',
-    r'faster_coco_eval is not installed',
-    r'"FileClient" will be deprecated',
-    r'"HardDiskBackend" is the alias',
-)
-
-
-class _Harmless(logging.Filter):
-    pattern = re.compile('|'.join(HARMLESS))
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not self.pattern.search(record.getMessage())
-
-
-def quiet_imports() -> None:
-    """Keep back the remarks that the libraries make at import and that are known to be harmless here."""
-    from mmengine.logging import MMLogger
-
-    for pattern in HARMLESS:
-        warnings.filterwarnings('ignore', message=r'\s*' + pattern)
-    quiet_logger(MMLogger.get_current_instance())
-
-
-def quiet_logger(logger: logging.Logger) -> None:
-    """Keep the same remarks out of a log."""
-    if not any(isinstance(f, _Harmless) for f in logger.filters):
-        logger.addFilter(_Harmless())
+from .noise import quiet_imports, quiet_logger, without_noise
 
 
 class Session:
@@ -128,11 +97,12 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     show_traceback = show_traceback or os.environ.get('QSDT_TRACEBACK', '') not in ('', '0')
     try:
         with force_safe_loading():
-            quiet_imports()
             with warnings.catch_warnings():
+                quiet_imports()
                 status = body(session)
         return int(status or 0)
     except KeyboardInterrupt:
+        sys.unraisablehook = lambda unraisable: None  # half-made data loaders complain as they are dropped
         session.note('interrupted')
         return 130
     except SystemExit:
@@ -212,11 +182,13 @@ def default_loaders(cfg: Any) -> None:
 
 
 def import_library(cfg: Any) -> None:
-    """Import the models of the configuration's library now, while what it says at import is kept back."""
+    """Import the parts of the configuration's library now, while what it says at import is kept back."""
     scope = cfg.get('default_scope')
     if scope in ('mmpretrain', 'mmdet', 'mmseg'):
-        with contextlib.suppress(ImportError):  # whatever is missing is reported when it is needed
-            importlib.import_module(f'{scope}.models')
+        with without_noise():
+            for part in ('models', 'datasets', 'evaluation', 'engine'):
+                with contextlib.suppress(ImportError):  # whatever is missing is reported when it is needed
+                    importlib.import_module(f'{scope}.{part}')
 
 
 def set_work_dir(cfg: Any, config_path: str, work_dir: str | None) -> Path:

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .errors import InputError
+from .noise import without_noise
 
 ANY = None  #: the set of keys of a dict that takes any
 
@@ -110,7 +111,8 @@ def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with without_noise():
+            yield
     finally:
         logging.disable(before)
 
@@ -192,7 +194,9 @@ class _Checker:
         ):
             return set(), True
         if 'type' not in node:
-            return _typeless(path, node) or (set(), False)
+            if path[-1] != 'data_preprocessor' or self.scope != 'mmpretrain':
+                return _typeless(path, node) or (set(), False)
+            node = {'type': 'ClsDataPreprocessor'}  # what mmpretrain's classifiers take it for
         names, open_ended = set(), False
         for target in resolve_type(node['type'], node.get('_scope_', self.scope)):
             more, others = accepted_arguments(target)

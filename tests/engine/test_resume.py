@@ -9,7 +9,7 @@ import toy_runs as toy
 
 ITERATIONS = """
 train_dataloader = dict(sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True))
-train_cfg = dict(_delete_=True, by_epoch=False, max_iters=12, val_interval=3)
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=12, val_interval=5)
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=12, by_epoch=False)]
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5))
 log_processor = dict(by_epoch=False)
@@ -62,6 +62,13 @@ def test_iterations(tmp_path, workers):
     toy.copy_start(straight, resumed, 'iter_5.pth')
     assert toy.train(resumed, '--resume', config=config, **changes) == 0
     assert toy.training_differences(straight / 'iter_12.pth', resumed / 'iter_12.pth') == []
+
+
+def test_what_the_model_draws_does_not_depend_on_the_loader(tmp_path):
+    changes = dict(randomness__seed=5, train_dataloader__dataset__augment='idle', train_cfg__max_epochs=2)
+    for workers in (0, 2):
+        assert toy.train(tmp_path / str(workers), train_dataloader__num_workers=workers, **changes) == 0
+    assert toy.training_differences(tmp_path / '0' / 'epoch_2.pth', tmp_path / '2' / 'epoch_2.pth') == []
 
 
 def test_without_the_hook_a_resumed_run_differs(tmp_path):

@@ -301,6 +301,7 @@ def test_interrupt(tmp_path):
     while not (tmp_path / 'run' / 'epoch_1.pth').exists():
         assert process.poll() is None and time.monotonic() < limit
         time.sleep(0.02)
+    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and error.splitlines()[-1] == 'train.py: interrupted'

@@ -1,0 +1,53 @@
+"""Remarks that the libraries make at import and that are known to be harmless here."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+
+HARMLESS = (
+    r'Line NMS is not compiled',
+    r'Fail to import ``MultiScaleDeformableAttention``',
+    r'Could not import OneDL',
+    r'faster_coco_eval is not installed',
+    r'"FileClient" will be deprecated',
+    r'"HardDiskBackend" is the alias',
+)
+_PATTERN = re.compile('|'.join(HARMLESS))
+
+
+class _Harmless(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _PATTERN.search(record.getMessage())
+
+
+def quiet_imports() -> None:
+    """Keep back these remarks where they are warnings or go to mmengine's log."""
+    from mmengine.logging import MMLogger
+
+    for pattern in HARMLESS:
+        warnings.filterwarnings('ignore', message=r'\s*' + pattern)
+    quiet_logger(MMLogger.get_current_instance())
+
+
+def quiet_logger(logger: logging.Logger) -> None:
+    """Keep these remarks out of a log."""
+    if not any(isinstance(f, _Harmless) for f in logger.filters):
+        logger.addFilter(_Harmless())
+
+
+@contextlib.contextmanager
+def without_noise() -> Iterator[None]:
+    """Keep back these remarks where they are printed; anything else that is printed appears at the end."""
+    held = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(held):
+            yield
+    finally:
+        for line in held.getvalue().splitlines():
+            if not _PATTERN.search(line):
+                print(line)
