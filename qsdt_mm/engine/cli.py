@@ -131,6 +131,7 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     """
     from mmengine.config import Config
 
+    from . import hooks  # noqa: F401  registers, for configurations that do not import this package
     from .config_check import check_cfg_options
 
     if not Path(path).is_file():
