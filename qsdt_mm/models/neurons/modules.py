@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -81,7 +82,7 @@ class IELIF(SpikingNeuron):
                  decay: float = 1.0) -> None:
         require_positive_int('levels', levels)
         super().__init__(threshold, 1 / levels if scale is None else scale, levels, time_steps)
-        require(0 < decay <= 1, 'decay', decay, 'a number in (0, 1]')
+        require(isinstance(decay, (int, float)) and 0 < decay <= 1, 'decay', decay, 'a number in (0, 1]')
         self.decay = float(decay)
 
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -112,9 +113,10 @@ class LIF(SpikingNeuron):
     def __init__(self, threshold: float = 1.0, scale: float = 1.0, time_steps: int = 1, tau: float = 2.0,
                  reset: float = 0.0, surrogate: str = 'sigmoid', alpha: float = 4.0) -> None:
         super().__init__(threshold, scale, 1, time_steps)
-        require(isinstance(tau, (int, float)) and tau >= 1, 'tau', tau, 'a number >= 1')
+        require(isinstance(tau, (int, float)) and 1 <= tau < math.inf, 'tau', tau, 'a number >= 1')
         require(surrogate in SURROGATES, 'surrogate', surrogate, ' or '.join(SURROGATES))
-        require(reset < threshold, 'reset', reset, f'a potential below threshold={threshold}')
+        require(isinstance(reset, (int, float)) and -math.inf < reset < threshold, 'reset', reset,
+                f'a potential below threshold={threshold}')
         require_positive('alpha', alpha)
         self.tau, self.reset, self.surrogate, self.alpha = float(tau), float(reset), surrogate, float(alpha)
 
