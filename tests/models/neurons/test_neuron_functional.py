@@ -1,0 +1,162 @@
+"""Neurons as functions: counts and gradients against their formulas."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qsdt_mm.models.neurons.functional import (
+    SURROGATES,
+    binary_spike,
+    integrate_and_fire_step,
+    lif_step,
+    spike_count,
+)
+
+PROPERTY = settings(max_examples=80, deadline=None, derandomize=True)
+HALF = Fraction(1, 2)
+LEVELS = st.integers(1, 8)
+POWERS_OF_TWO = st.sampled_from([0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
+# Sixteenths of a threshold: few enough bits for bfloat16, and every boundary of the neuron is among them.
+SIXTEENTHS = st.lists(st.integers(-64, 240), min_size=1, max_size=24)
+DTYPES = st.sampled_from([torch.float64, torch.float32, torch.bfloat16])
+
+
+def exact_count(membrane, threshold, levels):
+    """The formula in rational numbers."""
+    return min(max(math.floor(Fraction(membrane) / Fraction(threshold) + HALF), 0), levels)
+
+
+def distance_to_boundary(membrane, threshold):
+    """How far u / threshold is from the next half-integer, where the count changes."""
+    ratio = Fraction(membrane) / Fraction(threshold) + HALF
+    return abs(ratio - round(ratio))
+
+
+@PROPERTY
+@given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, levels=LEVELS, dtype=DTYPES)
+def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtype):
+    membrane = [k * threshold / 16 for k in steps]
+    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels)
+    assert counts.dtype is dtype
+    assert counts.tolist() == [exact_count(u, threshold, levels) for u in membrane]
+
+
+@PROPERTY
+@given(membrane=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=24),
+       threshold=st.floats(0.015625, 10, width=32), levels=LEVELS, dtype=st.sampled_from([torch.float64, torch.float32]))
+def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, levels, dtype):
+    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels).tolist()
+    for u, count in zip(membrane, counts):
+        # Nearer to a boundary than a rounding of u / threshold + 0.5, arithmetic of limited width may go either way.
+        rounding = 2 * torch.finfo(dtype).eps * (abs(u / threshold) + 1)
+        allowed = {exact_count(u, threshold, levels)}
+        if distance_to_boundary(u, threshold) <= rounding:
+            allowed = {exact_count(u - rounding * threshold, threshold, levels),
+                       exact_count(u + rounding * threshold, threshold, levels)}
+        assert count in allowed
+
+
+@pytest.mark.parametrize('levels', range(1, 9))
+def test_d_levels_reach_d_and_no_further(levels):
+    membrane = torch.linspace(-2, 12, 1401)
+    assert spike_count(membrane, 1.0, levels).unique().tolist() == list(range(levels + 1))
+    # The d-th spike fires at (d - 0.5) thresholds, and not just below.
+    boundary = torch.arange(1, levels + 1) - 0.5
+    assert spike_count(boundary, 1.0, levels).tolist() == list(range(1, levels + 1))
+    assert spike_count(boundary - 1e-5, 1.0, levels).tolist() == list(range(levels))
+
+
+@PROPERTY
+@given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]), levels=LEVELS,
+       dtype=DTYPES, seed=st.integers(0, 99))
+def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, seed):
+    membrane = torch.tensor([k * threshold / 16 for k in steps], dtype=dtype, requires_grad=True)
+    upstream = torch.randint(-8, 9, membrane.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    (spike_count(membrane, threshold, levels) * scale).backward(upstream)
+    # Bounds included: 0 and 16 D sixteenths of a threshold.
+    expected = [g * scale / threshold if 0 <= k <= 16 * levels else 0.0 for k, g in zip(steps, upstream.tolist())]
+    assert membrane.grad.dtype is dtype
+    assert membrane.grad.tolist() == expected
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+def test_not_a_number_is_not_hidden(dtype):
+    membrane = torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype)
+    counts = spike_count(membrane, 1.0, 4)
+    assert counts[0].isnan()
+    assert counts[1:].tolist() == [4, 0]
+    assert integrate_and_fire_step(membrane, None, 1.0, 4)[0][0].isnan()
+
+
+def test_the_membrane_given_is_left_alone():
+    membrane = torch.randn(64)
+    before = membrane.clone()
+    spike_count(membrane, 0.25, 4)
+    assert torch.equal(membrane, before)
+
+
+@PROPERTY
+@given(steps=st.lists(st.lists(st.integers(-64, 160), min_size=3, max_size=3), min_size=1, max_size=8),
+       threshold=POWERS_OF_TWO, levels=LEVELS)
+def test_without_decay_nothing_is_lost(steps, threshold, levels):
+    """Soft reset keeps the books: what came in is what was fired plus what is left."""
+    currents = torch.tensor(steps, dtype=torch.float64) * threshold / 16
+    carried, fired = None, torch.zeros(3, dtype=torch.float64)
+    for current in currents:
+        count, carried = integrate_and_fire_step(current, carried, threshold, levels)
+        fired += count
+    assert torch.equal(fired * threshold + carried, currents.sum(0))
+
+
+def test_decay_scales_what_is_carried():
+    first, second = torch.tensor([0.375]), torch.tensor([0.25])
+    count, carried = integrate_and_fire_step(first, None, 1.0, 4, decay=0.5)
+    assert (count.item(), carried.item()) == (0, 0.1875)
+    assert integrate_and_fire_step(second, carried, 1.0, 4, decay=0.5)[0].item() == 0
+    count, carried = integrate_and_fire_step(first, None, 1.0, 4, decay=1.0)
+    assert integrate_and_fire_step(second, carried, 1.0, 4, decay=1.0)[0].item() == 1
+    # After a spike the rest is carried, here a negative one.
+    count, carried = integrate_and_fire_step(torch.tensor([0.75]), None, 1.0, 4, decay=0.5)
+    assert (count.item(), carried.item()) == (1, -0.125)
+
+
+SMOOTH = {
+    'sigmoid': lambda excess, alpha: torch.sigmoid(alpha * excess),
+    'atan': lambda excess, alpha: torch.atan(math.pi / 2 * alpha * excess) / math.pi + 0.5,
+}
+
+
+@PROPERTY
+@given(surrogate=st.sampled_from(SURROGATES), alpha=st.floats(0.25, 16),
+       excess=st.lists(st.floats(-4, 4), min_size=1, max_size=16), seed=st.integers(0, 99))
+def test_surrogate_gradient_is_the_derivative_of_the_smooth_function(surrogate, alpha, excess, seed):
+    upstream = torch.randn(len(excess), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    hard = torch.tensor(excess, dtype=torch.float64, requires_grad=True)
+    soft = hard.detach().clone().requires_grad_()
+    spikes = binary_spike(hard, surrogate, alpha)
+    assert spikes.tolist() == [float(e >= 0) for e in excess]
+    spikes.backward(upstream)
+    SMOOTH[surrogate](soft, alpha).backward(upstream)
+    torch.testing.assert_close(hard.grad, soft.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_surrogate_spike_lands_on_the_threshold():
+    assert binary_spike(torch.tensor([-1e-6, 0.0, 1e-6])).tolist() == [0, 1, 1]
+
+
+@PROPERTY
+@given(currents=st.lists(st.floats(-4, 4), min_size=1, max_size=8), threshold=st.floats(0.1, 2),
+       tau=st.floats(1, 8), reset=st.floats(-1, 0))
+def test_lif_is_the_plain_recurrence(currents, threshold, tau, reset):
+    potential, carried = reset, None
+    for current in currents:
+        spike, carried = lif_step(torch.tensor([current], dtype=torch.float64), carried, threshold, tau, reset)
+        potential = potential + (current - (potential - reset)) / tau
+        fires = potential - threshold >= 0
+        potential = reset if fires else potential
+        assert spike.item() == fires
+        assert carried.item() == potential
