@@ -90,7 +90,9 @@ class LSQ(nn.Module):
     @property
     def positive_step(self) -> Tensor:
         """The step in use, ``(C_out,)``."""
-        return self.step.abs().clamp_min(MIN_STEP)
+        magnitude = self.step.abs()
+        # Below the floor the gradient passes, so that a step can leave it: a clamp would hold it there for good.
+        return torch.where(magnitude < MIN_STEP, magnitude - magnitude.detach() + MIN_STEP, magnitude)
 
     @torch.no_grad()
     def reset_step(self, weight: Tensor) -> None:
