@@ -47,10 +47,11 @@ def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtyp
 
 @PROPERTY
 @given(membrane=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=24),
-       threshold=st.floats(0.015625, 10, width=32), levels=LEVELS, dtype=st.sampled_from([torch.float64, torch.float32]))
+       threshold=st.floats(0.015625, 10, width=32), levels=LEVELS,
+       dtype=st.sampled_from([torch.float64, torch.float32]))
 def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, levels, dtype):
     counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels).tolist()
-    for u, count in zip(membrane, counts):
+    for u, count in zip(membrane, counts, strict=True):
         # Nearer to a boundary than a rounding of u / threshold + 0.5, arithmetic of limited width may go either way.
         rounding = 2 * torch.finfo(dtype).eps * (abs(u / threshold) + 1)
         allowed = {exact_count(u, threshold, levels)}
@@ -78,7 +79,8 @@ def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, se
     upstream = torch.randint(-8, 9, membrane.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
     (spike_count(membrane, threshold, levels) * scale).backward(upstream)
     # Bounds included: 0 and 16 D sixteenths of a threshold.
-    expected = [g * scale / threshold if 0 <= k <= 16 * levels else 0.0 for k, g in zip(steps, upstream.tolist())]
+    inside = [0 <= k <= 16 * levels for k in steps]
+    expected = [g * scale / threshold * i for g, i in zip(upstream.tolist(), inside, strict=True)]
     assert membrane.grad.dtype is dtype
     assert membrane.grad.tolist() == expected
 
