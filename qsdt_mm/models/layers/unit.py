@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import LowBitWeight, QuantConv2d
+from qsdt_mm.validation import require
 
 
 class SpikeUnit(nn.Module):
@@ -126,9 +127,16 @@ def make_neuron(config: dict[str, Any], levels: int, time_steps: int, scale_fact
         levels: D, for types that fire more than one spike; a value in ``config`` wins.
         time_steps: T; a value in ``config`` wins.
         scale_factor: multiplies the worth of a spike.
+
+    Raises:
+        ValueError: there is no such type, or one of its constants is out of range.
     """
-    config = dict(config)
-    kind = config['type'] if isinstance(config['type'], type) else MODELS.get(config['type'])
+    kind = config.get('type') if isinstance(config, dict) else None
+    if isinstance(kind, str):
+        with MODELS.switch_scope_and_registry(None) as registry:  # where build would look
+            kind = registry.get(kind)
+    require(callable(kind), 'neuron', config, 'a dict whose type is IELIF, LIF or an activation of the registry')
+    config = dict(config, type=kind)
     if isinstance(kind, type) and issubclass(kind, SpikingNeuron):
         config.setdefault('time_steps', time_steps)
         if 'levels' in kind.__init__.__code__.co_varnames:
