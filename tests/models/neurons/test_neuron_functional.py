@@ -39,6 +39,7 @@ def distance_to_boundary(membrane, threshold):
 @PROPERTY
 @given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, levels=LEVELS, dtype=DTYPES)
 def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtype):
+    steps = [*steps, *(16 * d - 8 for d in range(1, levels + 2)), *(16 * d - 9 for d in range(1, levels + 2))]
     membrane = [k * threshold / 16 for k in steps]
     counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels)
     assert counts.dtype is dtype
@@ -75,10 +76,10 @@ def test_d_levels_reach_d_and_no_further(levels):
 @given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]), levels=LEVELS,
        dtype=DTYPES, seed=st.integers(0, 99))
 def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, seed):
+    steps = [*steps, 0, 16 * levels, -1, 16 * levels + 1]  # always the bounds, and just beyond them
     membrane = torch.tensor([k * threshold / 16 for k in steps], dtype=dtype, requires_grad=True)
-    upstream = torch.randint(-8, 9, membrane.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    upstream = torch.randint(1, 9, membrane.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
     (spike_count(membrane, threshold, levels) * scale).backward(upstream)
-    # Bounds included: 0 and 16 D sixteenths of a threshold.
     inside = [0 <= k <= 16 * levels for k in steps]
     expected = [g * scale / threshold * i for g, i in zip(upstream.tolist(), inside, strict=True)]
     assert membrane.grad.dtype is dtype
