@@ -86,8 +86,8 @@ class Arch:
             require(fine, f'arch.{name}', value, f'{NUM_STAGES} integers >= {lowest}, one for each stage')
             object.__setattr__(self, name, tuple(value))
         require_positive_int('arch.num_heads', self.num_heads)
-        require(isinstance(self.stem_kernel, int) and self.stem_kernel % 2 == 1, 'arch.stem_kernel', self.stem_kernel,
-                'an odd integer')
+        require(isinstance(self.stem_kernel, int) and self.stem_kernel >= 1 and self.stem_kernel % 2 == 1,
+                'arch.stem_kernel', self.stem_kernel, 'an odd integer >= 1')
         if self.layer_scale == 'default':
             object.__setattr__(self, 'layer_scale', FAMILIES[self.family].layer_scale)
         require(self.layer_scale is None or isinstance(self.layer_scale, (int, float)), 'arch.layer_scale',
