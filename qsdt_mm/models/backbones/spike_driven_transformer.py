@@ -7,7 +7,7 @@ arXiv 2411.16061).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -77,14 +77,15 @@ class SpikeDrivenTransformer(BaseModule):
         self.arch = resolve_arch(arch)
         family = FAMILIES[self.arch.family]
         weight_bits = family.weight_bits if weight_bits is None else weight_bits
-        out_indices = (out_indices, ) if isinstance(out_indices, int) else tuple(out_indices)
+        out_indices = tuple(out_indices) if isinstance(out_indices, Iterable) else (out_indices, )
         require_positive_int('in_channels', in_channels)
         require_positive_int('time_steps', time_steps)
         require_positive_int('levels', levels)
         check_weight_bits(weight_bits)
         require(len(out_indices) > 0 and all(i in range(NUM_STAGES) for i in out_indices), 'out_indices', out_indices,
                 f'indices of stages, 0 to {NUM_STAGES - 1}')
-        require(0 <= drop_path_rate < 1, 'drop_path_rate', drop_path_rate, 'a number in [0, 1)')
+        require(isinstance(drop_path_rate, (int, float)) and 0 <= drop_path_rate < 1, 'drop_path_rate', drop_path_rate,
+                'a number in [0, 1)')
         require(frozen_stages in range(-1, NUM_STAGES), 'frozen_stages', frozen_stages,
                 f'-1 (none) to {NUM_STAGES - 1}')
         self.in_channels = in_channels
