@@ -155,8 +155,8 @@ def test_gradients_reach_every_parameter(preset):
     assert nonzero / total > 0.8
 
 
-@pytest.mark.xfail(strict=True, reason='0.25 q k^T v grows with the tokens; on 64 or more of them every neuron after a new '
-                   'QSD attention fires D spikes in training, and query, key and value get no gradient')
+@pytest.mark.xfail(strict=True, reason='0.25 q k^T v grows with the tokens; on 64 or more every neuron after a new QSD '
+                   'attention fires D spikes in training, and query, key and value get no gradient')
 def test_gradients_pass_a_new_qsd_attention_on_many_tokens():
     model = SpikeDrivenTransformer('qsd-8m').train()
     backward_from_the_last_output(model, torch.randn(2, 3, 224, 224))
