@@ -7,8 +7,8 @@ arXiv 2411.16061).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -151,7 +151,7 @@ class SpikeDrivenTransformer(BaseModule):
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:
             return checkpoint(module, membrane, use_reentrant=False,
-                              context_fn=lambda: (nullcontext(), _statistics_kept(module)))
+                              context_fn=lambda: (nullcontext(), _StatisticsReplayed(module)))
         return module(membrane)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -172,16 +172,24 @@ class SpikeDrivenTransformer(BaseModule):
         return tuple(outputs[i] for i in self.out_indices)
 
 
-@contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """While a block is recomputed, its batch norms must not count the same batch a second time."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    saved = [(m.momentum, m.num_batches_tracked.clone()) for m in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, batches) in zip(norms, saved):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+class _StatisticsReplayed:
+    """Context in which a block is computed again: batch norms see the statistics of the first time, and keep none.
+
+    To be made before the first time; may be entered more than once. The border of BNAndPad reads the statistics, so a
+    second forward before the backward pass must not show in the first one's gradients.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+        self.seen = [(norm, {name: b.clone() for name, b in norm.named_buffers(recurse=False)}) for norm in norms]
+        self.kept: list[dict[str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        self.kept = [dict(norm.named_buffers(recurse=False)) for norm, _ in self.seen]
+        for norm, statistics in self.seen:
+            # Other tensors, not other values: autograd refuses those that it saved and finds overwritten.
+            norm._buffers.update({name: b.clone() for name, b in statistics.items()})
+
+    def __exit__(self, *_: object) -> None:
+        for (norm, _), statistics in zip(self.seen, self.kept):
+            norm._buffers.update(statistics)
