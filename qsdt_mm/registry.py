@@ -1,8 +1,8 @@
 """Registries of the ``qsdt_mm`` scope, and parts that are imported when they are first built.
 
 The child registries make ``type='qsdt_mm.SpikeDrivenTransformer'`` work in any OpenMMLab config without
-``custom_imports``: mmengine imports ``<scope>.registry`` and then the locations given here. What they hold is registered
-in mmengine's root registries, where mmpretrain, mmdet and mmseg find it by its plain name.
+``custom_imports``: mmengine imports ``<scope>.registry`` and then the locations given here. What they hold is
+registered in mmengine's root registries, where mmpretrain, mmdet and mmseg find it by its plain name.
 """
 
 from __future__ import annotations

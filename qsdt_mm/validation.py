@@ -23,8 +23,7 @@ def require(condition: bool, argument: str, given: Any, allowed: str) -> None:
 
 def require_positive_int(argument: str, given: Any) -> None:
     """Raise ``ValueError`` unless ``given`` is an integer of 1 or more."""
-    require(isinstance(given, int) and not isinstance(given, bool) and given >= 1, argument, given,
-            'an integer >= 1')
+    require(isinstance(given, int) and not isinstance(given, bool) and given >= 1, argument, given, 'an integer >= 1')
 
 
 def require_positive(argument: str, given: Any) -> None:

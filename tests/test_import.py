@@ -25,12 +25,13 @@ sys.meta_path.insert(0, Blocked())
 
 def run_python(code):
     """A fresh interpreter at the root of the repository: exit status, output, errors."""
-    return subprocess.run([sys.executable, '-c', textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=120)
+    return subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_import_is_silent_and_leaves_the_task_libraries_alone():
-    done = run_python('''
+    done = run_python("""
         import sys
         import qsdt_mm
         loaded = {name.split('.')[0] for name in sys.modules}
@@ -38,13 +39,15 @@ def test_import_is_silent_and_leaves_the_task_libraries_alone():
         assert qsdt_mm.__version__
         for name in qsdt_mm.__all__:
             getattr(qsdt_mm, name)
-    ''')
+    """)
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
 def test_the_core_works_without_the_task_libraries():
     """Also: what needs one of them says in one line which, and how to get it."""
-    done = run_python(BLOCK + textwrap.dedent('''
+    done = run_python(
+        BLOCK
+        + textwrap.dedent("""
         import torch, qsdt_mm
         from mmengine.registry import DATASETS, MODELS
         arch = dict(family='qsd', widths=(4, 4, 8, 8, 8), depths=(1, 1, 1, 1, 1), num_heads=2)
@@ -54,10 +57,12 @@ def test_the_core_works_without_the_task_libraries():
             MODELS.build(dict(type='SpikeLinearClsHead', num_classes=10, in_channels=8))
         except ImportError as error:
             print(error)
-    '''))
+    """)
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        'SpikeLinearClsHead needs mmpretrain, which is not installed: pip install "qsdt_mm[mmpretrain]"\n')
+        'SpikeLinearClsHead needs mmpretrain, which is not installed: pip install "qsdt_mm[mmpretrain]"\n'
+    )
 
 
 def test_unknown_names_are_refused_as_usual():

@@ -19,8 +19,9 @@ needs_mmpretrain = pytest.mark.skipif(importlib.util.find_spec('mmpretrain') is 
 
 def run_python(code):
     """Run code in a fresh interpreter at the root of the repository; what its last line printed, from JSON."""
-    done = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=180)
+    done = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True, timeout=180
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -39,21 +40,21 @@ def test_children_of_the_root():
 
 def test_a_scoped_name_needs_no_custom_imports():
     """A fresh process, where nothing of ours was imported: mmengine finds the package by the scope alone."""
-    result = run_python('''
+    result = run_python("""
         import json, sys
         from mmengine.registry import MODELS
         assert 'qsdt_mm' not in sys.modules
         arch = dict(family='qsd', widths=(4, 4, 8, 8, 8), depths=(0, 0, 0, 1, 0), num_heads=2)
         model = MODELS.build(dict(type='qsdt_mm.SpikeDrivenTransformer', arch=arch, neuron=dict(type='qsdt_mm.LIF')))
         print(json.dumps([type(model).__module__, type(model.stages[1].downsample.neuron).__module__]))
-    ''')
+    """)
     assert result == ['qsdt_mm.models.backbones.spike_driven_transformer', 'qsdt_mm.models.neurons.modules']
 
 
 @needs_mmpretrain
 def test_plain_names_are_found_from_another_scope():
     """As in a config of mmpretrain: its default scope, our backbone and head, an activation of its own as neuron."""
-    result = run_python('''
+    result = run_python("""
         import json, warnings
         warnings.simplefilter('ignore')
         import torch
@@ -73,7 +74,7 @@ def test_plain_names_are_found_from_another_scope():
             classifier=type(model).__module__.split('.')[0], logits=list(logits.shape),
             head=sum(p.numel() for p in model.head.parameters()),
             neuron=type(other.stages[1].downsample.neuron).__name__)))
-    ''')
+    """)
     # The head: 16 x 10 weights, 10 biases, 10 steps.
     assert result == dict(classifier='mmpretrain', logits=[2, 10], head=180, neuron='QuickGELU')
 
@@ -95,8 +96,10 @@ def test_on_demand_says_what_to_install():
     room = on_demand('a_library_that_is_not_there.heads', 'a_library_that_is_not_there')
     with pytest.raises(ImportError) as error:
         room.build(dict(type='Late'))
-    assert str(error.value) == ('Late needs a_library_that_is_not_there, which is not installed: '
-                                'pip install "qsdt_mm[a_library_that_is_not_there]"')
+    assert str(error.value) == (
+        'Late needs a_library_that_is_not_there, which is not installed: '
+        'pip install "qsdt_mm[a_library_that_is_not_there]"'
+    )
 
 
 def test_on_demand_does_not_blame_the_library_for_another_missing_module():

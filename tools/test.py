@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qsdt_mm.engine.cli import ToolParser, run_tool
+
 EXAMPLE = """examples:
   python tools/test.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
   python tools/test.py CONFIG CHECKPOINT --json metrics.json --out predictions.pkl
@@ -16,22 +18,9 @@ exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> None:
-        """Say what is wrong and leave."""
-        self.exit(2, f'{self.prog}: error: {message}\n')
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; nothing heavy has been imported yet."""
-    parser = Parser(
-        prog='test.py',
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Read the command line."""
+    parser = ToolParser('test.py', __doc__, EXAMPLE)
     parser.add_argument('config', help='configuration file; its default_scope says which library')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
@@ -48,23 +37,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--allow-mismatch', action='store_true', help='evaluate even if the checkpoint does not fit the model'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        metavar='KEY=VALUE',
-        help='change the configuration, e.g. test_dataloader.batch_size=32; lists as key="[a,b]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes were started',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument(
-        '--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)'
-    )
+    parser.add_cfg_options('test_dataloader.batch_size=32')
+    parser.add_launcher()
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
@@ -83,8 +57,7 @@ def enable_pictures(cfg, args: argparse.Namespace) -> None:
     found = resolve_type(hook.get('type'), cfg.get('default_scope')) if hook else []
     if not found:
         raise InputError(
-            '--show and --show-dir need a visualization hook in default_hooks, which the configuration '
-            'does not have'
+            '--show and --show-dir need a visualization hook in default_hooks, which the configuration does not have'
         )
     taken, _ = accepted_arguments(found[0])
     wanted = dict(enable=True, draw=True, show=args.show, interval=args.interval, wait_time=args.wait_time)
@@ -92,9 +65,7 @@ def enable_pictures(cfg, args: argparse.Namespace) -> None:
         wanted.update(out_dir=args.show_dir, test_out_dir=args.show_dir)
         if not taken & {'out_dir', 'test_out_dir'} and cfg.get('visualizer'):
             cfg.visualizer['save_dir'] = args.show_dir
-    hook.update(
-        {key: value for key, value in wanted.items() if key in taken or key == 'wait_time' and args.show}
-    )
+    hook.update({key: value for key, value in wanted.items() if key in taken or key == 'wait_time' and args.show})
 
 
 def keep_predictions(runner, cfg, path: str) -> None:
@@ -193,14 +164,6 @@ def test(args: argparse.Namespace, session) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    try:
-        import qsdt_mm.engine  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != 'qsdt_mm':
-            raise
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from qsdt_mm.engine.cli import run_tool
-
     return run_tool('test.py', lambda session: test(args, session), args.traceback)
 
 

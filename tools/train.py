@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qsdt_mm.engine.cli import ToolParser, run_tool
+
 EXAMPLE = """examples:
   python tools/train.py configs/classification/NAME.py
   python tools/train.py CONFIG --work-dir work_dirs/try --cfg-options optim_wrapper.optimizer.lr=1e-3
@@ -17,28 +19,14 @@ exit status: 0 done, 1 training failed, 2 bad input (nothing touched), 130 inter
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> None:
-        """Say what is wrong and leave."""
-        self.exit(2, f'{self.prog}: error: {message}\n')
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; nothing heavy has been imported yet."""
-    parser = Parser(
-        prog='train.py',
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Read the command line."""
+    parser = ToolParser('train.py', __doc__, EXAMPLE)
     parser.add_argument('config', help='configuration file; its default_scope says which library')
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
-        help='where logs and checkpoints go '
-        "(default: the configuration's, or work_dirs/<name of the configuration>)",
+        help="where logs and checkpoints go (default: the configuration's, or work_dirs/<name of the configuration>)",
     )
     parser.add_argument(
         '--resume',
@@ -62,24 +50,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by batch size / auto_scale_lr.base_batch_size',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        metavar='KEY=VALUE',
-        help='change the configuration, e.g. model.backbone.time_steps=2 train_cfg.max_epochs=10; '
-        'lists as key="[a,b]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes were started',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument(
-        '--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)'
-    )
+    parser.add_cfg_options('model.backbone.time_steps=2 train_cfg.max_epochs=10')
+    parser.add_launcher()
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.resume is not None and args.overwrite:
@@ -150,9 +122,7 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str 
     if seed is not None:  # the samplers are built before mmengine restores the seed
         randomness = dict(cfg.get('randomness') or {})
         if randomness.get('seed') not in (None, seed):
-            session.note(
-                f"warning: randomness.seed={randomness['seed']} gives way to the checkpoint's seed {seed}"
-            )
+            session.note(f"warning: randomness.seed={randomness['seed']} gives way to the checkpoint's seed {seed}")
         cfg.randomness = {**randomness, 'seed': seed}
     cfg.resume, cfg.load_from = True, resume
     return resume
@@ -165,11 +135,7 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine.errors import CheckpointError, InputError
 
     cfg = cli.load_config(args.config, args.cfg_options)
-    if (
-        cfg.get('train_cfg') is None
-        or cfg.get('train_dataloader') is None
-        or cfg.get('optim_wrapper') is None
-    ):
+    if cfg.get('train_cfg') is None or cfg.get('train_dataloader') is None or cfg.get('optim_wrapper') is None:
         raise InputError(
             f'config {args.config} cannot be trained: it needs train_cfg, train_dataloader and optim_wrapper'
         )
@@ -182,9 +148,7 @@ def train(args: argparse.Namespace, session) -> None:
         enable_amp(cfg)
     if args.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-            raise InputError(
-                f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give'
-            )
+            raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
         cfg.auto_scale_lr.enable = True
     resume = settle_start(cfg, args, work_dir, session)
 
@@ -240,14 +204,6 @@ def train(args: argparse.Namespace, session) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    try:
-        import qsdt_mm.engine  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != 'qsdt_mm':
-            raise
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from qsdt_mm.engine.cli import run_tool
-
     return run_tool('train.py', lambda session: train(args, session), args.traceback)
 
 

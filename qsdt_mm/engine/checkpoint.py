@@ -94,9 +94,7 @@ def _load_restricted(path: PathLike, map_location: Any, allowed: Sequence[Any]) 
             os.environ[FORCE_SAFE] = forced
 
 
-def load_checkpoint_safely(
-    path: PathLike, map_location: Any = 'cpu', extra_allowed: Sequence[Any] = ()
-) -> Any:
+def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allowed: Sequence[Any] = ()) -> Any:
     """Load a checkpoint as data: nothing in it is called but the constructors of a short list of plain types.
 
     Args:
@@ -244,9 +242,7 @@ class Mismatch(NamedTuple):
             ('of another shape', self.shape),
         ):
             if names:
-                parts.append(
-                    f'{len(names)} {words} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'
-                )
+                parts.append(f'{len(names)} {words} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})')
         return '; '.join(parts) or 'none'
 
 

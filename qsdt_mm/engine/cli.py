@@ -22,12 +22,55 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .checkpoint import force_safe_loading
 from .errors import InputError, NonFiniteError
 from .launch import is_main_process
 from .noise import quiet_imports, quiet_logger, without_noise
+
+
+class ToolParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with the option ``--traceback`` that all tools have.
+
+    Args:
+        prog: the tool's name.
+        description: what it does, usually the module's docstring.
+        examples: commands to show at the end of the help, and what else belongs there.
+    """
+
+    def __init__(self, prog: str, description: str | None, examples: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument('--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)')
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave."""
+        self.exit(2, f'{self.prog}: error: {message}\n')
+
+    def add_cfg_options(self, example: str) -> None:
+        """Add OpenMMLab's ``--cfg-options``."""
+        self.add_argument(
+            '--cfg-options',
+            nargs='+',
+            action='extend',
+            metavar='KEY=VALUE',
+            help=f'change the configuration, e.g. {example}; lists as key="[a,b]"',
+        )
+
+    def add_launcher(self) -> None:
+        """Add OpenMMLab's ``--launcher`` and what ``torch.distributed`` passes along."""
+        self.add_argument(
+            '--launcher',
+            choices=['none', 'pytorch', 'slurm', 'mpi'],
+            default='none',
+            help='how the processes were started',
+        )
+        self.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 class Session:
@@ -96,10 +139,9 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     session = Session(prog)
     show_traceback = show_traceback or os.environ.get('QSDT_TRACEBACK', '') not in ('', '0')
     try:
-        with force_safe_loading():
-            with warnings.catch_warnings():
-                quiet_imports()
-                status = body(session)
+        with force_safe_loading(), warnings.catch_warnings():
+            quiet_imports()
+            status = body(session)
         return int(status or 0)
     except KeyboardInterrupt:
         sys.unraisablehook = lambda unraisable: None  # half-made data loaders complain as they are dropped

@@ -148,9 +148,7 @@ def _typeless(path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool] | N
         names, _ = _parameters(DataLoader.__init__)
         return names | _LOADER_KEYS, False
     if path == ('train_cfg',):
-        names, _ = accepted_arguments(
-            EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop
-        )
+        names, _ = accepted_arguments(EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop)
         return names | {'by_epoch'}, False
     fixed: dict[tuple[str, ...], Callable] = {
         ('val_cfg',): ValLoop,
@@ -187,11 +185,7 @@ class _Checker:
             return _parameters(Runner.__init__)[0] - {'cfg'} | _TOP_LEVEL, False
         if path == ('default_hooks',):  # a new hook must say what it is
             return set(), False
-        if (
-            path[0] == 'optim_wrapper'
-            and path[1:] == ('paramwise_cfg',)
-            and 'constructor' in self.after.optim_wrapper
-        ):
+        if path[0] == 'optim_wrapper' and path[1:] == ('paramwise_cfg',) and 'constructor' in self.after.optim_wrapper:
             return set(), True
         if 'type' not in node:
             if path[-1] != 'data_preprocessor' or self.scope != 'mmpretrain':
@@ -278,9 +272,7 @@ def check_cfg_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
             except (KeyError, TypeError, ValueError) as single:
                 text = ' '.join(str(single.args[0] if single.args else single).split())
                 raise InputError(f'unknown key in --cfg-options: {key} ({text[:200]})') from error
-        raise InputError(
-            f'--cfg-options do not fit together: {" ".join(str(error).split())[:200]}'
-        ) from error
+        raise InputError(f'--cfg-options do not fit together: {" ".join(str(error).split())[:200]}') from error
     checker = _Checker(cfg, after)
     for key in options:
         checker.check(key)

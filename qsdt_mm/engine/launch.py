@@ -27,8 +27,7 @@ def _export(rank: str, world_size: str, local_rank: str) -> None:
     for name, source in (('RANK', rank), ('WORLD_SIZE', world_size), ('LOCAL_RANK', local_rank)):
         if source not in os.environ:
             raise InputError(
-                f'--launcher needs the environment variable {source}; start through tools/dist_train.sh, '
-                'srun or mpirun'
+                f'--launcher needs the environment variable {source}; start through tools/dist_train.sh, srun or mpirun'
             )
         os.environ[name] = os.environ[source]
 
@@ -71,9 +70,7 @@ def prepare_launcher(cfg: Config, launcher: str) -> list[str]:
         if 'MASTER_ADDR' not in os.environ:
             nodes = os.environ.get('SLURM_NODELIST', 'localhost')
             if re.search(r'[\[,]', nodes):
-                shown = subprocess.run(
-                    ['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True
-                )
+                shown = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True)
                 nodes = shown.stdout.split()[0]
             os.environ['MASTER_ADDR'] = nodes
     elif launcher == 'mpi':

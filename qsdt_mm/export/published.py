@@ -73,9 +73,16 @@ class Conversion:
 
     def meta(self, source: str) -> dict[str, Any]:
         """What a reader needs to build the network again; plain types only."""
-        return dict(format=FORMAT, version=__version__, source=source, family=self.arch.family,
-                    arch=arch_config(self.arch), in_channels=self.in_channels, num_classes=self.num_classes,
-                    weight_bits=self.weight_bits)
+        return dict(
+            format=FORMAT,
+            version=__version__,
+            source=source,
+            family=self.arch.family,
+            arch=arch_config(self.arch),
+            in_channels=self.in_channels,
+            num_classes=self.num_classes,
+            weight_bits=self.weight_bits,
+        )
 
     def report(self) -> dict[str, Any]:
         """The figures of the conversion; plain types only."""
@@ -108,8 +115,11 @@ def arch_config(arch: Arch) -> str | dict[str, Any]:
             return name
     usual = Arch(arch.family, arch.widths)
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(arch).items()}
-    return {key: value for key, value in settings.items()
-            if key in ('family', 'widths', 'depths') or getattr(arch, key) != getattr(usual, key)}
+    return {
+        key: value
+        for key, value in settings.items()
+        if key in ('family', 'widths', 'depths') or getattr(arch, key) != getattr(usual, key)
+    }
 
 
 def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any], list[str]]:
@@ -126,19 +136,27 @@ def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any
     require(weights in WEIGHTS, 'weights', weights, ' or '.join(WEIGHTS))
     if not isinstance(checkpoint, Mapping):
         raise CheckpointError(f'holds a {type(checkpoint).__name__}, not a dict of weights')
-    found = {kind: key for kind, keys in WEIGHTS.items() for key in reversed(keys)
-             if isinstance(checkpoint.get(key), Mapping)}
+    found = {
+        kind: key
+        for kind, keys in WEIGHTS.items()
+        for key in reversed(keys)
+        if isinstance(checkpoint.get(key), Mapping)
+    }
     if weights in found:
         chosen = checkpoint[found[weights]]
     elif found:
         other, key = found.popitem()
-        raise CheckpointError(f'has no {weights} weights (under {" or ".join(WEIGHTS[weights])}); weights "{other}" '
-                              f'are there, under {key}')
+        raise CheckpointError(
+            f'has no {weights} weights (under {" or ".join(WEIGHTS[weights])}); weights "{other}" '
+            f'are there, under {key}'
+        )
     elif weights == 'model' and any(isinstance(value, Tensor) for value in checkpoint.values()):
         chosen = checkpoint
     else:
-        raise CheckpointError(f'holds no {weights} weights: expected a dict of tensors, or one under '
-                              f'{" or ".join(WEIGHTS[weights])}; it has {first_few(checkpoint)}')
+        raise CheckpointError(
+            f'holds no {weights} weights: expected a dict of tensors, or one under '
+            f'{" or ".join(WEIGHTS[weights])}; it has {first_few(checkpoint)}'
+        )
     notes = []
     if weights == 'model' and 'ema' in found:
         notes.append(f'averaged weights ({found["ema"]}) are there too; weights "ema" takes them')
@@ -161,9 +179,13 @@ def first_few(names: Sequence[str] | Mapping[str, Any], most: int = 3) -> str:
 
 def refuse_unsupported(names: Sequence[str]) -> None:
     """Raise :class:`CheckpointError` for published networks that cannot be converted yet."""
-    for kind, pattern in (('a Spike-MAE pre-training checkpoint', r'(decoder_\w+|mask_token|pos_embed)(\..*)?$'),
-                          ('an E-SpikeFormer of the large sizes',
-                           r'head_kd\..*|block\d\.\d+\.rep_conv\..*|ConvBlock\d_\d\.\d+\.conv1\.0\.0\.weight$')):
+    for kind, pattern in (
+        ('a Spike-MAE pre-training checkpoint', r'(decoder_\w+|mask_token|pos_embed)(\..*)?$'),
+        (
+            'an E-SpikeFormer of the large sizes',
+            r'head_kd\..*|block\d\.\d+\.rep_conv\..*|ConvBlock\d_\d\.\d+\.conv1\.0\.0\.weight$',
+        ),
+    ):
         telling = next((name for name in names if re.match(pattern, name)), None)
         if telling:
             raise CheckpointError(f'is {kind} (it has {telling}): converting these is not supported yet')
@@ -188,10 +210,14 @@ def recognise(tensors: Mapping[str, Any]) -> Recognised:
     if family is None:
         ours = next((name for name in tensors if re.match(r'stages\.\d', name)), None)
         if ours:
-            raise CheckpointError(f'was trained with this package ({ours}), not with a published implementation: build '
-                                  'the model from its config and load the file there')
-        raise CheckpointError('is not a published QSD or E-SpikeFormer classifier: it has no ConvBlock*.Conv.pwconv1; '
-                              f'its tensors are {first_few(tensors)}')
+            raise CheckpointError(
+                f'was trained with this package ({ours}), not with a published implementation: build '
+                'the model from its config and load the file there'
+            )
+        raise CheckpointError(
+            'is not a published QSD or E-SpikeFormer classifier: it has no ConvBlock*.Conv.pwconv1; '
+            f'its tensors are {first_few(tensors)}'
+        )
 
     def shape(name: str, dims: int) -> torch.Size:
         if not isinstance(tensors.get(name), Tensor):
@@ -210,8 +236,13 @@ def recognise(tensors: Mapping[str, Any]) -> Recognised:
     depths = [sum(counts[group] for group in BLOCK_GROUPS if BLOCK_GROUPS[group] == i) for i in range(NUM_STAGES)]
     scaled = any(re.search(r'\.layer_scale\d$', name) for name in tensors)
     try:
-        arch = Arch(family, tuple(conv[0] for conv in convs), tuple(depths), stem_kernel=convs[0][-1],
-                    layer_scale='default' if scaled else None)
+        arch = Arch(
+            family,
+            tuple(conv[0] for conv in convs),
+            tuple(depths),
+            stem_kernel=convs[0][-1],
+            layer_scale='default' if scaled else None,
+        )
     except ValueError as error:
         raise CheckpointError(f'has tensors of impossible shapes: {error}') from error
     has_steps = any(name.endswith('.alpha') and '.act.' not in name for name in tensors)
@@ -235,8 +266,11 @@ def settle_arch(found: Arch, wanted: str | dict[str, Any] | None = None, num_hea
     if wanted is not None:
         partial = isinstance(wanted, dict) and not {'preset', 'family'} & set(wanted)
         arch = resolve_arch({**asdict(found), **wanted} if partial else wanted)
-        differences = [f'{name} {getattr(found, name)} instead of {getattr(arch, name)}' for name in VISIBLE
-                       if getattr(found, name) != getattr(arch, name)]
+        differences = [
+            f'{name} {getattr(found, name)} instead of {getattr(arch, name)}'
+            for name in VISIBLE
+            if getattr(found, name) != getattr(arch, name)
+        ]
         if (found.layer_scale is None) != (arch.layer_scale is None):
             differences.append(f'{"no" if found.layer_scale is None else "a"} layer scale')
         if differences:
@@ -255,9 +289,11 @@ def expected_tensors(arch: Arch, in_channels: int, num_classes: int, weight_bits
     except ValueError as error:
         raise InputError(str(error)) from error
     synapse = QuantLinear(arch.widths[-1], num_classes, weight_bits=weight_bits)
-    return {f'{prefix}.{name}': tensor.shape
-            for prefix, module in (('backbone', backbone), ('head.fc.synapse', synapse))
-            for name, tensor in module.state_dict().items()}
+    return {
+        f'{prefix}.{name}': tensor.shape
+        for prefix, module in (('backbone', backbone), ('head.fc.synapse', synapse))
+        for name, tensor in module.state_dict().items()
+    }
 
 
 def is_dead(name: str, names: NameTable) -> str | None:
@@ -278,8 +314,14 @@ def argument_bits(checkpoint: Any) -> int | None:
     return next((bits for bits in said if isinstance(bits, int) and bits in WEIGHT_BITS), None)
 
 
-def convert(checkpoint: Any, *, arch: str | dict[str, Any] | None = None, num_heads: int | None = None,
-            weight_bits: int | None = None, weights: str = 'model') -> Conversion:
+def convert(
+    checkpoint: Any,
+    *,
+    arch: str | dict[str, Any] | None = None,
+    num_heads: int | None = None,
+    weight_bits: int | None = None,
+    weights: str = 'model',
+) -> Conversion:
     """Convert a published checkpoint, as loaded from its file.
 
     Args:
@@ -329,8 +371,12 @@ def convert(checkpoint: Any, *, arch: str | dict[str, Any] | None = None, num_he
     return result
 
 
-def _fit(result: Conversion, original: Callable[[str], str], unset: set[str | None] = frozenset(),
-         unknown: Sequence[str] = ()) -> None:
+def _fit(
+    result: Conversion,
+    original: Callable[[str], str],
+    unset: set[str | None] = frozenset(),
+    unknown: Sequence[str] = (),
+) -> None:
     """Bring ``result.state_dict`` into the form of the network that ``result`` describes, or refuse.
 
     Args:
@@ -364,8 +410,11 @@ def _fit(result: Conversion, original: Callable[[str], str], unset: set[str | No
             state[name] = tensor = tensor.unsqueeze(-1)
         if tensor.shape != wanted:
             misshapen.append(f'{original(name)} {tuple(tensor.shape)} instead of {tuple(wanted)}')
-    faults = [f'{words} {first_few(names)}' for words, names in
-              (('lacks', missing), ('has left over', left_over), ('has of another shape', misshapen)) if names]
+    faults = [
+        f'{words} {first_few(names)}'
+        for words, names in (('lacks', missing), ('has left over', left_over), ('has of another shape', misshapen))
+        if names
+    ]
     if faults:
         raise CheckpointError('; '.join(faults))
     _check_values(result, original)
@@ -395,8 +444,10 @@ def _check_values(result: Conversion, original: Callable[[str], str]) -> None:
         if name.endswith(STEP):
             bad = tensor[~(tensor.isfinite() & (tensor > 0))]
             if bad.numel():
-                raise CheckpointError(f'has {bad.numel()} of {tensor.numel()} LSQ steps in {original(name)} that are '
-                                      f'not positive and finite, such as {bad[0].item():g}: they cannot be represented')
+                raise CheckpointError(
+                    f'has {bad.numel()} of {tensor.numel()} LSQ steps in {original(name)} that are '
+                    f'not positive and finite, such as {bad[0].item():g}: they cannot be represented'
+                )
             tiny += int((tensor < MIN_STEP).sum())
         elif not tensor.isfinite().all():
             raise CheckpointError(f'has values in {original(name)} that are not finite')
@@ -404,8 +455,9 @@ def _check_values(result: Conversion, original: Callable[[str], str]) -> None:
         result.notes.append(f'{tiny} LSQ steps are below {MIN_STEP:g} and act as {MIN_STEP:g}')
 
 
-def read_converted(checkpoint: Any, *, arch: str | dict[str, Any] | None = None,
-                   weight_bits: int | None = None) -> Conversion | None:
+def read_converted(
+    checkpoint: Any, *, arch: str | dict[str, Any] | None = None, weight_bits: int | None = None
+) -> Conversion | None:
     """A checkpoint that this package converted before; None for any other.
 
     Args:
@@ -444,8 +496,9 @@ def _load(path: str | os.PathLike) -> Any:
     return load_checkpoint_safely(path, extra_allowed=[argparse.Namespace])
 
 
-def convert_file(source: str | os.PathLike, destination: str | os.PathLike, *, overwrite: bool = False,
-                 **options: Any) -> Conversion:
+def convert_file(
+    source: str | os.PathLike, destination: str | os.PathLike, *, overwrite: bool = False, **options: Any
+) -> Conversion:
     """Convert a published checkpoint to a file for mmpretrain; the file is either whole or not there.
 
     The file holds ``meta`` and ``state_dict`` of an ``ImageClassifier`` with ``SpikeDrivenTransformer``,
@@ -479,8 +532,13 @@ def convert_file(source: str | os.PathLike, destination: str | os.PathLike, *, o
     return result
 
 
-def load_published(path: str | os.PathLike, out_indices: Sequence[int] = (NUM_STAGES - 1, ), *, weights: str = 'model',
-                   **backbone_overrides: Any) -> ImageClassifier:
+def load_published(
+    path: str | os.PathLike,
+    out_indices: Sequence[int] = (NUM_STAGES - 1,),
+    *,
+    weights: str = 'model',
+    **backbone_overrides: Any,
+) -> ImageClassifier:
     """A classifier with the weights of a published checkpoint, in evaluation mode; needs mmpretrain.
 
     ``model(images)`` gives logits of normalised images, ``model.backbone(images)`` the features.
@@ -498,9 +556,13 @@ def load_published(path: str | os.PathLike, out_indices: Sequence[int] = (NUM_ST
         CheckpointError: the file cannot be loaded, or is not such a checkpoint.
         ValueError: an argument is out of range.
     """
-    out_indices = (out_indices, ) if isinstance(out_indices, int) else tuple(out_indices)
-    require(len(out_indices) > 0 and out_indices[-1] == NUM_STAGES - 1, 'out_indices', out_indices,
-            f'stages that end with {NUM_STAGES - 1}, the one that the classifier reads')
+    out_indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    require(
+        len(out_indices) > 0 and out_indices[-1] == NUM_STAGES - 1,
+        'out_indices',
+        out_indices,
+        f'stages that end with {NUM_STAGES - 1}, the one that the classifier reads',
+    )
     overrides = dict(backbone_overrides)
     arch, weight_bits = overrides.pop('arch', None), overrides.pop('weight_bits', None)
     checkpoint = _load(path)
@@ -508,8 +570,12 @@ def load_published(path: str | os.PathLike, out_indices: Sequence[int] = (NUM_ST
         network = read_converted(checkpoint, arch=arch, weight_bits=weight_bits)
         if network is None:
             network = convert(checkpoint, arch=arch, weight_bits=weight_bits, weights=weights)
-    require(overrides.pop('in_channels', network.in_channels) == network.in_channels, 'in_channels',
-            backbone_overrides.get('in_channels'), f'{network.in_channels}, as in the checkpoint')
+    require(
+        overrides.pop('in_channels', network.in_channels) == network.in_channels,
+        'in_channels',
+        backbone_overrides.get('in_channels'),
+        f'{network.in_channels}, as in the checkpoint',
+    )
     return _classifier(network, out_indices, overrides)
 
 
@@ -520,11 +586,18 @@ def _classifier(network: Conversion, out_indices: Sequence[int], overrides: dict
 
     levels, time_steps = overrides.get('levels', 4), overrides.get('time_steps', 1)
     time_mean = overrides.setdefault('time_mean', time_steps == 1)
-    backbone = SpikeDrivenTransformer(network.arch, network.in_channels, weight_bits=network.weight_bits,
-                                      out_indices=out_indices, **overrides)
-    head = SpikeLinearClsHead(network.num_classes, network.arch.widths[-1],
-                              neuron=FAMILIES[network.arch.family].head_neuron, weight_bits=network.weight_bits,
-                              levels=levels, time_steps=1 if time_mean else time_steps, loss=CrossEntropyLoss())
+    backbone = SpikeDrivenTransformer(
+        network.arch, network.in_channels, weight_bits=network.weight_bits, out_indices=out_indices, **overrides
+    )
+    head = SpikeLinearClsHead(
+        network.num_classes,
+        network.arch.widths[-1],
+        neuron=FAMILIES[network.arch.family].head_neuron,
+        weight_bits=network.weight_bits,
+        levels=levels,
+        time_steps=1 if time_mean else time_steps,
+        loss=CrossEntropyLoss(),
+    )
     # Statistics of ImageNet, which the published networks were trained on.
     normalise = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
     preprocessor = ClsDataPreprocessor(num_classes=network.num_classes, **normalise if network.in_channels == 3 else {})

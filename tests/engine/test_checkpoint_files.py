@@ -123,9 +123,7 @@ def test_newest_whole_checkpoint_is_found(run, tmp_path):
     with pytest.warns(UserWarning, match=r'epoch_3\.pth is truncated'):
         assert find_resumable(work_dir) == work_dir / 'epoch_2.pth'
     (work_dir / 'last_checkpoint').write_text('')  # killed while it was written
-    torch.save(
-        dict(state_dict=dict(a=torch.ones(1))), work_dir / 'epoch_2.pth'
-    )  # weights alone are not enough
+    torch.save(dict(state_dict=dict(a=torch.ones(1))), work_dir / 'epoch_2.pth')  # weights alone are not enough
     with pytest.warns(UserWarning, match='skipped'):
         assert find_resumable(work_dir) == work_dir / 'epoch_1.pth'
     (work_dir / 'epoch_1.pth').unlink()

@@ -29,8 +29,7 @@ def test_nan_loss_stops_and_names_the_module(tmp_path, capsys):
 def test_spoilt_weight_is_not_saved_and_the_last_checkpoint_stays(tmp_path, capsys):
     config = toy.variant(
         tmp_path / 'poison.py',
-        "custom_hooks = [dict(type='PoisonHook', at=12)]\n"
-        'default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))',
+        "custom_hooks = [dict(type='PoisonHook', at=12)]\ndefault_hooks = dict(checkpoint=dict(max_keep_ckpts=1))",
     )
     assert toy.train(tmp_path / 'run', config=config) == 1
     lines = toy.our_lines(capsys.readouterr().err)

@@ -32,9 +32,7 @@ def tool(name):
 
 def options(**changes):
     """``--cfg-options`` words; a double underscore stands for a dot."""
-    changes.setdefault(
-        'experiment_name', f'toy{os.getpid()}_{next(RUNS)}'
-    )  # runs of one second share it otherwise
+    changes.setdefault('experiment_name', f'toy{os.getpid()}_{next(RUNS)}')  # runs of one second share it otherwise
     return ['--cfg-options', *(f'{key.replace("__", ".")}={value}' for key, value in changes.items())]
 
 
@@ -46,9 +44,7 @@ def variant(path, text):
 
 def train(work_dir, *words, config=CONFIG, **changes):
     """Run tools/train.py in this process and return its exit status."""
-    return tool('train').main(
-        [str(config), '--work-dir', str(work_dir), *map(str, words), *options(**changes)]
-    )
+    return tool('train').main([str(config), '--work-dir', str(work_dir), *map(str, words), *options(**changes)])
 
 
 def evaluate(checkpoint, work_dir, *words, config=CONFIG, **changes):
@@ -79,9 +75,7 @@ def start(command, **environment):
 
 def start_train(work_dir, *words, **changes):
     """Start tools/train.py in a process of its own."""
-    return start(
-        [sys.executable, ROOT / 'tools/train.py', CONFIG, '--work-dir', work_dir, *words, *options(**changes)]
-    )
+    return start([sys.executable, ROOT / 'tools/train.py', CONFIG, '--work-dir', work_dir, *words, *options(**changes)])
 
 
 def state(path):
@@ -103,9 +97,7 @@ def differences(a, b, where=''):
     if isinstance(a, (list, tuple)):
         if len(a) != len(b):
             return [where]
-        return [
-            p for i, pair in enumerate(zip(a, b, strict=True)) for p in differences(*pair, f'{where}[{i}]')
-        ]
+        return [p for i, pair in enumerate(zip(a, b, strict=True)) for p in differences(*pair, f'{where}[{i}]')]
     return [] if a == b else [where]
 
 

@@ -60,7 +60,7 @@ def make_net(family, weight_bits=None, seed=0):
                 tensor.fill_(7)
             elif name.endswith('running_var') or '.gain.' in name:
                 tensor.uniform_(0.5, 1.5)
-            elif name.endswith('running_mean') or name.endswith('bias'):
+            elif name.endswith(('running_mean', 'bias')):
                 tensor.uniform_(-0.5, 0.5)
             elif name.endswith('quantizer.step'):
                 tensor.mul_(torch.rand_like(tensor) + 0.5)
@@ -113,8 +113,11 @@ def published_name(name, family):
         part = ['pwconv1', 'dwconv', 'pwconv2'][int(index)]
         return f'{conv}.{part}.{rest.replace("synapse", "0").replace("norm", "1")}'
     rest = rest.replace('norm', 'bn1' if index == '0' else 'bn2')
-    return f'{conv}.' + (rest.replace('synapse', 'pwconv1') if index == '0' else rest.replace(
-        'synapse.0', 'dwconv').replace('synapse.1', 'pwconv2'))
+    return f'{conv}.' + (
+        rest.replace('synapse', 'pwconv1')
+        if index == '0'
+        else rest.replace('synapse.0', 'dwconv').replace('synapse.1', 'pwconv2')
+    )
 
 
 def publish(net, family):
@@ -129,7 +132,7 @@ def publish(net, family):
             layer = theirs.removesuffix('.alpha')
             tensors[f'{layer}.init_state'] = torch.ones(1)
             for dead in ('alpha', 'zero_point', 'init_state', 'signed'):
-                tensors[f'{layer}.act.{dead}'] = torch.full((3, ), -1.0)
+                tensors[f'{layer}.act.{dead}'] = torch.full((3,), -1.0)
     return tensors
 
 
@@ -155,11 +158,15 @@ CONTAINERS = {
     'bare': lambda t: t,
     'training file': lambda t: dict(model=t, optimizer={}, epoch=3, scaler={}, args=argparse.Namespace(model='x')),
     'DDP': lambda t: dict(model={f'module.{k}': v for k, v in t.items()}),
-    'mmengine': lambda t: dict(meta={}, state_dict={k if k.startswith('head') else f'backbone.{k}': v
-                                                    for k, v in t.items()}),
-    'mmengine, DDP, own head': lambda t: dict(state_dict={
-        'module.' + (k.replace('head.', 'head.fc.') if k.startswith('head') else f'backbone.{k}'): v
-        for k, v in t.items()}),
+    'mmengine': lambda t: dict(
+        meta={}, state_dict={k if k.startswith('head') else f'backbone.{k}': v for k, v in t.items()}
+    ),
+    'mmengine, DDP, own head': lambda t: dict(
+        state_dict={
+            'module.' + (k.replace('head.', 'head.fc.') if k.startswith('head') else f'backbone.{k}'): v
+            for k, v in t.items()
+        }
+    ),
     'mmengine, whole network as backbone': lambda t: dict(state_dict={f'backbone.{k}': v for k, v in t.items()}),
 }
 
@@ -196,14 +203,17 @@ def test_averaged_weights_are_taken_only_on_request(nets, prefix):
         convert(checkpoint, weights='best')
 
 
-@pytest.mark.parametrize('checkpoint, words', [
-    ([1, 2], 'holds a list'),
-    ({}, 'holds no model weights'),
-    ({'epoch': 3}, 'holds no model weights.*epoch'),
-    ({'model': {}}, 'not a published QSD or E-SpikeFormer'),
-    ({'fc.weight': torch.ones(2)}, r'its tensors are fc\.weight'),
-    ({'state_dict': {'backbone.stages.0.downsample.synapse.weight': torch.ones(2)}}, 'trained with this package'),
-])
+@pytest.mark.parametrize(
+    'checkpoint, words',
+    [
+        ([1, 2], 'holds a list'),
+        ({}, 'holds no model weights'),
+        ({'epoch': 3}, 'holds no model weights.*epoch'),
+        ({'model': {}}, 'not a published QSD or E-SpikeFormer'),
+        ({'fc.weight': torch.ones(2)}, r'its tensors are fc\.weight'),
+        ({'state_dict': {'backbone.stages.0.downsample.synapse.weight': torch.ones(2)}}, 'trained with this package'),
+    ],
+)
 def test_other_content_is_refused(checkpoint, words):
     with pytest.raises(CheckpointError, match=words):
         convert(checkpoint)
@@ -218,16 +228,20 @@ def telling_tensors(arch, in_channels=3, num_classes=1000):
     """The tensors that show a shape, on the meta device."""
     before = (in_channels, *arch.widths)
     names = ('downsample1_1', 'downsample1_2', 'downsample2', 'downsample3', 'downsample4')
-    tensors = {f'{name}.encode_conv.weight': (after, first, *[arch.stem_kernel if i == 0 else 3] * 2)
-               for i, (name, first, after) in enumerate(zip(names, before[:-1], arch.widths, strict=True))}
+    tensors = {
+        f'{name}.encode_conv.weight': (after, first, *[arch.stem_kernel if i == 0 else 3] * 2)
+        for i, (name, first, after) in enumerate(zip(names, before[:-1], arch.widths, strict=True))
+    }
     conv = 'Conv.pwconv1.weight' if arch.family == 'qsd' else 'Conv.pwconv1.0.weight'
-    groups = dict(ConvBlock1_1=arch.depths[0], ConvBlock1_2=arch.depths[1], ConvBlock2_1=arch.depths[2] - 1,
-                  ConvBlock2_2=1)
+    groups = dict(
+        ConvBlock1_1=arch.depths[0], ConvBlock1_2=arch.depths[1], ConvBlock2_1=arch.depths[2] - 1, ConvBlock2_2=1
+    )
     tensors |= {f'{group}.{i}.{conv}': (1, 1, 1, 1) for group, count in groups.items() for i in range(count)}
-    tensors |= {f'block{stage}.{i}.mlp.fc1_conv.weight': (1, 1, 1) for stage in (3, 4)
-                for i in range(arch.depths[stage])}
+    tensors |= {
+        f'block{stage}.{i}.mlp.fc1_conv.weight': (1, 1, 1) for stage in (3, 4) for i in range(arch.depths[stage])
+    }
     if arch.layer_scale is not None:
-        tensors['block3.0.layer_scale1'] = (1, )
+        tensors['block3.0.layer_scale1'] = (1,)
     tensors['head.weight'] = (num_classes, arch.widths[-1])
     return {name: torch.empty(shape, device='meta') for name, shape in tensors.items()}
 
@@ -240,10 +254,15 @@ def test_presets_are_recognised_by_name(preset):
 
 
 @settings(max_examples=60, deadline=None)
-@given(family=st.sampled_from(sorted(FAMILIES)), widths=st.tuples(*[st.integers(1, 700)] * 5),
-       depths=st.tuples(*[st.integers(low, 12) for low in (1, 1, 2, 1, 1)]),
-       stem=st.sampled_from([1, 3, 5, 7]), in_channels=st.integers(1, 4), classes=st.integers(1, 99),
-       scaled=st.booleans())
+@given(
+    family=st.sampled_from(sorted(FAMILIES)),
+    widths=st.tuples(*[st.integers(1, 700)] * 5),
+    depths=st.tuples(*[st.integers(low, 12) for low in (1, 1, 2, 1, 1)]),
+    stem=st.sampled_from([1, 3, 5, 7]),
+    in_channels=st.integers(1, 4),
+    classes=st.integers(1, 99),
+    scaled=st.booleans(),
+)
 def test_any_shape_is_recognised_and_survives_as_config(family, widths, depths, stem, in_channels, classes, scaled):
     arch = Arch(family, widths, depths, stem_kernel=stem, layer_scale='default' if scaled else None)
     found = recognise(telling_tensors(arch, in_channels, classes))
@@ -251,12 +270,15 @@ def test_any_shape_is_recognised_and_survives_as_config(family, widths, depths, 
     assert resolve_arch(arch_config(found.arch)) == arch
 
 
-@pytest.mark.parametrize('name, tensor, words', [
-    ('downsample2.encode_conv.weight', None, 'has no downsample2.encode_conv.weight'),
-    ('downsample2.encode_conv.weight', torch.ones(3), '4 dimensions'),
-    ('downsample1_1.encode_conv.weight', torch.ones(8, 2, 4, 4), 'stem_kernel=4'),
-    ('head.weight', 'text', 'has no head.weight'),
-])
+@pytest.mark.parametrize(
+    'name, tensor, words',
+    [
+        ('downsample2.encode_conv.weight', None, 'has no downsample2.encode_conv.weight'),
+        ('downsample2.encode_conv.weight', torch.ones(3), '4 dimensions'),
+        ('downsample1_1.encode_conv.weight', torch.ones(8, 2, 4, 4), 'stem_kernel=4'),
+        ('head.weight', 'text', 'has no head.weight'),
+    ],
+)
 def test_a_shape_that_cannot_be_read_is_refused(tensors, name, tensor, words):
     del tensors[name]
     with pytest.raises(CheckpointError, match=words):
@@ -268,8 +290,9 @@ def test_a_missing_group_of_blocks_is_refused(tensors):
         convert({name: tensor for name, tensor in tensors.items() if not name.startswith('block4.')})
 
 
-@pytest.mark.parametrize('name', ['head_kd.weight', 'block3.0.rep_conv.conv1.0.weight',
-                                  'ConvBlock1_1.0.conv1.0.0.weight'])
+@pytest.mark.parametrize(
+    'name', ['head_kd.weight', 'block3.0.rep_conv.conv1.0.weight', 'ConvBlock1_1.0.conv1.0.0.weight']
+)
 def test_large_networks_are_refused(tensors, name):
     with pytest.raises(CheckpointError, match=f'large sizes.*{re.escape(name)}.*not supported yet'):
         convert(tensors | {name: torch.ones(1)})
@@ -281,10 +304,20 @@ def test_pretraining_checkpoints_are_refused(tensors, name):
         convert(tensors | {name: torch.ones(1)})
 
 
-@pytest.mark.parametrize('name', [
-    'neck.conv.weight', 'block3.0.attn.extra.weight', 'head.fc2.weight', 'block9.0.mlp.fc1_conv.weight', 'nothing',
-    'nothing.act.alpha', 'nothing.init_state', 'head.running_mean', 'block3.7.layer_scale1'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'neck.conv.weight',
+        'block3.0.attn.extra.weight',
+        'head.fc2.weight',
+        'block9.0.mlp.fc1_conv.weight',
+        'nothing',
+        'nothing.act.alpha',
+        'nothing.init_state',
+        'head.running_mean',
+        'block3.7.layer_scale1',
+    ],
+)
 def test_left_over_tensors_are_refused(tensors, name):
     with pytest.raises(CheckpointError, match=f'has left over .*{re.escape(name)}'):
         convert(tensors | {name: torch.ones(1)})
@@ -353,15 +386,20 @@ def test_tiny_steps_are_noted(tensors):
     assert any(note.startswith('2 LSQ steps are below') for note in convert(tensors).notes)
 
 
-@pytest.mark.parametrize('tensor, words', [(torch.full((CLASSES, ), float('nan')), 'head.bias that are not finite'),
-                                           (torch.ones(CLASSES, dtype=torch.int64), 'head.bias in torch.int64')])
+@pytest.mark.parametrize(
+    'tensor, words',
+    [
+        (torch.full((CLASSES,), float('nan')), 'head.bias that are not finite'),
+        (torch.ones(CLASSES, dtype=torch.int64), 'head.bias in torch.int64'),
+    ],
+)
 def test_values_that_are_no_weights_are_refused(tensors, tensor, words):
     with pytest.raises(CheckpointError, match=words):
         convert(tensors | {'head.bias': tensor})
 
 
 def first_step(weight, bits):
-    return 2 * weight.abs().mean() / integer_range(bits)[1]**0.5
+    return 2 * weight.abs().mean() / integer_range(bits)[1] ** 0.5
 
 
 @pytest.mark.parametrize('bits', [2, 4])
@@ -427,7 +465,8 @@ def test_arch_is_checked_and_fills_in_what_tensors_do_not_show(tensors):
     with pytest.raises(ValueError, match="arch='qsd-16m' is not allowed"):
         convert(tensors, arch='qsd-16m')
     assert convert(tensors, arch=dict(num_heads=4, strides=(1, 1, 2, 2, 1))).arch == replace(
-        ARCHS['qsd'], num_heads=4, strides=(1, 1, 2, 2, 1))
+        ARCHS['qsd'], num_heads=4, strides=(1, 1, 2, 2, 1)
+    )
     assert convert(tensors, arch=dict(num_heads=4), num_heads=2).arch.num_heads == 2
     assert settle_arch(ARCH_ZOO['e-5m'], 'e-5m') == ARCH_ZOO['e-5m']
     with pytest.raises(InputError, match='num_heads=7 is not allowed'):
@@ -444,7 +483,7 @@ class Attack:
         self.path = path
 
     def __reduce__(self):
-        return os.system, (f'touch {self.path}', )
+        return os.system, (f'touch {self.path}',)
 
 
 @pytest.fixture
@@ -454,10 +493,14 @@ def source(tmp_path, tensors):
     return path
 
 
-@pytest.mark.parametrize('form, words', [
-    ('zip', r'evil\.pth wants to run (posix|nt)\.system'), ('legacy', r'evil\.pth wants to run (posix|nt)\.system'),
-    ('pickle', r'evil\.pth ')
-])
+@pytest.mark.parametrize(
+    'form, words',
+    [
+        ('zip', r'evil\.pth wants to run (posix|nt)\.system'),
+        ('legacy', r'evil\.pth wants to run (posix|nt)\.system'),
+        ('pickle', r'evil\.pth '),
+    ],
+)
 def test_a_file_that_wants_to_run_code_is_refused(tmp_path, tensors, form, words):
     proof, path = tmp_path / 'it_ran', tmp_path / 'evil.pth'
     checkpoint = dict(model=tensors, args=Attack(proof))
@@ -477,7 +520,7 @@ def test_a_file_that_wants_to_run_code_is_refused(tmp_path, tensors, form, words
 @pytest.mark.parametrize('keep', [0, 10, 0.5, -1])
 def test_a_truncated_file_is_refused(tmp_path, source, keep):
     whole = source.read_bytes()
-    source.write_bytes(whole[:int(len(whole) * keep) if isinstance(keep, float) else keep])
+    source.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
     with pytest.raises(CheckpointError, match=r'published\.pth is truncated or damaged'):
         convert_file(source, tmp_path / 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
@@ -498,7 +541,12 @@ def test_a_converted_file_loads_without_an_allow_list(tmp_path, source, nets):
     meta = checkpoint['meta']
     assert meta['arch'] == dict(family='qsd', widths=[8, 8, 16, 16, 24], depths=[1, 1, 2, 2, 1], num_heads=4)
     assert (meta['family'], meta['num_classes'], meta['in_channels'], meta['weight_bits'], meta['source']) == (
-        'qsd', CLASSES, 2, 4, 'published.pth')
+        'qsd',
+        CLASSES,
+        2,
+        4,
+        'published.pth',
+    )
     assert read_converted(checkpoint).arch == replace(ARCHS['qsd'], num_heads=4)
     with pytest.raises(CheckpointError, match='converted already'):
         convert_file(out, tmp_path / 'again.pth')
@@ -547,8 +595,9 @@ def test_the_loaded_model_computes_the_same(tmp_path, nets, images, family):
 
 
 def test_overrides_reach_backbone_and_head(source, images):
-    model = load_published(source, (1, 4), levels=8, weight_bits=8, drop_path_rate=0.2, with_cp=True, time_steps=2,
-                           arch=dict(num_heads=4))
+    model = load_published(
+        source, (1, 4), levels=8, weight_bits=8, drop_path_rate=0.2, with_cp=True, time_steps=2, arch=dict(num_heads=4)
+    )
     backbone, neuron = model.backbone, model.head.fc.neuron
     assert (backbone.arch.num_heads, backbone.out_indices, backbone.with_cp) == (4, (1, 4), True)
     neurons = [m for m in model.modules() if hasattr(m, 'levels')]
@@ -568,7 +617,7 @@ def test_the_model_is_ready_for_a_runner(source, nets):
     model.init_weights()  # what a runner calls before training
     assert_same(model.state_dict(), nets['qsd'])
     inputs = [torch.randint(0, 256, (2, 40, 40), dtype=torch.uint8)]
-    assert model.test_step(dict(inputs=inputs))[0].pred_score.shape == (CLASSES, )
+    assert model.test_step(dict(inputs=inputs))[0].pred_score.shape == (CLASSES,)
 
 
 def test_colour_images_are_normalised_as_in_imagenet(source):
@@ -591,40 +640,63 @@ def test_the_default_dtype_is_left_alone(source, images):
 def test_mmengine_loads_the_converted_file_into_a_model_from_a_config(tmp_path, source, nets):
     from mmengine.runner import load_checkpoint
     from mmpretrain.registry import MODELS
+
     out = tmp_path / 'out.pth'
     convert_file(source, out)
     meta = torch.load(out, weights_only=True)['meta']
-    model = MODELS.build(dict(
-        type='ImageClassifier',
-        backbone=dict(type='SpikeDrivenTransformer', arch=meta['arch'], in_channels=meta['in_channels'],
-                      weight_bits=meta['weight_bits']),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='SpikeLinearClsHead', num_classes=meta['num_classes'], in_channels=24,
-                  weight_bits=meta['weight_bits'], neuron=FAMILIES[meta['family']].head_neuron)))
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(
+                type='SpikeDrivenTransformer',
+                arch=meta['arch'],
+                in_channels=meta['in_channels'],
+                weight_bits=meta['weight_bits'],
+            ),
+            neck=dict(type='mmpretrain.GlobalAveragePooling'),
+            head=dict(
+                type='SpikeLinearClsHead',
+                num_classes=meta['num_classes'],
+                in_channels=24,
+                weight_bits=meta['weight_bits'],
+                neuron=FAMILIES[meta['family']].head_neuron,
+            ),
+        )
+    )
     load_checkpoint(model, str(out), map_location='cpu', strict=True)
     assert_same(model.state_dict(), nets['qsd'])
 
 
-@pytest.mark.parametrize('options, words', [
-    (dict(out_indices=(0, 1)), 'out_indices='), (dict(out_indices=()), 'out_indices='),
-    (dict(out_indices=(7, 4)), 'out_indices='), (dict(in_channels=3), 'in_channels=3'),
-    (dict(weight_bits=5), 'weight_bits=5'), (dict(arch='qsd-8m'), 'widths'), (dict(weights='best'), 'weights='),
-    (dict(levels=0), 'levels=0'),
-])
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(out_indices=(0, 1)), 'out_indices='),
+        (dict(out_indices=()), 'out_indices='),
+        (dict(out_indices=(7, 4)), 'out_indices='),
+        (dict(in_channels=3), 'in_channels=3'),
+        (dict(weight_bits=5), 'weight_bits=5'),
+        (dict(arch='qsd-8m'), 'widths'),
+        (dict(weights='best'), 'weights='),
+        (dict(levels=0), 'levels=0'),
+    ],
+)
 def test_arguments_out_of_range_are_refused(source, options, words):
     with pytest.raises(ValueError, match=words):
         load_published(source, **options)
 
 
-@pytest.mark.parametrize('change, words', [
-    (lambda c: c['state_dict'].pop('head.fc.synapse.bias'), 'lacks head.fc.synapse.bias'),
-    (lambda c: c['state_dict'].update(x=torch.ones(1)), 'has left over x'),
-    (lambda c: c.update(state_dict=3), 'no dict of tensors'),
-    (lambda c: c['meta'].update(arch='qsd-99m'), 'qsd-99m'),
-    (lambda c: c['meta'].update(in_channels='3'), 'in_channels'),
-    (lambda c: c['meta'].update(num_classes=0), 'num_classes'),
-    (lambda c: c['meta'].pop('weight_bits'), 'weight_bits=None'),
-])
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (lambda c: c['state_dict'].pop('head.fc.synapse.bias'), 'lacks head.fc.synapse.bias'),
+        (lambda c: c['state_dict'].update(x=torch.ones(1)), 'has left over x'),
+        (lambda c: c.update(state_dict=3), 'no dict of tensors'),
+        (lambda c: c['meta'].update(arch='qsd-99m'), 'qsd-99m'),
+        (lambda c: c['meta'].update(in_channels='3'), 'in_channels'),
+        (lambda c: c['meta'].update(num_classes=0), 'num_classes'),
+        (lambda c: c['meta'].pop('weight_bits'), 'weight_bits=None'),
+    ],
+)
 def test_a_converted_file_that_was_tampered_with_is_refused(tmp_path, source, change, words):
     out = tmp_path / 'out.pth'
     convert_file(source, out)
@@ -669,9 +741,14 @@ def test_golden_outputs(tmp_path, name, dtype, bound, converted):
     assert max(errors.values()) < bound, errors
 
 
-@pytest.mark.parametrize('name, words', [('espike_large_base_public', 'large sizes'),
-                                         ('espike_large_large_public', 'large sizes'),
-                                         ('spikemae_encoder_public', 'Spike-MAE')])
+@pytest.mark.parametrize(
+    'name, words',
+    [
+        ('espike_large_base_public', 'large sizes'),
+        ('espike_large_large_public', 'large sizes'),
+        ('spikemae_encoder_public', 'Spike-MAE'),
+    ],
+)
 def test_golden_files_of_other_networks_are_refused(name, words):
     with pytest.raises(CheckpointError, match=f'{words}.*not supported yet'):
         load_published(golden(f'{name}.pth'))

@@ -87,9 +87,7 @@ def test_bad_input(tmp_path, checkpoint, capsys):
     refused(capsys, toy.evaluate(tmp_path / 'none.pth', run), 'none.pth does not exist')
     refused(capsys, toy.evaluate(checkpoint, run, config=tmp_path / 'none.py'), 'none.py does not exist')
     refused(capsys, toy.evaluate(checkpoint, run, test_dataloader__batchsize=3), 'test_dataloader.batch_size')
-    refused(
-        capsys, toy.evaluate(checkpoint, run, test_dataloader__dataset__count=0), 'test data set is empty'
-    )
+    refused(capsys, toy.evaluate(checkpoint, run, test_dataloader__dataset__count=0), 'test data set is empty')
     refused(capsys, toy.evaluate(checkpoint, run, '--show-dir', tmp_path), 'visualization hook')
     config = toy.variant(tmp_path / 'no_test.py', 'test_cfg = test_evaluator = None')
     refused(capsys, toy.evaluate(checkpoint, run, config=config), 'test_cfg, test_evaluator')
@@ -117,9 +115,7 @@ def test_figures_that_json_does_not_know():
     import numpy as np
 
     plain = toy.tool('test').plain
-    value = dict(
-        a=np.float32(0.5), b=float('nan'), c=torch.tensor([1, 2]), d=(np.int64(3), 'x', None, True), e=object
-    )
+    value = dict(a=np.float32(0.5), b=float('nan'), c=torch.tensor([1, 2]), d=(np.int64(3), 'x', None, True), e=object)
     assert {**plain(value), 'e': ''} == dict(a=0.5, b=None, c=[1, 2], d=[3, 'x', None, True], e='')
 
 

@@ -7,42 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qsdt_mm.engine.cli import ToolParser, run_tool
+
 EXAMPLE = """examples:
   python tools/misc/print_config.py configs/classification/NAME.py
   python tools/misc/print_config.py CONFIG --cfg-options train_cfg.max_epochs=1 --save-path short.py
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> None:
-        """Say what is wrong and leave."""
-        self.exit(2, f'{self.prog}: error: {message}\n')
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; nothing heavy has been imported yet."""
-    parser = Parser(
-        prog='print_config.py',
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Read the command line."""
+    parser = ToolParser('print_config.py', __doc__, EXAMPLE)
     parser.add_argument('config', help='configuration file')
-    parser.add_argument(
-        '--save-path', metavar='FILE', help='write it to a .py, .yaml, .yml or .json file instead'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        metavar='KEY=VALUE',
-        help='change the configuration; lists as key="[a,b]"',
-    )
-    parser.add_argument(
-        '--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)'
-    )
+    parser.add_argument('--save-path', metavar='FILE', help='write it to a .py, .yaml, .yml or .json file instead')
+    parser.add_cfg_options('train_cfg.max_epochs=1')
     args = parser.parse_args(argv)
     if args.save_path and not args.save_path.endswith(('.py', '.yaml', '.yml', '.json')):
         parser.error(f'--save-path must end in .py, .yaml, .yml or .json, got {args.save_path}')
@@ -70,14 +48,6 @@ def print_config(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    try:
-        import qsdt_mm.engine  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != 'qsdt_mm':
-            raise
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from qsdt_mm.engine.cli import run_tool
-
     return run_tool('print_config.py', lambda session: print_config(args), args.traceback)
 
 

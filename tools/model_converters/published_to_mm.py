@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qsdt_mm.engine.cli import ToolParser, run_tool
+
 EXAMPLE = """examples:
   python tools/model_converters/published_to_mm.py published.pth converted.pth
   python tools/model_converters/published_to_mm.py published.pth converted.pth --arch qsd-55m --json report.json
@@ -19,22 +21,9 @@ exit status: 0 done, 2 bad input, 130 interrupted
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> None:
-        """Say what is wrong and leave."""
-        self.exit(2, f'{self.prog}: error: {message}\n')
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; nothing heavy has been imported yet."""
-    parser = Parser(
-        prog='published_to_mm.py',
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Read the command line."""
+    parser = ToolParser('published_to_mm.py', __doc__, EXAMPLE)
     parser.add_argument('src', metavar='SRC', help='published checkpoint')
     parser.add_argument('dst', metavar='DST', help='file to write')
     parser.add_argument('--arch', metavar='PRESET', help='preset that SRC must be, e.g. qsd-15m, e-19m')
@@ -53,7 +42,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--num-heads', type=int, metavar='N', help='attention heads (default: 8)')
     parser.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
     parser.add_argument('--json', metavar='FILE', help='write the report to a JSON file')
-    parser.add_argument('--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)')
     return parser.parse_args(argv)
 
 
@@ -63,8 +51,9 @@ def convert(args: argparse.Namespace) -> None:
     from qsdt_mm.engine.storage import atomic_open
     from qsdt_mm.export import convert_file
 
-    if args.json and (Path(args.json).is_dir() or Path(args.json).resolve() in
-                      (Path(args.src).resolve(), Path(args.dst).resolve())):
+    if args.json and (
+        Path(args.json).is_dir() or Path(args.json).resolve() in (Path(args.src).resolve(), Path(args.dst).resolve())
+    ):
         raise InputError(f'--json {args.json} is a directory, or SRC or DST')
     try:
         result = convert_file(
@@ -101,14 +90,6 @@ def convert(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    try:
-        import qsdt_mm.engine  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != 'qsdt_mm':
-            raise
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from qsdt_mm.engine.cli import run_tool
-
     return run_tool('published_to_mm.py', lambda session: convert(args), args.traceback)
 
 

@@ -74,9 +74,7 @@ class SafeCheckpointHook(CheckpointHook):
         with self._removals_last():
             super().after_train_epoch(runner)
 
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Save after an iteration, then remove what is no longer kept."""
         if self.by_epoch:
             return

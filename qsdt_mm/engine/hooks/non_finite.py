@@ -26,9 +26,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _finite(value: Any) -> bool:
     return all(
-        bool(torch.isfinite(t.detach()).all())
-        for t in _tensors(value)
-        if t.is_floating_point() or t.is_complex()
+        bool(torch.isfinite(t.detach()).all()) for t in _tensors(value) if t.is_floating_point() or t.is_complex()
     )
 
 
@@ -107,18 +105,14 @@ class _LossGuard:
         if not flags:
             return
         bad = (~torch.stack([flag.to(flags[0].device) for flag in flags]).all()).to(torch.uint8)
-        if (
-            get_world_size() > 1
-        ):  # all ranks look together, or the collectives of a second pass would wait for ever
+        if get_world_size() > 1:  # all ranks look together, or the collectives of a second pass would wait for ever
             all_reduce(bad, 'max')
         if bad.item():
             self.detach()
             raise NonFiniteLossError(self.explain(module, args, kwargs, losses))
 
     def explain(self, model: nn.Module, args: tuple, kwargs: dict, losses: dict[str, list[Tensor]]) -> str:
-        name, value = next(
-            ((key, t) for key, values in losses.items() for t in values if not _finite(t)), (None, None)
-        )
+        name, value = next(((key, t) for key, values in losses.items() for t in values if not _finite(t)), (None, None))
         where = f'iteration {self.runner.iter + 1} (epoch {self.runner.epoch + 1})'
         inputs_finite = _finite([args, kwargs])
         cpu_state, gpu_state = self.random_state or (None, None)
@@ -140,15 +134,12 @@ class _LossGuard:
             )
         else:
             weight = _bad_weight(found[1])
-            text += (
-                f'the first module whose output is not finite is {found[0]} ({type(found[1]).__name__}), '
-                + (f'whose {weight} is already not finite' if weight else 'its weights are finite')
+            text += f'the first module whose output is not finite is {found[0]} ({type(found[1]).__name__}), ' + (
+                f'whose {weight} is already not finite' if weight else 'its weights are finite'
             )
         hub = self.runner.message_hub.runtime_info
         last = hub.get('last_ckpt')
-        return text + (
-            f'; the last good checkpoint is {last}' if last else '; no checkpoint had been saved yet'
-        )
+        return text + (f'; the last good checkpoint is {last}' if last else '; no checkpoint had been saved yet')
 
 
 @HOOKS.register_module()
@@ -184,9 +175,7 @@ class NonFiniteGuardHook(Hook):
         """Refuse a checkpoint with weights that are not finite."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         checked = {name for name, _ in model.named_parameters()}
-        checked |= {
-            name for name, _ in model.named_buffers() if name.endswith(('running_mean', 'running_var'))
-        }
+        checked |= {name for name, _ in model.named_buffers() if name.endswith(('running_mean', 'running_var'))}
         for part in ('state_dict', 'ema_state_dict'):
             for key, value in checkpoint.get(part, {}).items():
                 plain = key[7:] if part.startswith('ema') and key.startswith('module.') else key

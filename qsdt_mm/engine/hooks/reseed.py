@@ -122,9 +122,7 @@ class ReseedHook(Hook):
         """Seed what the model draws: dropped paths, mixed batches."""
         self._seed(runner, 'model', runner.iter)
 
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         """Seed what is drawn while the next batch is fetched in this process."""
         done = runner.iter + 1
         loop = runner.train_loop

@@ -40,7 +40,8 @@ FAMILIES = {
         neuron=dict(type='IELIF', threshold=0.25, scale=0.25),
         head_neuron=dict(type='IELIF', threshold=0.25, scale=0.25),
         weight_bits=4,
-        layer_scale=1e-6),
+        layer_scale=1e-6,
+    ),
     # "Scaling Spike-driven Transformer with Efficient Spike Firing Approximation Training", TPAMI 2025, 2411.16061
     'espike': Family(
         conv_block=blocks.espike_conv_block,
@@ -48,7 +49,8 @@ FAMILIES = {
         neuron=dict(type='IELIF', threshold=1.0),
         head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0),
         weight_bits=32,
-        layer_scale=None),
+        layer_scale=None,
+    ),
 }
 
 
@@ -81,17 +83,28 @@ class Arch:
         require(self.family in FAMILIES, 'arch.family', self.family, f'one of {", ".join(FAMILIES)}')
         for name, lowest in (('widths', 1), ('depths', 0), ('strides', 1)):
             value = getattr(self, name)
-            fine = (isinstance(value, (tuple, list)) and len(value) == NUM_STAGES
-                    and all(isinstance(v, int) and v >= lowest for v in value))
+            fine = (
+                isinstance(value, (tuple, list))
+                and len(value) == NUM_STAGES
+                and all(isinstance(v, int) and v >= lowest for v in value)
+            )
             require(fine, f'arch.{name}', value, f'{NUM_STAGES} integers >= {lowest}, one for each stage')
             object.__setattr__(self, name, tuple(value))
         require_positive_int('arch.num_heads', self.num_heads)
-        require(isinstance(self.stem_kernel, int) and self.stem_kernel >= 1 and self.stem_kernel % 2 == 1,
-                'arch.stem_kernel', self.stem_kernel, 'an odd integer >= 1')
+        require(
+            isinstance(self.stem_kernel, int) and self.stem_kernel >= 1 and self.stem_kernel % 2 == 1,
+            'arch.stem_kernel',
+            self.stem_kernel,
+            'an odd integer >= 1',
+        )
         if self.layer_scale == 'default':
             object.__setattr__(self, 'layer_scale', FAMILIES[self.family].layer_scale)
-        require(self.layer_scale is None or isinstance(self.layer_scale, (int, float)), 'arch.layer_scale',
-                self.layer_scale, "a number, None or 'default'")
+        require(
+            self.layer_scale is None or isinstance(self.layer_scale, (int, float)),
+            'arch.layer_scale',
+            self.layer_scale,
+            "a number, None or 'default'",
+        )
 
 
 def _pyramid(family: str, c0: int, c1: int, c2: int, c3: int) -> Arch:
@@ -133,7 +146,9 @@ def resolve_arch(arch: str | dict[str, Any] | Arch) -> Arch:
     unknown = sorted(set(settings) - set(known))
     require(not unknown, 'arch', unknown, f'the keys preset, {", ".join(known)}')
     if preset is None:
-        require({'family', 'widths'} <= set(settings), 'arch', arch, "a dict with 'preset', or with 'family' and 'widths'")
+        require(
+            {'family', 'widths'} <= set(settings), 'arch', arch, "a dict with 'preset', or with 'family' and 'widths'"
+        )
         return Arch(**settings)
     base = resolve_arch(preset)
     if settings.get('family', base.family) != base.family:

@@ -68,26 +68,46 @@ class SpikeDrivenTransformer(BaseModule):
 
     arch_zoo: dict[str, Arch] = ARCH_ZOO
 
-    def __init__(self, arch: str | dict[str, Any] = 'qsd-15m', in_channels: int = 3, time_steps: int = 1,
-                 levels: int = 4, weight_bits: int | None = None, neuron: dict[str, Any] | None = None,
-                 out_indices: Sequence[int] = (4, ), drop_path_rate: float = 0.0, with_cp: bool = False,
-                 frozen_stages: int = -1, norm_eval: bool = False, init_cfg: dict | list | None = None,
-                 time_mean: bool = True) -> None:
+    def __init__(
+        self,
+        arch: str | dict[str, Any] = 'qsd-15m',
+        in_channels: int = 3,
+        time_steps: int = 1,
+        levels: int = 4,
+        weight_bits: int | None = None,
+        neuron: dict[str, Any] | None = None,
+        out_indices: Sequence[int] = (4,),
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_cfg: dict | list | None = None,
+        time_mean: bool = True,
+    ) -> None:
         super().__init__(init_cfg)
         self.arch = resolve_arch(arch)
         family = FAMILIES[self.arch.family]
         weight_bits = family.weight_bits if weight_bits is None else weight_bits
-        out_indices = tuple(out_indices) if isinstance(out_indices, Iterable) else (out_indices, )
+        out_indices = tuple(out_indices) if isinstance(out_indices, Iterable) else (out_indices,)
         require_positive_int('in_channels', in_channels)
         require_positive_int('time_steps', time_steps)
         require_positive_int('levels', levels)
         check_weight_bits(weight_bits)
-        require(len(out_indices) > 0 and all(i in range(NUM_STAGES) for i in out_indices), 'out_indices', out_indices,
-                f'indices of stages, 0 to {NUM_STAGES - 1}')
-        require(isinstance(drop_path_rate, (int, float)) and 0 <= drop_path_rate < 1, 'drop_path_rate', drop_path_rate,
-                'a number in [0, 1)')
-        require(frozen_stages in range(-1, NUM_STAGES), 'frozen_stages', frozen_stages,
-                f'-1 (none) to {NUM_STAGES - 1}')
+        require(
+            len(out_indices) > 0 and all(i in range(NUM_STAGES) for i in out_indices),
+            'out_indices',
+            out_indices,
+            f'indices of stages, 0 to {NUM_STAGES - 1}',
+        )
+        require(
+            isinstance(drop_path_rate, (int, float)) and 0 <= drop_path_rate < 1,
+            'drop_path_rate',
+            drop_path_rate,
+            'a number in [0, 1)',
+        )
+        require(
+            frozen_stages in range(-1, NUM_STAGES), 'frozen_stages', frozen_stages, f'-1 (none) to {NUM_STAGES - 1}'
+        )
         self.in_channels = in_channels
         self.time_steps = time_steps
         self.out_indices = out_indices
@@ -103,10 +123,13 @@ class SpikeDrivenTransformer(BaseModule):
         width_before = in_channels
         for i, (width, count, stride) in enumerate(zip(self.arch.widths, self.arch.depths, self.arch.strides)):
             make_block = family.conv_block if i < 3 else family.attention_block
-            downsample = downsampling(factory, width_before, width, self.arch.stem_kernel if i == 0 else 3, stride,
-                                      encoding=i == 0)
-            blocks = [make_block(factory, width, self.arch.num_heads, next(rates), self.arch.layer_scale)
-                      for _ in range(count)]
+            downsample = downsampling(
+                factory, width_before, width, self.arch.stem_kernel if i == 0 else 3, stride, encoding=i == 0
+            )
+            blocks = [
+                make_block(factory, width, self.arch.num_heads, next(rates), self.arch.layer_scale)
+                for _ in range(count)
+            ]
             self.stages.append(Stage(downsample, blocks))
             width_before = width
         self._freeze_stages()
@@ -132,7 +155,7 @@ class SpikeDrivenTransformer(BaseModule):
         return self
 
     def _freeze_stages(self) -> None:
-        for stage in self.stages[:self.frozen_stages + 1]:
+        for stage in self.stages[: self.frozen_stages + 1]:
             stage.eval()
             stage.requires_grad_(False)
 
@@ -140,25 +163,35 @@ class SpikeDrivenTransformer(BaseModule):
         """Check the input; fold time, if it has any, into the batch, time first."""
         require(image.dim() in (4, 5), 'input', tuple(image.shape), '(N, C, H, W) or (N, T, C, H, W)')
         has_time = image.dim() == 5
-        require(not has_time or image.shape[1] == self.time_steps, 'input', tuple(image.shape),
-                f'(N, T, C, H, W) with T = time_steps = {self.time_steps}')
-        require(image.shape[-3] == self.in_channels, 'input', tuple(image.shape),
-                f'in_channels={self.in_channels} channels')
-        require(min(image.shape[-2:]) >= MIN_IMAGE_SIZE, 'input', tuple(image.shape),
-                f'a height and width of {MIN_IMAGE_SIZE} px or more')
+        require(
+            not has_time or image.shape[1] == self.time_steps,
+            'input',
+            tuple(image.shape),
+            f'(N, T, C, H, W) with T = time_steps = {self.time_steps}',
+        )
+        require(
+            image.shape[-3] == self.in_channels, 'input', tuple(image.shape), f'in_channels={self.in_channels} channels'
+        )
+        require(
+            min(image.shape[-2:]) >= MIN_IMAGE_SIZE,
+            'input',
+            tuple(image.shape),
+            f'a height and width of {MIN_IMAGE_SIZE} px or more',
+        )
         return (image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
 
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:
-            return checkpoint(module, membrane, use_reentrant=False,
-                              context_fn=lambda: (nullcontext(), _StatisticsReplayed(module)))
+            return checkpoint(
+                module, membrane, use_reentrant=False, context_fn=lambda: (nullcontext(), _StatisticsReplayed(module))
+            )
         return module(membrane)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Membrane potentials of the stages in ``out_indices``; see the class for shapes."""
         membrane, has_time = self._fold_time(image)
         outputs = {}
-        for i, stage in enumerate(self.stages[:max(self.out_indices) + 1]):
+        for i, stage in enumerate(self.stages[: max(self.out_indices) + 1]):
             membrane = stage.downsample(membrane)
             if i == 0 and not has_time and self.time_steps > 1:
                 # A still image is the same at every step: encode it once, then show it T times.

@@ -26,12 +26,21 @@ class SpikeLinearClsHead(LinearClsHead):
     Source: QSD (arXiv 2501.13492), SFA (arXiv 2411.16061).
     """
 
-    def __init__(self, num_classes: int, in_channels: int, neuron: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0),  # noqa: B006,E501
-                 weight_bits: int = 32, levels: int = 4, time_steps: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        neuron: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0),  # noqa: B006,E501
+        weight_bits: int = 32,
+        levels: int = 4,
+        time_steps: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_classes, in_channels, **kwargs)
         self.time_steps = time_steps
         self.fc: nn.Module = SpikeUnit(
-            make_neuron(neuron, levels, time_steps), QuantLinear(in_channels, num_classes, weight_bits=weight_bits))
+            make_neuron(neuron, levels, time_steps), QuantLinear(in_channels, num_classes, weight_bits=weight_bits)
+        )
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; LSQ steps follow the weights."""

@@ -6,6 +6,14 @@ from .synapses import BNAndPad, DepthwiseSeparableConv, RepConvBN
 from .unit import SpikeUnit, UnitFactory, make_neuron
 
 __all__ = [
-    'BNAndPad', 'Block', 'DepthwiseSeparableConv', 'MembraneShortcut', 'RepConvBN', 'SpikeDrivenSelfAttention',
-    'SpikeUnit', 'UnitFactory', 'linear_attention', 'make_neuron'
+    'BNAndPad',
+    'Block',
+    'DepthwiseSeparableConv',
+    'MembraneShortcut',
+    'RepConvBN',
+    'SpikeDrivenSelfAttention',
+    'SpikeUnit',
+    'UnitFactory',
+    'linear_attention',
+    'make_neuron',
 ]

@@ -42,8 +42,16 @@ class SpikeDrivenSelfAttention(nn.Module):
     Source: Spike-driven Transformer V2 (arXiv 2404.03663); QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
     """
 
-    def __init__(self, query: SpikeUnit, key: SpikeUnit, value: SpikeUnit, projection: SpikeUnit,
-                 neurons: tuple[nn.Module, nn.Module, nn.Module], num_heads: int, scale: float) -> None:
+    def __init__(
+        self,
+        query: SpikeUnit,
+        key: SpikeUnit,
+        value: SpikeUnit,
+        projection: SpikeUnit,
+        neurons: tuple[nn.Module, nn.Module, nn.Module],
+        num_heads: int,
+        scale: float,
+    ) -> None:
         super().__init__()
         self.query, self.key, self.value, self.projection = query, key, value, projection
         self.query_neuron, self.key_neuron, self.value_neuron = neurons
@@ -55,16 +63,24 @@ class SpikeDrivenSelfAttention(nn.Module):
         spikes = self.query.fire(membrane)
         query, key, value = (
             neuron(unit.drive(spikes)).flatten(2).unflatten(1, (self.num_heads, -1))
-            for unit, neuron in ((self.query, self.query_neuron), (self.key, self.key_neuron),
-                                 (self.value, self.value_neuron)))
+            for unit, neuron in (
+                (self.query, self.query_neuron),
+                (self.key, self.key_neuron),
+                (self.value, self.value_neuron),
+            )
+        )
         attended = linear_attention(query, key, value) * self.scale
         return self.projection(attended.flatten(1, 2).unflatten(2, membrane.shape[2:]))
 
 
 def require_heads(channels: int, num_heads: int) -> None:
     """Raise ``ValueError`` unless the heads divide the channels."""
-    require(isinstance(num_heads, int) and num_heads >= 1 and channels % num_heads == 0, 'num_heads', num_heads,
-            f'a divisor of the {channels} channels of the stage')
+    require(
+        isinstance(num_heads, int) and num_heads >= 1 and channels % num_heads == 0,
+        'num_heads',
+        num_heads,
+        f'a divisor of the {channels} channels of the stage',
+    )
 
 
 def rep_conv_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
@@ -72,21 +88,25 @@ def rep_conv_attention(factory: UnitFactory, channels: int, num_heads: int) -> S
     require_heads(channels, num_heads)
     spikes = factory.make_neuron()
     query, key, value = (SpikeUnit(spikes, RepConvBN(factory, channels), nn.BatchNorm2d(channels)) for _ in range(3))
-    projection = SpikeUnit(factory.make_neuron(scale_factor=2.0), RepConvBN(factory, channels),
-                           nn.BatchNorm2d(channels))
+    projection = SpikeUnit(
+        factory.make_neuron(scale_factor=2.0), RepConvBN(factory, channels), nn.BatchNorm2d(channels)
+    )
     neurons = tuple(factory.make_neuron() for _ in range(3))
     return SpikeDrivenSelfAttention(query, key, value, projection, neurons, num_heads, scale=0.25)
 
 
-def pointwise_attention(factory: UnitFactory, channels: int, num_heads: int,
-                        value_ratio: int = 4) -> SpikeDrivenSelfAttention:
+def pointwise_attention(
+    factory: UnitFactory, channels: int, num_heads: int, value_ratio: int = 4
+) -> SpikeDrivenSelfAttention:
     """E-SpikeFormer's attention: pointwise synapses, values ``value_ratio`` times as wide, ``a = 2 d^-0.5 q k^T v``."""
     require_heads(channels, num_heads)
     wide = channels * value_ratio
     spikes = factory.make_neuron()
-    query, key, value = (SpikeUnit(spikes, factory.conv(channels, width), nn.BatchNorm2d(width))
-                         for width in (channels, channels, wide))
+    query, key, value = (
+        SpikeUnit(spikes, factory.conv(channels, width), nn.BatchNorm2d(width)) for width in (channels, channels, wide)
+    )
     projection = factory.conv_unit(wide, channels)
     neurons = tuple(factory.make_neuron() for _ in range(3))
-    return SpikeDrivenSelfAttention(query, key, value, projection, neurons, num_heads,
-                                    scale=2 * (channels // num_heads)**-0.5)
+    return SpikeDrivenSelfAttention(
+        query, key, value, projection, neurons, num_heads, scale=2 * (channels // num_heads) ** -0.5
+    )

@@ -23,12 +23,16 @@ class MembraneShortcut(nn.Module):
         layer_scale: first value of the gain per channel; None for none.
     """
 
-    def __init__(self, branch: nn.Module, channels: int, drop_path: float = 0.0,
-                 layer_scale: float | None = None) -> None:
+    def __init__(
+        self, branch: nn.Module, channels: int, drop_path: float = 0.0, layer_scale: float | None = None
+    ) -> None:
         super().__init__()
         self.branch = branch
-        self.gain = (nn.Identity() if layer_scale is None else LayerScale(
-            channels, data_format='channels_first', scale=layer_scale))
+        self.gain = (
+            nn.Identity()
+            if layer_scale is None
+            else LayerScale(channels, data_format='channels_first', scale=layer_scale)
+        )
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, membrane: Tensor) -> Tensor:
@@ -38,8 +42,9 @@ class MembraneShortcut(nn.Module):
 class Block(nn.Sequential):
     """A block of the pyramid: membrane shortcuts, one after the other."""
 
-    def __init__(self, branches: Sequence[nn.Module], channels: int, drop_path: float,
-                 layer_scale: float | None = None) -> None:
+    def __init__(
+        self, branches: Sequence[nn.Module], channels: int, drop_path: float, layer_scale: float | None = None
+    ) -> None:
         super().__init__(*(MembraneShortcut(branch, channels, drop_path, layer_scale) for branch in branches))
 
 
@@ -60,46 +65,57 @@ def sep_conv_chained(factory: UnitFactory, channels: int, kernel_size: int) -> n
     hidden = 2 * channels
     return nn.Sequential(
         factory.conv_unit(channels, hidden),
-        factory.unit(DepthwiseSeparableConv(factory, hidden, channels, kernel_size), channels))
+        factory.unit(DepthwiseSeparableConv(factory, hidden, channels, kernel_size), channels),
+    )
 
 
 def sep_conv_spiking(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
     """E-SpikeFormer's separable convolution: ``N pw C->2C BN, N dw BN, N pw 2C->C BN``."""
     hidden = 2 * channels
     return nn.Sequential(
-        factory.conv_unit(channels, hidden), factory.unit(factory.depthwise(hidden, kernel_size), hidden),
-        factory.conv_unit(hidden, channels))
+        factory.conv_unit(channels, hidden),
+        factory.unit(factory.depthwise(hidden, kernel_size), hidden),
+        factory.conv_unit(hidden, channels),
+    )
 
 
-def qsd_conv_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
-                   layer_scale: float | None) -> Block:
+def qsd_conv_block(
+    factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
+) -> Block:
     """QSD's convolution block: separable convolution, then channel convolution."""
     return Block([sep_conv_chained(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
 
 
-def qsd_attention_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
-                        layer_scale: float | None) -> Block:
+def qsd_attention_block(
+    factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
+) -> Block:
     """QSD's transformer block: attention, then MLP, each with layer scale."""
     branches = [rep_conv_attention(factory, channels, num_heads), mlp(factory, channels)]
     return Block(branches, channels, drop_path, layer_scale)
 
 
-def espike_conv_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
-                      layer_scale: float | None) -> Block:
+def espike_conv_block(
+    factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
+) -> Block:
     """E-SpikeFormer's convolution block: spiking separable convolution, then channel convolution."""
     return Block([sep_conv_spiking(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
 
 
-def espike_attention_block(factory: UnitFactory, channels: int, num_heads: int, drop_path: float,
-                           layer_scale: float | None) -> Block:
+def espike_attention_block(
+    factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
+) -> Block:
     """E-SpikeFormer's transformer block: separable convolution, attention, MLP."""
-    branches = [sep_conv_spiking(factory, channels, 3), pointwise_attention(factory, channels, num_heads),
-                mlp(factory, channels)]
+    branches = [
+        sep_conv_spiking(factory, channels, 3),
+        pointwise_attention(factory, channels, num_heads),
+        mlp(factory, channels),
+    ]
     return Block(branches, channels, drop_path, layer_scale)
 
 
-def downsampling(factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int, stride: int,
-                 encoding: bool) -> SpikeUnit:
+def downsampling(
+    factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int, stride: int, encoding: bool
+) -> SpikeUnit:
     """A strided convolution with bias, and batch norm; the encoding one takes the image and has no neuron."""
     conv = factory.conv(in_channels, out_channels, kernel_size, stride=stride, bias=True)
     return SpikeUnit(None if encoding else factory.make_neuron(), conv, nn.BatchNorm2d(out_channels))

@@ -50,8 +50,12 @@ class RepConvBN(nn.Sequential):
 
     def __init__(self, factory: UnitFactory, channels: int) -> None:
         super().__init__(
-            factory.conv(channels, channels), BNAndPad(channels), factory.depthwise(channels, 3, padding=0),
-            factory.conv(channels, channels), nn.BatchNorm2d(channels))
+            factory.conv(channels, channels),
+            BNAndPad(channels),
+            factory.depthwise(channels, 3, padding=0),
+            factory.conv(channels, channels),
+            nn.BatchNorm2d(channels),
+        )
 
 
 class DepthwiseSeparableConv(nn.Sequential):

@@ -58,7 +58,7 @@ class SpikeUnit(nn.Module):
         power = 1.0 if self.neuron is None else second_moment(self.neuron)
         for layer in self.synapse.modules():
             if isinstance(layer, LowBitWeight):
-                nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * power)**-0.5)
+                nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * power) ** -0.5)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
                 layer.reset_step()
@@ -98,12 +98,29 @@ class UnitFactory:
         """A new neuron, whose spikes are worth ``scale_factor`` times the usual."""
         return make_neuron(self.neuron, self.levels, self.time_steps, scale_factor)
 
-    def conv(self, in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1,
-             padding: int | None = None, groups: int = 1, bias: bool = False) -> QuantConv2d:
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> QuantConv2d:
         """A low-bit convolution; padding defaults to half the kernel."""
         padding = kernel_size // 2 if padding is None else padding
-        return QuantConv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias,
-                           weight_bits=self.weight_bits)
+        return QuantConv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            groups=groups,
+            bias=bias,
+            weight_bits=self.weight_bits,
+        )
 
     def depthwise(self, channels: int, kernel_size: int, padding: int | None = None) -> QuantConv2d:
         """A low-bit depthwise convolution."""

@@ -48,8 +48,9 @@ def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Te
     return _SpikeCount.apply(membrane, threshold, levels)
 
 
-def integrate_and_fire_step(inputs: Tensor, carried: Tensor | None, threshold: float, levels: int,
-                            decay: float = 1.0) -> tuple[Tensor, Tensor]:
+def integrate_and_fire_step(
+    inputs: Tensor, carried: Tensor | None, threshold: float, levels: int, decay: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """One time step of an integer integrate-and-fire neuron with soft reset.
 
     ``u = h + x;  n = spike_count(u);  h' = decay * (u - n * threshold)``
@@ -109,8 +110,15 @@ def binary_spike(excess: Tensor, surrogate: str = 'sigmoid', alpha: float = 4.0)
     return _BinarySpike.apply(excess, surrogate, alpha)
 
 
-def lif_step(inputs: Tensor, carried: Tensor | None, threshold: float, tau: float, reset: float = 0.0,
-             surrogate: str = 'sigmoid', alpha: float = 4.0) -> tuple[Tensor, Tensor]:
+def lif_step(
+    inputs: Tensor,
+    carried: Tensor | None,
+    threshold: float,
+    tau: float,
+    reset: float = 0.0,
+    surrogate: str = 'sigmoid',
+    alpha: float = 4.0,
+) -> tuple[Tensor, Tensor]:
     """One time step of a leaky integrate-and-fire neuron with hard reset.
 
     ``u = h + (x - (h - reset)) / tau;  s = [u >= threshold];  h' = s * reset + (1 - s) * u``

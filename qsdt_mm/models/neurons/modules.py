@@ -47,8 +47,12 @@ class SpikingNeuron(nn.Module):
 
     def count(self, inputs: Tensor) -> Tensor:
         """Spike counts in ``{0..D}`` of inputs ``(T * N, ...)``, same shape."""
-        require(inputs.shape[0] % self.time_steps == 0, 'batch', inputs.shape[0],
-                f'a multiple of time_steps={self.time_steps} (time is folded into the batch)')
+        require(
+            inputs.shape[0] % self.time_steps == 0,
+            'batch',
+            inputs.shape[0],
+            f'a multiple of time_steps={self.time_steps} (time is folded into the batch)',
+        )
         carried, counts = None, []
         for current in inputs.unflatten(0, (self.time_steps, -1)):
             count, carried = self.step(current, carried)
@@ -78,8 +82,14 @@ class IELIF(SpikingNeuron):
     Source: QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
     """
 
-    def __init__(self, threshold: float = 1.0, scale: float | None = None, levels: int = 4, time_steps: int = 1,
-                 decay: float = 1.0) -> None:
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        scale: float | None = None,
+        levels: int = 4,
+        time_steps: int = 1,
+        decay: float = 1.0,
+    ) -> None:
         require_positive_int('levels', levels)
         super().__init__(threshold, 1 / levels if scale is None else scale, levels, time_steps)
         require(isinstance(decay, (int, float)) and 0 < decay <= 1, 'decay', decay, 'a number in (0, 1]')
@@ -107,16 +117,28 @@ class LIF(SpikingNeuron):
         surrogate: derivative used backward, 'sigmoid' or 'atan'.
         alpha: steepness of the surrogate.
 
-    Source: the formulation of Fang et al., "Incorporating learnable membrane time constant" (ICCV 2021), with tau fixed.
+    Source: the formulation of Fang et al., "Incorporating learnable membrane time constant" (ICCV 2021), tau fixed.
     """
 
-    def __init__(self, threshold: float = 1.0, scale: float = 1.0, time_steps: int = 1, tau: float = 2.0,
-                 reset: float = 0.0, surrogate: str = 'sigmoid', alpha: float = 4.0) -> None:
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        scale: float = 1.0,
+        time_steps: int = 1,
+        tau: float = 2.0,
+        reset: float = 0.0,
+        surrogate: str = 'sigmoid',
+        alpha: float = 4.0,
+    ) -> None:
         super().__init__(threshold, scale, 1, time_steps)
         require(isinstance(tau, (int, float)) and 1 <= tau < math.inf, 'tau', tau, 'a number >= 1')
         require(surrogate in SURROGATES, 'surrogate', surrogate, ' or '.join(SURROGATES))
-        require(isinstance(reset, (int, float)) and -math.inf < reset < threshold, 'reset', reset,
-                f'a potential below threshold={threshold}')
+        require(
+            isinstance(reset, (int, float)) and -math.inf < reset < threshold,
+            'reset',
+            reset,
+            f'a potential below threshold={threshold}',
+        )
         require_positive('alpha', alpha)
         self.tau, self.reset, self.surrogate, self.alpha = float(tau), float(reset), surrogate, float(alpha)
 

@@ -4,6 +4,13 @@ from .layers import QuantConv2d, QuantLinear
 from .lsq import LSQ, WEIGHT_BITS, LowBitWeight, check_weight_bits, integer_range, lsq_quantize, steps_follow_weights
 
 __all__ = [
-    'LSQ', 'WEIGHT_BITS', 'LowBitWeight', 'QuantConv2d', 'QuantLinear', 'check_weight_bits', 'integer_range',
-    'lsq_quantize', 'steps_follow_weights'
+    'LSQ',
+    'WEIGHT_BITS',
+    'LowBitWeight',
+    'QuantConv2d',
+    'QuantLinear',
+    'check_weight_bits',
+    'integer_range',
+    'lsq_quantize',
+    'steps_follow_weights',
 ]

@@ -20,12 +20,15 @@ MIN_STEP = 1e-6
 
 def check_weight_bits(weight_bits: int) -> None:
     """Raise ``ValueError`` unless ``weight_bits`` is one of :data:`WEIGHT_BITS`."""
-    require(weight_bits in WEIGHT_BITS and not isinstance(weight_bits, bool), 'weight_bits', weight_bits,
-            f'one of {", ".join(map(str, WEIGHT_BITS))} (32 = not quantized)')
+    require(
+        weight_bits in WEIGHT_BITS and not isinstance(weight_bits, bool),
+        'weight_bits',
+        weight_bits,
+        f'one of {", ".join(map(str, WEIGHT_BITS))} (32 = not quantized)',
+    )
 
 
 class _LSQ(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         ctx.save_for_backward(weight, step)
@@ -49,8 +52,8 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     """Weights on a grid of ``2^bits`` integers times one step per output channel.
 
     ``w_q = round(clip(w / step, Qn, Qp)) * step``, ``Qn = -2^(b-1)``, ``Qp = 2^(b-1) - 1``. Gradient of w: straight
-    through where ``Qn <= w / step <= Qp``, else 0. Gradient of step: ``round(w/step) - w/step`` inside, Qn or Qp outside,
-    summed over a channel, times ``1 / sqrt(numel(w) * Qp)``.
+    through where ``Qn <= w / step <= Qp``, else 0. Gradient of step: ``round(w/step) - w/step`` inside, Qn or Qp
+    outside, summed over a channel, times ``1 / sqrt(numel(w) * Qp)``.
 
     Args:
         weight: ``(C_out, ...)``.
@@ -64,7 +67,7 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 
 def integer_range(bits: int) -> tuple[int, int]:
     """Lowest and highest integer of a signed ``bits``-wide weight."""
-    return -2 ** (bits - 1), 2 ** (bits - 1) - 1
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
 class LSQ(nn.Module):

@@ -86,7 +86,8 @@ def test_shapes_and_finite_values(preset, size):
         expected = tuple(-(-side // stride) for side in expected)
         shapes.append(expected)
     assert [tuple(o.shape) for o in outputs] == [
-        (2, c, *s) for c, s in zip((row.widths[0] // 2, *row.widths), shapes, strict=True)]
+        (2, c, *s) for c, s in zip((row.widths[0] // 2, *row.widths), shapes, strict=True)
+    ]
     assert all(o.isfinite().all() for o in outputs)
 
 
@@ -96,8 +97,9 @@ def test_a_new_network_fires(preset):
     counts, hooks = {}, []
     for name, module in model.named_modules():  # a shared neuron is one module, seen once
         if isinstance(module, SpikingNeuron):
-            hooks.append(module.register_forward_hook(
-                lambda m, _, out, name=name: counts.__setitem__(name, out / m.scale)))
+            hooks.append(
+                module.register_forward_hook(lambda m, _, out, name=name: counts.__setitem__(name, out / m.scale))
+            )
     with torch.no_grad():
         model(torch.randn(2, 3, 64, 64))
     for hook in hooks:
@@ -112,13 +114,16 @@ def test_a_new_network_fires(preset):
 
 def biases_before_norm(model):
     """Biases whose shift batch statistics take away again: their gradient is zero in exact arithmetic."""
-    biases = [getattr(unit.synapse, 'bias', None) for unit in model.modules()
-              if isinstance(unit, SpikeUnit) and unit.norm is not None]
+    biases = [
+        getattr(unit.synapse, 'bias', None)
+        for unit in model.modules()
+        if isinstance(unit, SpikeUnit) and unit.norm is not None
+    ]
     return {id(bias) for bias in biases if bias is not None}
 
 
 def backward_from_the_last_output(model, image):
-    (out, ) = model(image)
+    (out,) = model(image)
     # Random weights: batch norm would cancel the gradient of a plain sum.
     (out * torch.randn_like(out)).sum().backward()
 
@@ -130,7 +135,7 @@ def test_gradients_reach_every_parameter(preset):
     """
     name, _, model = preset
     image = torch.randn(4, 3, 32, 32) if name.startswith('qsd') else torch.randn(2, 3, 64, 64)
-    model.out_indices = (4, )
+    model.out_indices = (4,)
     try:
         model.train()
         backward_from_the_last_output(model, image)
@@ -155,8 +160,11 @@ def test_gradients_reach_every_parameter(preset):
     assert nonzero / total > 0.8
 
 
-@pytest.mark.xfail(strict=True, reason='0.25 q k^T v grows with the tokens; on 64 or more every neuron after a new QSD '
-                   'attention fires D spikes in training, and query, key and value get no gradient')
+@pytest.mark.xfail(
+    strict=True,
+    reason='0.25 q k^T v grows with the tokens; on 64 or more every neuron after a new QSD '
+    'attention fires D spikes in training, and query, key and value get no gradient',
+)
 def test_gradients_pass_a_new_qsd_attention_on_many_tokens():
     model = SpikeDrivenTransformer('qsd-8m').train()
     backward_from_the_last_output(model, torch.randn(2, 3, 224, 224))
@@ -193,13 +201,21 @@ def test_a_network_of_your_own():
     assert resolve_arch(arch) is arch
 
 
-@pytest.mark.parametrize(('settings', 'expected'), [
-    (dict(preset='qsd-8m'), 1e-6), (dict(preset='e-3m'), None), (dict(preset='qsd-8m', layer_scale=None), None),
-    (dict(preset='e-3m', layer_scale=0.1), 0.1), (dict(preset='qsd-8m', family='espike'), None),
-    (dict(preset='e-3m', family='qsd'), 1e-6), (dict(preset='e-3m', family='qsd', layer_scale=0.5), 0.5),
-    (dict(preset='qsd-8m', family='qsd', layer_scale=0.5), 0.5),
-    (dict(preset=dict(preset='qsd-8m', layer_scale=0.5), num_heads=4), 0.5),
-], ids=str)
+@pytest.mark.parametrize(
+    ('settings', 'expected'),
+    [
+        (dict(preset='qsd-8m'), 1e-6),
+        (dict(preset='e-3m'), None),
+        (dict(preset='qsd-8m', layer_scale=None), None),
+        (dict(preset='e-3m', layer_scale=0.1), 0.1),
+        (dict(preset='qsd-8m', family='espike'), None),
+        (dict(preset='e-3m', family='qsd'), 1e-6),
+        (dict(preset='e-3m', family='qsd', layer_scale=0.5), 0.5),
+        (dict(preset='qsd-8m', family='qsd', layer_scale=0.5), 0.5),
+        (dict(preset=dict(preset='qsd-8m', layer_scale=0.5), num_heads=4), 0.5),
+    ],
+    ids=str,
+)
 def test_layer_scale_is_the_familys_unless_said_otherwise(settings, expected):
     assert resolve_arch(settings).layer_scale == expected
 

@@ -85,12 +85,12 @@ def test_outputs_are_membranes_not_spikes():
         assert (out < 0).any() and not torch.equal(out * 4, (out * 4).round())
 
 
-@pytest.mark.parametrize('out_indices', [(4, ), (0, ), (4, 0, 2), (1, 2, 3, 4), [2, 1], 3, (1, 1)], ids=str)
+@pytest.mark.parametrize('out_indices', [(4,), (0,), (4, 0, 2), (1, 2, 3, 4), [2, 1], 3, (1, 1)], ids=str)
 def test_out_indices_give_the_order(out_indices):
     image = torch.randn(1, 3, 32, 32)
     everything = tiny().eval()(image)
     model = tiny(out_indices=out_indices).eval()
-    wanted = (out_indices, ) if isinstance(out_indices, int) else tuple(out_indices)
+    wanted = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     outputs = model(image)
     assert isinstance(outputs, tuple)
     assert_equal_outputs(outputs, [everything[i] for i in wanted])
@@ -143,7 +143,8 @@ def test_relu_in_place_of_neurons(family):
     model = tiny(family, neuron=dict(type='ReLU'), weight_bits=32)
     assert not any(isinstance(m, SpikingNeuron) for m in model.modules())
     assert sum(isinstance(m, nn.ReLU) for m in model.modules()) == sum(
-        isinstance(m, SpikingNeuron) for m in tiny(family).modules())
+        isinstance(m, SpikingNeuron) for m in tiny(family).modules()
+    )
     outputs = model(torch.randn(2, 3, 32, 32))
     backward(outputs)
     assert all(o.isfinite().all() for o in outputs)
@@ -163,8 +164,11 @@ def test_lif_neurons(family, time_steps):
 
 def test_drop_path_rises_linearly_over_blocks():
     model = tiny(drop_path_rate=0.5)
-    rates = [[shortcut.drop_path.drop_prob if isinstance(shortcut.drop_path, DropPath) else 0.0 for shortcut in block]
-             for stage in model.stages for block in stage.blocks]
+    rates = [
+        [shortcut.drop_path.drop_prob if isinstance(shortcut.drop_path, DropPath) else 0.0 for shortcut in block]
+        for stage in model.stages
+        for block in stage.blocks
+    ]
     assert rates == [pytest.approx([0.1 * i] * 2) for i in range(6)]
     assert not any(isinstance(m, DropPath) for m in tiny().modules())
 
@@ -184,7 +188,7 @@ def test_frozen_stages(frozen_stages):
     before = copy.deepcopy(model.state_dict())
     outputs = model(torch.randn(2, 3, 32, 32))
     if frozen_stages < 4:
-        backward(outputs[frozen_stages + 1:])
+        backward(outputs[frozen_stages + 1 :])
     for i, stage in enumerate(model.stages):
         frozen = i <= frozen_stages
         assert all((p.grad is None) == frozen and p.requires_grad != frozen for p in stage.parameters())
@@ -208,8 +212,9 @@ def test_norm_eval_keeps_statistics_and_trains_the_rest():
 
 
 @families
-@pytest.mark.parametrize('kwargs', [{}, dict(drop_path_rate=0.5), dict(time_steps=2), dict(frozen_stages=1),
-                                    dict(norm_eval=True)], ids=str)
+@pytest.mark.parametrize(
+    'kwargs', [{}, dict(drop_path_rate=0.5), dict(time_steps=2), dict(frozen_stages=1), dict(norm_eval=True)], ids=str
+)
 def test_checkpointing_changes_nothing(family, kwargs):
     model, reference = tiny(family, with_cp=True, **kwargs).train(), tiny(family, **kwargs).train()
     image = torch.randn(4, 3, 32, 32)
@@ -317,14 +322,14 @@ def test_compiling_changes_nothing(family):
 @families
 def test_training_in_bfloat16_autocast(family):
     """A few steps on one batch bring the loss down, with float32 weights and finite gradients."""
-    model = tiny(family, out_indices=(4, )).train()
+    model = tiny(family, out_indices=(4,)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
     image, target = torch.randn(4, 3, 32, 32), torch.randn(4, 24)
     losses = []
     for _ in range(8):
         optimizer.zero_grad()
         with torch.autocast('cpu', torch.bfloat16):
-            (out, ) = model(image)
+            (out,) = model(image)
             loss = (out.float().mean((2, 3)) - target).square().mean()
         loss.backward()
         assert all(p.grad.dtype is torch.float32 and p.grad.isfinite().all() for p in model.parameters())
@@ -412,7 +417,8 @@ def test_pretrained_weights_of_a_whole_classifier(tmp_path):
     source, file = tiny(), str(tmp_path / 'weights.pth')
     torch.save(dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}), file)
     model = SpikeDrivenTransformer(
-        TINY['qsd'], out_indices=ALL, init_cfg=dict(type='Pretrained', checkpoint=file, prefix='backbone.'))
+        TINY['qsd'], out_indices=ALL, init_cfg=dict(type='Pretrained', checkpoint=file, prefix='backbone.')
+    )
     model.init_weights()
     image = torch.randn(1, 3, 32, 32)
     assert_equal_outputs(model.eval()(image), source.eval()(image))
@@ -468,25 +474,39 @@ def test_built_by_name_without_warnings():
 # --- bad values -------------------------------------------------------------------------------------------------------
 
 BAD_ARGUMENTS = [
-    ('arch', 'qsd-16m', 'arch', 'qsd-15m'), ('in_channels', 0, 'in_channels', '>= 1'),
-    ('in_channels', 3.0, 'in_channels', 'integer'), ('time_steps', 0, 'time_steps', '>= 1'),
-    ('time_steps', 1.5, 'time_steps', 'integer'), ('levels', 0, 'levels', '>= 1'),
-    ('levels', '4', 'levels', 'integer'), ('weight_bits', 5, 'weight_bits', '2, 3, 4, 8, 32'),
-    ('weight_bits', 0, 'weight_bits', '2, 3, 4, 8, 32'), ('out_indices', (5, ), 'out_indices', '0 to 4'),
-    ('out_indices', (-1, ), 'out_indices', '0 to 4'), ('out_indices', (), 'out_indices', '0 to 4'),
-    ('out_indices', 7, 'out_indices', '0 to 4'), ('out_indices', None, 'out_indices', '0 to 4'),
-    ('out_indices', (1.5, ), 'out_indices', '0 to 4'), ('drop_path_rate', 1.0, 'drop_path_rate', '[0, 1)'),
-    ('drop_path_rate', -0.1, 'drop_path_rate', '[0, 1)'), ('drop_path_rate', 'much', 'drop_path_rate', '[0, 1)'),
-    ('drop_path_rate', float('nan'), 'drop_path_rate', '[0, 1)'), ('frozen_stages', 5, 'frozen_stages', '-1'),
-    ('frozen_stages', -2, 'frozen_stages', '-1'), ('frozen_stages', '1', 'frozen_stages', '-1'),
-    ('neuron', dict(type='Perceptron'), 'neuron', 'IELIF'), ('neuron', dict(threshold=1), 'neuron', 'IELIF'),
-    ('neuron', 'IELIF', 'neuron', 'IELIF'), ('neuron', dict(type='IELIF', threshold=0), 'threshold', '> 0'),
+    ('arch', 'qsd-16m', 'arch', 'qsd-15m'),
+    ('in_channels', 0, 'in_channels', '>= 1'),
+    ('in_channels', 3.0, 'in_channels', 'integer'),
+    ('time_steps', 0, 'time_steps', '>= 1'),
+    ('time_steps', 1.5, 'time_steps', 'integer'),
+    ('levels', 0, 'levels', '>= 1'),
+    ('levels', '4', 'levels', 'integer'),
+    ('weight_bits', 5, 'weight_bits', '2, 3, 4, 8, 32'),
+    ('weight_bits', 0, 'weight_bits', '2, 3, 4, 8, 32'),
+    ('out_indices', (5,), 'out_indices', '0 to 4'),
+    ('out_indices', (-1,), 'out_indices', '0 to 4'),
+    ('out_indices', (), 'out_indices', '0 to 4'),
+    ('out_indices', 7, 'out_indices', '0 to 4'),
+    ('out_indices', None, 'out_indices', '0 to 4'),
+    ('out_indices', (1.5,), 'out_indices', '0 to 4'),
+    ('drop_path_rate', 1.0, 'drop_path_rate', '[0, 1)'),
+    ('drop_path_rate', -0.1, 'drop_path_rate', '[0, 1)'),
+    ('drop_path_rate', 'much', 'drop_path_rate', '[0, 1)'),
+    ('drop_path_rate', float('nan'), 'drop_path_rate', '[0, 1)'),
+    ('frozen_stages', 5, 'frozen_stages', '-1'),
+    ('frozen_stages', -2, 'frozen_stages', '-1'),
+    ('frozen_stages', '1', 'frozen_stages', '-1'),
+    ('neuron', dict(type='Perceptron'), 'neuron', 'IELIF'),
+    ('neuron', dict(threshold=1), 'neuron', 'IELIF'),
+    ('neuron', 'IELIF', 'neuron', 'IELIF'),
+    ('neuron', dict(type='IELIF', threshold=0), 'threshold', '> 0'),
     ('neuron', dict(type='LIF', tau=0.5), 'tau', '>= 1'),
 ]
 
 
-@pytest.mark.parametrize(('argument', 'value', 'named', 'allowed'), BAD_ARGUMENTS,
-                         ids=[f'{a}={v}' for a, v, *_ in BAD_ARGUMENTS])
+@pytest.mark.parametrize(
+    ('argument', 'value', 'named', 'allowed'), BAD_ARGUMENTS, ids=[f'{a}={v}' for a, v, *_ in BAD_ARGUMENTS]
+)
 def test_bad_arguments_are_refused(argument, value, named, allowed):
     kwargs = dict(arch=TINY['qsd'], **{argument: value}) if argument != 'arch' else {argument: value}
     with pytest.raises(ValueError) as error:
@@ -496,7 +516,7 @@ def test_bad_arguments_are_refused(argument, value, named, allowed):
     given, expected = message.split('expected', 1)
     assert allowed in expected
     shown = value if named == argument else value[named]
-    assert repr(shown) in given or repr((shown, )) in given
+    assert repr(shown) in given or repr((shown,)) in given
 
 
 @pytest.mark.parametrize('heads', [3, 7, 32])
@@ -506,13 +526,22 @@ def test_heads_that_do_not_divide_the_channels_are_refused(family, heads):
         SpikeDrivenTransformer(dict(TINY[family], num_heads=heads))
 
 
-@pytest.mark.parametrize(('shape', 'allowed'), [
-    ((3, 32, 32), r'\(N, C, H, W\) or \(N, T, C, H, W\)'),
-    ((1, 1, 2, 3, 32, 32), r'\(N, C, H, W\) or \(N, T, C, H, W\)'),
-    ((1, 1, 32, 32), 'in_channels=3'), ((1, 32, 32, 3), 'in_channels=3'), ((1, 2, 4, 32, 32), 'in_channels=3'),
-    ((1, 3, 3, 32, 32), 'time_steps = 2'), ((1, 1, 3, 32, 32), 'time_steps = 2'),
-    ((1, 3, 31, 32), '32 px'), ((1, 3, 32, 31), '32 px'), ((1, 2, 3, 8, 64), '32 px'),
-], ids=str)
+@pytest.mark.parametrize(
+    ('shape', 'allowed'),
+    [
+        ((3, 32, 32), r'\(N, C, H, W\) or \(N, T, C, H, W\)'),
+        ((1, 1, 2, 3, 32, 32), r'\(N, C, H, W\) or \(N, T, C, H, W\)'),
+        ((1, 1, 32, 32), 'in_channels=3'),
+        ((1, 32, 32, 3), 'in_channels=3'),
+        ((1, 2, 4, 32, 32), 'in_channels=3'),
+        ((1, 3, 3, 32, 32), 'time_steps = 2'),
+        ((1, 1, 3, 32, 32), 'time_steps = 2'),
+        ((1, 3, 31, 32), '32 px'),
+        ((1, 3, 32, 31), '32 px'),
+        ((1, 2, 3, 8, 64), '32 px'),
+    ],
+    ids=str,
+)
 def test_bad_images_are_refused(shape, allowed):
     model = tiny(time_steps=2)
     with pytest.raises(ValueError, match=f'expected .*{allowed}') as error:

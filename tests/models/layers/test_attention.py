@@ -29,12 +29,18 @@ def make(maker, neuron, bits, channels=16, heads=4, time_steps=1):
 
 
 @PROPERTY
-@given(widths=st.tuples(st.integers(1, 12), st.integers(1, 12)), tokens=st.integers(1, 40), levels=st.integers(1, 8),
-       seed=st.integers(0, 999))
+@given(
+    widths=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    tokens=st.integers(1, 40),
+    levels=st.integers(1, 8),
+    seed=st.integers(0, 999),
+)
 def test_both_orders_are_equal_on_counts(widths, tokens, levels, seed):
     source = torch.Generator().manual_seed(seed)
-    query, key, value = (torch.randint(0, levels + 1, (2, 3, width, tokens), generator=source).float()
-                         for width in (widths[0], widths[0], widths[1]))
+    query, key, value = (
+        torch.randint(0, levels + 1, (2, 3, width, tokens), generator=source).float()
+        for width in (widths[0], widths[0], widths[1])
+    )
     out = linear_attention(query, key, value)
     assert torch.equal(out, (value @ key.mT) @ query)
     assert torch.equal(out, value @ (key.mT @ query))
@@ -47,7 +53,6 @@ def test_the_order_is_the_cheaper_one(key_width, value_width, tokens):
     shapes = []
 
     class Recorder(torch.overrides.TorchFunctionMode):
-
         def __torch_function__(self, func, types, args=(), kwargs=None):
             result = func(*args, **(kwargs or {}))
             if func in (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__):
@@ -67,9 +72,14 @@ def by_hand(attention, membrane, heads, scale):
     """The formula of the papers, head by head and token by token, with the module's own units."""
     unit_q, unit_k, unit_v = attention.query, attention.key, attention.value
     spikes = unit_q.neuron(membrane)
-    query, key, value = (neuron(unit.norm(unit.synapse(spikes))).flatten(2)
-                         for unit, neuron in ((unit_q, attention.query_neuron), (unit_k, attention.key_neuron),
-                                              (unit_v, attention.value_neuron)))
+    query, key, value = (
+        neuron(unit.norm(unit.synapse(spikes))).flatten(2)
+        for unit, neuron in (
+            (unit_q, attention.query_neuron),
+            (unit_k, attention.key_neuron),
+            (unit_v, attention.value_neuron),
+        )
+    )
     per_head = []
     for q, k, v in zip(query.chunk(heads, 1), key.chunk(heads, 1), value.chunk(heads, 1), strict=True):
         similarity = torch.einsum('ncl,ncm->nlm', q, k)
@@ -92,7 +102,7 @@ def test_qsd_attention_is_the_formula(heads, size):
 def test_espike_attention_is_the_formula(heads, size):
     attention = make(*KINDS[1], heads=heads).double()
     membrane = torch.randn(2, 16, *size, dtype=torch.float64)
-    expected = by_hand(attention, membrane, heads, 2 * (16 / heads)**-0.5)
+    expected = by_hand(attention, membrane, heads, 2 * (16 / heads) ** -0.5)
     torch.testing.assert_close(attention(membrane), expected, rtol=1e-9, atol=1e-9)
 
 

@@ -11,7 +11,6 @@ from qsdt_mm.models.layers.blocks import downsampling
 
 
 class Double(nn.Module):
-
     def forward(self, x):
         return 2 * x
 
@@ -30,7 +29,7 @@ def test_the_shortcut_adds_the_branch():
 def test_the_gain_is_per_channel():
     membrane = torch.randn(2, 3, 4, 4)
     shortcut = MembraneShortcut(Double(), 3, layer_scale=1e-6)
-    (gain, ) = shortcut.parameters()
+    (gain,) = shortcut.parameters()
     assert gain.tolist() == pytest.approx([1e-6] * 3)
     with torch.no_grad():
         gain.copy_(torch.tensor([0.0, 1.0, -0.5]))
@@ -63,14 +62,22 @@ def test_a_block_is_its_shortcuts_in_turn():
 
 def synapses(module):
     """Kernel, channels, groups and bias of the convolutions, in order."""
-    return [(m.kernel_size[0], m.in_channels, m.out_channels, m.groups, m.bias is not None) for m in module.modules()
-            if isinstance(m, nn.Conv2d)]
+    return [
+        (m.kernel_size[0], m.in_channels, m.out_channels, m.groups, m.bias is not None)
+        for m in module.modules()
+        if isinstance(m, nn.Conv2d)
+    ]
 
 
 def test_qsd_blocks_are_those_of_the_paper():
     conv_block = zoo.qsd_conv_block(factory(), 8, 4, 0.0, 1e-6)
-    assert synapses(conv_block) == [(1, 8, 16, 1, False), (7, 16, 16, 16, False), (1, 16, 8, 1, False),
-                                    (3, 8, 32, 1, False), (3, 32, 8, 1, False)]
+    assert synapses(conv_block) == [
+        (1, 8, 16, 1, False),
+        (7, 16, 16, 16, False),
+        (1, 16, 8, 1, False),
+        (3, 8, 32, 1, False),
+        (3, 32, 8, 1, False),
+    ]
     assert len([m for m in conv_block.modules() if isinstance(m, SpikeUnit)]) == 4
     assert any(isinstance(m, DepthwiseSeparableConv) for m in conv_block.modules())
     attention, mlp = zoo.qsd_attention_block(factory(), 8, 4, 0.0, 1e-6)

@@ -45,8 +45,11 @@ def test_without_neuron_or_norm():
 
 
 @pytest.mark.parametrize('weight_bits', [4, 8, 32])
-@pytest.mark.parametrize('neuron', [QSD_NEURON, dict(type='IELIF'), dict(type='LIF'), dict(type='ReLU')],
-                         ids=['qsd', 'espike', 'lif', 'relu'])
+@pytest.mark.parametrize(
+    'neuron',
+    [QSD_NEURON, dict(type='IELIF'), dict(type='LIF'), dict(type='ReLU')],
+    ids=['qsd', 'espike', 'lif', 'relu'],
+)
 def test_new_weights_keep_unit_variance(neuron, weight_bits):
     """The centre of the map, away from borders, has second moment 1 for a standard normal membrane."""
     factory = UnitFactory(neuron, 4, 1, weight_bits)

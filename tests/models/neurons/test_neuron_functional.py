@@ -47,9 +47,12 @@ def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtyp
 
 
 @PROPERTY
-@given(membrane=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=24),
-       threshold=st.floats(0.015625, 10, width=32), levels=LEVELS,
-       dtype=st.sampled_from([torch.float64, torch.float32]))
+@given(
+    membrane=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=24),
+    threshold=st.floats(0.015625, 10, width=32),
+    levels=LEVELS,
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+)
 def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, levels, dtype):
     counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels).tolist()
     for u, count in zip(membrane, counts, strict=True):
@@ -57,8 +60,10 @@ def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, leve
         rounding = 2 * torch.finfo(dtype).eps * (abs(u / threshold) + 1)
         allowed = {exact_count(u, threshold, levels)}
         if distance_to_boundary(u, threshold) <= rounding:
-            allowed = {exact_count(u - rounding * threshold, threshold, levels),
-                       exact_count(u + rounding * threshold, threshold, levels)}
+            allowed = {
+                exact_count(u - rounding * threshold, threshold, levels),
+                exact_count(u + rounding * threshold, threshold, levels),
+            }
         assert count in allowed
 
 
@@ -73,8 +78,14 @@ def test_d_levels_reach_d_and_no_further(levels):
 
 
 @PROPERTY
-@given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]), levels=LEVELS,
-       dtype=DTYPES, seed=st.integers(0, 99))
+@given(
+    steps=SIXTEENTHS,
+    threshold=POWERS_OF_TWO,
+    scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
+    levels=LEVELS,
+    dtype=DTYPES,
+    seed=st.integers(0, 99),
+)
 def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, seed):
     steps = [*steps, 0, 16 * levels, -1, 16 * levels + 1]  # always the bounds, and just beyond them
     membrane = torch.tensor([k * threshold / 16 for k in steps], dtype=dtype, requires_grad=True)
@@ -103,8 +114,11 @@ def test_the_membrane_given_is_left_alone():
 
 
 @PROPERTY
-@given(steps=st.lists(st.lists(st.integers(-64, 160), min_size=3, max_size=3), min_size=1, max_size=8),
-       threshold=POWERS_OF_TWO, levels=LEVELS)
+@given(
+    steps=st.lists(st.lists(st.integers(-64, 160), min_size=3, max_size=3), min_size=1, max_size=8),
+    threshold=POWERS_OF_TWO,
+    levels=LEVELS,
+)
 def test_without_decay_nothing_is_lost(steps, threshold, levels):
     """Soft reset keeps the books: what came in is what was fired plus what is left."""
     currents = torch.tensor(steps, dtype=torch.float64) * threshold / 16
@@ -134,8 +148,12 @@ SMOOTH = {
 
 
 @PROPERTY
-@given(surrogate=st.sampled_from(SURROGATES), alpha=st.floats(0.25, 16),
-       excess=st.lists(st.floats(-4, 4), min_size=1, max_size=16), seed=st.integers(0, 99))
+@given(
+    surrogate=st.sampled_from(SURROGATES),
+    alpha=st.floats(0.25, 16),
+    excess=st.lists(st.floats(-4, 4), min_size=1, max_size=16),
+    seed=st.integers(0, 99),
+)
 def test_surrogate_gradient_is_the_derivative_of_the_smooth_function(surrogate, alpha, excess, seed):
     upstream = torch.randn(len(excess), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     hard = torch.tensor(excess, dtype=torch.float64, requires_grad=True)
@@ -152,8 +170,12 @@ def test_a_surrogate_spike_lands_on_the_threshold():
 
 
 @PROPERTY
-@given(currents=st.lists(st.floats(-4, 4), min_size=1, max_size=8), threshold=st.floats(0.1, 2),
-       tau=st.floats(1, 8), reset=st.floats(-1, 0))
+@given(
+    currents=st.lists(st.floats(-4, 4), min_size=1, max_size=8),
+    threshold=st.floats(0.1, 2),
+    tau=st.floats(1, 8),
+    reset=st.floats(-1, 0),
+)
 def test_lif_is_the_plain_recurrence(currents, threshold, tau, reset):
     potential, carried = reset, None
     for current in currents:

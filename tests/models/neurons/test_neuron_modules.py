@@ -57,9 +57,15 @@ def both_ways(neuron, reference, currents, upstream):
 
 
 @PROPERTY
-@given(time_steps=st.integers(1, 6), batch=st.integers(1, 3), levels=st.integers(1, 8),
-       threshold=st.sampled_from([0.25, 0.5, 1.0, 2.0]), scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
-       decay=st.sampled_from([1.0, 0.5, 0.25]), seed=st.integers(0, 10_000))
+@given(
+    time_steps=st.integers(1, 6),
+    batch=st.integers(1, 3),
+    levels=st.integers(1, 8),
+    threshold=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
+    decay=st.sampled_from([1.0, 0.5, 0.25]),
+    seed=st.integers(0, 10_000),
+)
 def test_ielif_is_the_plain_loop_exactly_on_a_dyadic_grid(time_steps, batch, levels, threshold, scale, decay, seed):
     """All numbers fit float64 without rounding here, so values and gradients must be equal to the last bit."""
     source = torch.Generator().manual_seed(seed)
@@ -68,35 +74,49 @@ def test_ielif_is_the_plain_loop_exactly_on_a_dyadic_grid(time_steps, batch, lev
     upstream = torch.randint(-8, 9, shape, generator=source).double()
     neuron = IELIF(threshold, scale, levels, time_steps, decay)
     (out, grad), (expected, expected_grad) = both_ways(
-        neuron, lambda x: reference_ielif(x, threshold, scale, levels, decay), currents, upstream)
+        neuron, lambda x: reference_ielif(x, threshold, scale, levels, decay), currents, upstream
+    )
     assert torch.equal(out, expected)
     assert torch.equal(grad, expected_grad)
 
 
 @PROPERTY
-@given(time_steps=st.integers(1, 6), levels=st.integers(1, 8), threshold=st.floats(0.1, 3), decay=st.floats(0.1, 1),
-       seed=st.integers(0, 10_000))
+@given(
+    time_steps=st.integers(1, 6),
+    levels=st.integers(1, 8),
+    threshold=st.floats(0.1, 3),
+    decay=st.floats(0.1, 1),
+    seed=st.integers(0, 10_000),
+)
 def test_ielif_is_the_plain_loop_on_real_numbers(time_steps, levels, threshold, decay, seed):
     source = torch.Generator().manual_seed(seed)
     currents = torch.randn(time_steps, 2, 7, dtype=torch.float64, generator=source) * 2 * threshold
     upstream = torch.randn(currents.shape, dtype=torch.float64, generator=source)
     neuron = IELIF(threshold, None, levels, time_steps, decay)
     (out, grad), (expected, expected_grad) = both_ways(
-        neuron, lambda x: reference_ielif(x, threshold, 1 / levels, levels, decay), currents, upstream)
+        neuron, lambda x: reference_ielif(x, threshold, 1 / levels, levels, decay), currents, upstream
+    )
     assert torch.equal(out, expected)
     torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-12)
 
 
 @PROPERTY
-@given(time_steps=st.integers(1, 6), threshold=st.floats(0.2, 2), tau=st.floats(1, 8), reset=st.floats(-1, 0.1),
-       alpha=st.floats(1, 8), seed=st.integers(0, 10_000))
+@given(
+    time_steps=st.integers(1, 6),
+    threshold=st.floats(0.2, 2),
+    tau=st.floats(1, 8),
+    reset=st.floats(-1, 0.1),
+    alpha=st.floats(1, 8),
+    seed=st.integers(0, 10_000),
+)
 def test_lif_is_the_plain_loop(time_steps, threshold, tau, reset, alpha, seed):
     source = torch.Generator().manual_seed(seed)
     currents = torch.randn(time_steps, 2, 7, dtype=torch.float64, generator=source) * 3
     upstream = torch.randn(currents.shape, dtype=torch.float64, generator=source)
     neuron = LIF(threshold, 0.5, time_steps, tau, reset, 'sigmoid', alpha)
     (out, grad), (expected, expected_grad) = both_ways(
-        neuron, lambda x: reference_lif(x, threshold, 0.5, tau, reset, alpha), currents, upstream)
+        neuron, lambda x: reference_lif(x, threshold, 0.5, tau, reset, alpha), currents, upstream
+    )
     assert torch.equal(out, expected)
     torch.testing.assert_close(grad, expected_grad, rtol=1e-9, atol=1e-12)
 
@@ -168,12 +188,30 @@ def test_a_batch_that_does_not_divide_by_time_is_refused(neuron):
 
 
 BAD = [
-    (IELIF, 'threshold', 0), (IELIF, 'threshold', -1.0), (IELIF, 'threshold', math.nan), (IELIF, 'threshold', math.inf),
-    (IELIF, 'threshold', '1'), (IELIF, 'scale', 0), (IELIF, 'levels', 0), (IELIF, 'levels', 2.5),
-    (IELIF, 'levels', True), (IELIF, 'time_steps', 0), (IELIF, 'time_steps', '2'), (IELIF, 'decay', 0),
-    (IELIF, 'decay', 1.5), (IELIF, 'decay', math.nan), (IELIF, 'decay', 'slow'), (LIF, 'tau', 0.5), (LIF, 'tau', 'x'),
-    (LIF, 'tau', math.inf), (LIF, 'surrogate', 'relu'), (LIF, 'reset', 1.0), (LIF, 'reset', 'zero'),
-    (LIF, 'reset', -math.inf), (LIF, 'alpha', 0), (LIF, 'time_steps', 1.0),
+    (IELIF, 'threshold', 0),
+    (IELIF, 'threshold', -1.0),
+    (IELIF, 'threshold', math.nan),
+    (IELIF, 'threshold', math.inf),
+    (IELIF, 'threshold', '1'),
+    (IELIF, 'scale', 0),
+    (IELIF, 'levels', 0),
+    (IELIF, 'levels', 2.5),
+    (IELIF, 'levels', True),
+    (IELIF, 'time_steps', 0),
+    (IELIF, 'time_steps', '2'),
+    (IELIF, 'decay', 0),
+    (IELIF, 'decay', 1.5),
+    (IELIF, 'decay', math.nan),
+    (IELIF, 'decay', 'slow'),
+    (LIF, 'tau', 0.5),
+    (LIF, 'tau', 'x'),
+    (LIF, 'tau', math.inf),
+    (LIF, 'surrogate', 'relu'),
+    (LIF, 'reset', 1.0),
+    (LIF, 'reset', 'zero'),
+    (LIF, 'reset', -math.inf),
+    (LIF, 'alpha', 0),
+    (LIF, 'time_steps', 1.0),
 ]
 
 

@@ -40,7 +40,7 @@ def clip_pass(x, low, high):
 
 def lsq_by_definition(weight, step, bits):
     """The paper's pseudo-code in plain operations; autograd makes the gradients."""
-    low, high = -2 ** (bits - 1), 2 ** (bits - 1) - 1
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     factor = 1 / math.sqrt(weight.numel() * high)
     step = step.detach() + (step * factor - (step * factor).detach())
     step = per_channel(step, weight.shape)
@@ -126,7 +126,7 @@ def test_values_are_integers_of_the_range_times_the_step(bits, shape, seed, dtyp
         quantizer.step.copy_(step)
     integers = quantizer.integers(weight)
     assert torch.equal(integers, integers.round())
-    assert -2 ** (bits - 1) <= integers.min() and integers.max() <= 2 ** (bits - 1) - 1
+    assert -(2 ** (bits - 1)) <= integers.min() and integers.max() <= 2 ** (bits - 1) - 1
     assert torch.equal(quantizer(weight), integers * per_channel(step, shape))
     assert torch.equal(lsq_quantize(quantizer(weight).detach(), step, bits), quantizer(weight))  # idempotent
 

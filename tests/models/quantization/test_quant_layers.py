@@ -21,7 +21,7 @@ def conv(weight_bits=4, **kwargs):
 
 
 def first_step(layer):
-    _, high = -2 ** (layer.weight_bits - 1), 2 ** (layer.weight_bits - 1) - 1
+    _, high = -(2 ** (layer.weight_bits - 1)), 2 ** (layer.weight_bits - 1) - 1
     return torch.full_like(layer.quantizer.step, 2 * layer.weight.abs().mean().item() / high**0.5)
 
 
@@ -47,10 +47,13 @@ def test_more_bits_are_nearer():
     assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 100
 
 
-@pytest.mark.parametrize(('ours', 'plain', 'args', 'shape'), [
-    (QuantConv2d, nn.Conv2d, (4, 6, 3, 2, 1), (2, 4, 9, 9)),
-    (QuantLinear, nn.Linear, (4, 6), (2, 4)),
-])
+@pytest.mark.parametrize(
+    ('ours', 'plain', 'args', 'shape'),
+    [
+        (QuantConv2d, nn.Conv2d, (4, 6, 3, 2, 1), (2, 4, 9, 9)),
+        (QuantLinear, nn.Linear, (4, 6), (2, 4)),
+    ],
+)
 def test_32_bits_is_the_plain_layer(ours, plain, args, shape):
     torch.manual_seed(3)
     layer = ours(*args, weight_bits=32)
@@ -182,7 +185,7 @@ def test_all_zero_weights_are_fine_and_can_learn():
     layer = QuantLinear(3, 1, bias=False)
     with torch.no_grad(), steps_follow_weights(layer):
         layer.weight.zero_()
-    torch.testing.assert_close(layer.quantizer.step.data, torch.full((1, ), MIN_STEP))
+    torch.testing.assert_close(layer.quantizer.step.data, torch.full((1,), MIN_STEP))
     rows = torch.randn(64, 3)
     target = rows @ torch.tensor([[1.0], [-0.5], [0.25]])
     assert (layer(rows) == 0).all()

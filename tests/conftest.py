@@ -1,0 +1,30 @@
+"""What all tests share: one thread, a fixed seed, a plain environment, and the toy runs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+# The toy model, its configuration and the helpers are imported here and in data loading workers.
+sys.path.insert(0, str(Path(__file__).resolve().parent / 'engine'))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """Small models are slower on many threads, and sums in a fixed order make equality meaningful."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    """A fixed seed; no test sees another's default scope, or the variables that the tools set for launchers."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(DefaultScope, '_instance_dict', type(DefaultScope._instance_dict)())
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'QSDT_TRACEBACK', 'TOY_TRACE'):
+        monkeypatch.setenv(name, 'x')
+        monkeypatch.delenv(name)
