@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/espike.py',
+    '../_base_/datasets/imagenet_crop232.py',
+    '../_base_/schedules/espike_200e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(backbone=dict(arch='e-3m'), head=dict(in_channels=128))
