@@ -1,4 +1,4 @@
-"""What all configs of image classification share: mmpretrain's usual hooks, and ours in place of three of them."""
+"""What all configs of image classification share: mmpretrain's usual hooks, and ours."""
 
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['qsdt_mm'])
@@ -14,6 +14,9 @@ default_hooks = dict(
     # A resumed run equals an uninterrupted one; a loss that is not finite stops it.
     reseed=dict(type='ReseedHook'),
     guard=dict(type='NonFiniteGuardHook'),
+    # learning_curves.png while training, predictions.png when testing
+    curves=dict(type='LearningCurvesHook'),
+    predictions=dict(type='PredictionGridHook'),
 )
 
 env_cfg = dict(

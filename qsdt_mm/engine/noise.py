@@ -20,6 +20,14 @@ HARMLESS = (
 _PATTERN = re.compile('|'.join(HARMLESS))
 
 
+BULKY = ('Config:', 'Hooks will be executed', 'paramwise_options', 'System environment:')
+
+
+class _Bulky(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().lstrip('-\n').startswith(BULKY)
+
+
 class _Harmless(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return not _PATTERN.search(record.getMessage())
@@ -32,6 +40,13 @@ def quiet_imports() -> None:
     for pattern in HARMLESS:
         warnings.filterwarnings('ignore', message=r'\s*' + pattern)
     quiet_logger(MMLogger.get_current_instance())
+
+
+def shorten_console(logger: logging.Logger) -> None:
+    """Keep hundreds of lines (configuration, environment, hooks, options of each parameter) in the log file only."""
+    for handler in logger.handlers:
+        if type(handler) is logging.StreamHandler and not any(isinstance(f, _Bulky) for f in handler.filters):
+            handler.addFilter(_Bulky())
 
 
 def quiet_logger(logger: logging.Logger) -> None:

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights
 from .errors import CheckpointError
+from .noise import quiet_logger, shorten_console
 
 
 @RUNNERS.register_module()
@@ -23,6 +25,14 @@ class SafeRunner(Runner):
     strict_load = True
     testing = False
     _started = False
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """mmengine's logger, whose bulk goes to the log file only."""
+        logger = super().build_logger(*args, **kwargs)
+        quiet_logger(logger)
+        shorten_console(logger)
+        logger.info(f'Configuration, environment and all messages: {self.log_dir}')
+        return logger
 
     def dump_config(self) -> None:
         """Write the configuration to the work directory, but not before :meth:`begin`."""

@@ -1,4 +1,4 @@
-"""E-SpikeFormer (arXiv 2411.16061), base sizes: real weights, counts of 0 to 4. Configs add the preset and its last width."""
+"""E-SpikeFormer (arXiv 2411.16061), base sizes: real weights, counts of 0 to 4. Configs add preset and last width."""
 
 model = dict(
     type='ImageClassifier',

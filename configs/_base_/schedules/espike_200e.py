@@ -1,4 +1,4 @@
-"""E-SpikeFormer's ImageNet recipe, base sizes: LAMB, lr 6e-4 per 256 images, total batch 2048, 200 epochs, crop 224/232.
+"""E-SpikeFormer's ImageNet recipe, base sizes: LAMB, lr 6e-4 per 256 images, total batch 2048, 200 epochs.
 
 Mixed precision as in the paper: tools/train.py CONFIG --amp. Another total batch: --auto-scale-lr.
 """

@@ -1,15 +1,18 @@
-"""Hooks for ``default_hooks``: exact resuming, whole checkpoints, and an early stop when values blow up."""
+"""Hooks for ``default_hooks``: exact resuming, whole checkpoints, an early stop when values blow up, figures."""
 
 from ..amp import CpuAmpOptimWrapper
 from ..storage import AtomicLocalBackend
 from .checkpoint import SafeCheckpointHook
+from .figures import LearningCurvesHook, PredictionGridHook
 from .non_finite import NonFiniteGuardHook
 from .reseed import ReseedHook, seed_worker
 
 __all__ = [
     'AtomicLocalBackend',
     'CpuAmpOptimWrapper',
+    'LearningCurvesHook',
     'NonFiniteGuardHook',
+    'PredictionGridHook',
     'ReseedHook',
     'SafeCheckpointHook',
     'seed_worker',

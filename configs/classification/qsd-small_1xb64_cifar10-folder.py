@@ -1,0 +1,13 @@
+"""A QSD network of 1.2 M parameters on CIFAR-10 in folders: data/cifar10/{train,val}/CLASS/*.jpg.
+
+python tools/train.py configs/classification/qsd-small_1xb64_cifar10-folder.py
+"""
+
+_base_ = [
+    '../_base_/models/qsd-small_32px.py',
+    '../_base_/datasets/cifar10_folder.py',
+    '../_base_/schedules/cifar10_32e.py',
+    '../_base_/default_runtime.py',
+]
+
+randomness = dict(seed=0)

@@ -1,0 +1,203 @@
+"""Pictures of a run in its work directory: learning curves while it trains, predictions when it is tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from ..storage import atomic_open
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RIGHT, WRONG, FAINT = '#1b7837', '#c51b1b', '#b0b0b0'
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, drawn without a display and without touching pyplot's state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG file that is either whole or not there."""
+    with atomic_open(path) as file:
+        figure.savefig(file, format='png', dpi=150)
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the last ``window`` values at each place, of fewer at the start; same length."""
+    total = np.cumsum(np.insert(values, 0, 0.0))
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - window, 0)
+    return (total[end] - total[start]) / (end - start)
+
+
+@HOOKS.register_module()
+class LearningCurvesHook(Hook):
+    """Draws the training loss and the validation metrics to ``learning_curves.png``, anew after each validation.
+
+    The history lives in mmengine's message hub, which checkpoints keep: a resumed run draws all of it.
+
+    Args:
+        filename: name of the file in the work directory.
+        metrics: the validation metrics to draw; None draws the first four.
+    """
+
+    priority = 'VERY_LOW'
+    HISTORY = 'qsdt_mm_validation_history'
+
+    def __init__(self, filename: str = 'learning_curves.png', metrics: Sequence[str] | None = None) -> None:
+        self.filename = filename
+        self.metrics = metrics
+        self._training = False
+
+    def before_train(self, runner) -> None:
+        """Validation from here on belongs to the training."""
+        self._training = True
+
+    @master_only
+    def after_val_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
+        """Note the metrics and draw."""
+        if not self._training:
+            return
+        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, (int, float))}
+        history = list(runner.message_hub.runtime_info.get(self.HISTORY, []))
+        runner.message_hub.update_info(self.HISTORY, [*history, dict(iter=runner.iter, **numbers)])
+        self.draw(runner)
+
+    @master_only
+    def after_train(self, runner) -> None:
+        """Draw the whole run."""
+        self.draw(runner)
+        self._training = False
+
+    def draw(self, runner) -> None:
+        """Write the figure."""
+        losses = runner.message_hub.log_scalars.get('train/loss')
+        if losses is None:
+            return
+        values, _ = losses.data
+        points = runner.message_hub.runtime_info.get(self.HISTORY, [])
+        names = self.metrics or list(dict.fromkeys(key for point in points for key in point if key != 'iter'))[:4]
+        # Iterations become epochs where there are any.
+        per_unit = len(runner.train_dataloader) if runner.train_loop.__class__.__name__.startswith('Epoch') else 1
+        unit = 'epoch' if per_unit > 1 else 'iteration'
+        last = runner.iter
+        steps = np.arange(last - len(values) + 1, last + 1) / per_unit
+
+        figure = new_figure(9, 3.6)
+        left, right = figure.subplots(1, 2)
+        left.plot(steps, values, color=FAINT, linewidth=0.6, label='each iteration')
+        window = max(len(values) // 50, 1)
+        left.plot(steps, running_mean(np.asarray(values, dtype=float), window), color='#2166ac',
+                  label=f'mean of {window}')  # fmt: skip
+        left.set(title='Training loss', xlabel=unit)
+        left.legend(frameon=False)
+        for name in names:
+            drawn = [(point['iter'] / per_unit, point[name]) for point in points if name in point]
+            right.plot(*zip(*drawn), marker='o', markersize=3, label=f'{name}: {drawn[-1][1]:.4g}')
+        right.set(title='Validation', xlabel=unit)
+        if names:
+            right.legend(frameon=False)
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+            axes.spines[['top', 'right']].set_visible(False)
+        save_figure(figure, Path(runner.work_dir) / self.filename)
+
+
+@HOOKS.register_module()
+class PredictionGridHook(Hook):
+    """Draws images with the class that was predicted to ``predictions.png`` when a classifier is tested.
+
+    Mistakes come first, so that they are seen; the title says how many there are.
+
+    Args:
+        filename: name of the file in the work directory.
+        rows, columns: of the grid.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, filename: str = 'predictions.png', rows: int = 4, columns: int = 8) -> None:
+        self.filename = filename
+        self.rows, self.columns = rows, columns
+        self._reset()
+
+    def _reset(self) -> None:
+        self._right: list[tuple] = []
+        self._wrong: list[tuple] = []
+        self._count = self._mistakes = 0
+
+    def before_test_epoch(self, runner) -> None:
+        """Start anew."""
+        self._reset()
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None) -> None:
+        """Keep what may be drawn."""
+        if not is_main_process() or not isinstance(data_batch, Mapping):
+            return
+        most = self.rows * self.columns
+        for image, sample in zip(data_batch['inputs'], outputs or []):
+            if not ('gt_label' in sample and 'pred_score' in sample):
+                return
+            truth, scores = int(sample.gt_label[0]), sample.pred_score
+            label = int(scores.argmax())
+            self._count += 1
+            self._mistakes += label != truth
+            kept = self._wrong if label != truth else self._right
+            if len(kept) < most:
+                kept.append((image.cpu(), truth, label, float(scores[label])))
+
+    @master_only
+    def after_test_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
+        """Write the figure."""
+        if not self._count:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        reverse = getattr(model.data_preprocessor, 'to_rgb', False)
+        classes = (getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        shown = (self._wrong[: self.rows * self.columns // 2] + self._right)[: self.rows * self.columns]
+        rows = math.ceil(len(shown) / self.columns)
+
+        figure = new_figure(1.15 * self.columns, 1.4 * rows + 0.5)
+        right = self._count - self._mistakes
+        figure.suptitle(f'{right} of {self._count} right ({100 * right / self._count:.1f} %)')
+        for axes in figure.subplots(rows, self.columns, squeeze=False).flat:
+            axes.axis('off')
+        for axes, (image, truth, label, score) in zip(figure.axes, shown):
+            axes.imshow(to_picture(image, reverse), cmap='gray')
+            names = [str(classes[i]) if classes else str(i) for i in (label, truth)]
+            text = f'{names[0]} {100 * score:.0f} %' + ('' if label == truth else f'\nis {names[1]}')
+            axes.set_title(text, fontsize=8, color=RIGHT if label == truth else WRONG, pad=2)
+        save_figure(figure, Path(runner.work_dir) / self.filename)
+
+
+def to_picture(image: torch.Tensor, reverse: bool = False) -> np.ndarray:
+    """An image tensor as matplotlib shows it: ``(C, H, W)`` to ``(H, W)`` or ``(H, W, 3)``, from 0 to 1.
+
+    Args:
+        image: uint8, or any range of values, which is then stretched.
+        reverse: the channels are BGR.
+    """
+    values = image.float()
+    if image.dtype == torch.uint8:
+        values = values / 255
+    else:
+        values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-9)
+    values = values[:3] if len(values) >= 3 else values[:1]
+    values = values.flip(0) if reverse and len(values) == 3 else values
+    return values.permute(1, 2, 0).squeeze(-1).numpy()
