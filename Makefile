@@ -11,10 +11,20 @@ DEMO_CONFIG := configs/classification/qsd-tiny_1xb32_digits.py
 CHECKPOINT = $$(cat $(DEMO_DIR)/last_checkpoint)
 
 .DEFAULT_GOAL := help
+# An interpreter that was asked for by name has to be the one of an environment that is there already.
+ifneq ($(filter line environment,$(origin PYTHON)),)
+ifneq ($(wildcard $(BIN)/python),)
+VERSION_OF = $(shell $(1) -c 'import sys; print("Python %d.%d" % sys.version_info[:2])')
+ifneq ($(call VERSION_OF,$(PYTHON)),$(call VERSION_OF,$(BIN)/python))
+$(error $(VENV) holds $(call VERSION_OF,$(BIN)/python), not PYTHON=$(PYTHON): run make clean, or name another place, as in VENV=.venv-other)
+endif
+endif
+endif
+
 .PHONY: help venv demo test lint clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 venv: $(STAMP)
 
@@ -22,7 +32,7 @@ $(STAMP): requirements/lock.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "error: PYTHON=$(PYTHON) is older than Python 3.10 or cannot be run: name another, as in make demo PYTHON=python3.11" >&2; exit 2; }
 	@echo "Installing into $(VENV) (once; a few minutes, 6.5 GB)"
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
 	@# Both OpenCV packages are required by others and share their files: the headless one, which needs no
 	@# graphics libraries of the system, has to be the last.
