@@ -6,7 +6,7 @@ python tools/train.py configs/classification/qsd-small_1xb64_cifar10-folder.py
 _base_ = [
     '../_base_/models/qsd-small_32px.py',
     '../_base_/datasets/cifar10_folder.py',
-    '../_base_/schedules/cifar10_32e.py',
+    '../_base_/schedules/cifar10_28e.py',
     '../_base_/default_runtime.py',
 ]
 

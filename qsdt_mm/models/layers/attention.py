@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.validation import require
 
 from .synapses import RepConvBN
-from .unit import SpikeUnit, UnitFactory
+from .unit import SpikeUnit, UnitFactory, response
+
+USUAL_TOKENS = 80
+"""Tokens that a new attention is set for: the geometric mean of 16 (images of 64 px) and 400 (320 px)."""
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -57,6 +62,27 @@ class SpikeDrivenSelfAttention(nn.Module):
         self.query_neuron, self.key_neuron, self.value_neuron = neurons
         self.num_heads = num_heads
         self.scale = scale
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the norms of query, key and value so that a new attention drives its neuron, but not all the way.
+
+        ``E[a] = scale * L * d * m^3``, with L tokens, d channels a head, m the mean output of a neuron for a membrane
+        of deviation g, the norms' gain. With g = 1, QSD's neurons on many tokens all fire D spikes, and no gradient
+        reaches query, key and value. So g is the largest up to 1 at which E[a] is at most half of what the neuron after
+        it can count, for :data:`USUAL_TOKENS` tokens.
+        """
+        neuron = self.projection.neuron
+        half = neuron.levels * neuron.threshold / 2 if isinstance(neuron, SpikingNeuron) else 1.0
+        width = self.query.norm.num_features // self.num_heads
+        low, high = 0.0, 2.0
+        for _ in range(20):
+            gain = (low + high) / 2
+            mean = response(self.query_neuron, gain).mean().item()
+            low, high = (low, gain) if self.scale * USUAL_TOKENS * width * mean**3 > half else (gain, high)
+        for unit in (self.query, self.key, self.value):
+            unit.norm.weight.fill_(min(low, 1.0))
 
     def forward(self, membrane: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, C, H, W)``; time steps are folded into N and do not mix here."""

@@ -55,7 +55,8 @@ class SpikeUnit(nn.Module):
         ``var(w) = 1 / (fan_in * E[y^2])`` with y the neuron's output for a standard normal membrane; so a new network
         fires in evaluation mode too, where batch norm has seen no data yet.
         """
-        power = 1.0 if self.neuron is None else second_moment(self.neuron)
+        # A neuron that stays silent counts as 1, so that the result can divide.
+        power = 1.0 if self.neuron is None else response(self.neuron).square().mean().item() or 1.0
         for layer in self.synapse.modules():
             if isinstance(layer, LowBitWeight):
                 nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * power) ** -0.5)
@@ -66,16 +67,15 @@ class SpikeUnit(nn.Module):
 
 
 @torch.no_grad()
-def second_moment(neuron: nn.Module, points: int = 4096) -> float:
-    """``E[y^2]`` of a neuron's output y for a standard normal input, by the midpoint rule over its quantiles.
+def response(neuron: nn.Module, deviation: float = 1.0, points: int = 4096) -> Tensor:
+    """A neuron's output for a normal membrane potential, at the midpoints of so many quantiles (of each time step).
 
-    A neuron that stays silent counts as 1, so that the result can divide.
+    Means over it are expectations: ``response(neuron).square().mean()`` is ``E[y^2]``.
     """
     time_steps = getattr(neuron, 'time_steps', 1)
     quantiles = (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    membrane = torch.distributions.Normal(0.0, 1.0).icdf(quantiles)
-    fired = copy.deepcopy(neuron).double()(membrane.repeat(time_steps))
-    return fired.square().mean().item() or 1.0
+    membrane = torch.distributions.Normal(0.0, deviation).icdf(quantiles)
+    return copy.deepcopy(neuron).double()(membrane.repeat(time_steps))
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,7 @@ def test_training_in_bfloat16_autocast(family):
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
     image, target = torch.randn(4, 3, 32, 32), torch.randn(4, 24)
     losses = []
-    for _ in range(8):
+    for _ in range(16):
         optimizer.zero_grad()
         with torch.autocast('cpu', torch.bfloat16):
             (out,) = model(image)

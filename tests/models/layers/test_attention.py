@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsdt_mm.models.layers import UnitFactory, linear_attention
-from qsdt_mm.models.layers.attention import pointwise_attention, rep_conv_attention
+from qsdt_mm.models.layers.attention import USUAL_TOKENS, pointwise_attention, rep_conv_attention
 
 PROPERTY = settings(max_examples=80, deadline=None, derandomize=True)
 QSD = dict(type='IELIF', threshold=0.25, scale=0.25)
@@ -145,3 +145,24 @@ def test_images_do_not_mix(maker, neuron, bits):
 def test_heads_must_divide_the_channels(maker, neuron, bits, heads):
     with pytest.raises(ValueError, match=r'^num_heads=.* expected a divisor of the 16 channels'):
         maker(UnitFactory(neuron, 4, 1, bits), 16, heads)
+
+
+@pytest.mark.parametrize(('maker', 'neuron', 'bits'), KINDS, ids=IDS)
+@pytest.mark.parametrize('channels', [64, 512])
+@pytest.mark.parametrize('kind', ['as published', 'ReLU', 'LIF'])
+def test_first_gains_aim_at_half_of_what_the_neuron_counts(maker, neuron, bits, channels, kind):
+    """E[scale q k^T v] over independent normal membranes, in closed form from the mean output of one neuron."""
+    config = neuron if kind == 'as published' else dict(type=kind)
+    attention = maker(UnitFactory(config, 4, 1, bits), channels, 8)
+    gains = {unit.norm.weight.unique().item() for unit in (attention.query, attention.key, attention.value)}
+    assert len(gains) == 1
+    (gain,) = gains
+    mean = attention.query_neuron(gain * torch.randn(200_000)).mean().item()
+    expected = attention.scale * USUAL_TOKENS * channels / 8 * mean**3
+    after = attention.projection.neuron
+    half = 1.0 if kind == 'ReLU' else after.levels * after.threshold / 2
+    assert 0 < gain <= 1
+    if gain < 1:
+        assert expected == pytest.approx(half, rel=0.1)
+    else:
+        assert expected < 1.1 * half

@@ -9,7 +9,7 @@ from torch import nn
 from qsdt_mm import IELIF, LIF
 from qsdt_mm.models import QuantConv2d, QuantLinear, SpikeUnit
 from qsdt_mm.models.layers import UnitFactory, make_neuron
-from qsdt_mm.models.layers.unit import second_moment
+from qsdt_mm.models.layers.unit import response
 
 QSD_NEURON = dict(type='IELIF', threshold=0.25, scale=0.25)
 
@@ -75,6 +75,10 @@ def test_new_weights_come_with_their_steps():
     assert synapse.quantizer.step.tolist() == pytest.approx([expected] * 8)
 
 
+def second_moment(neuron):
+    return response(neuron).square().mean().item()
+
+
 def tail(x):
     """P(u >= x) of a standard normal u."""
     return math.erfc(x / math.sqrt(2)) / 2
@@ -103,14 +107,20 @@ def test_second_moment_over_time_is_that_of_a_steady_input(neuron):
 
 
 def test_a_silent_neuron_counts_as_one():
-    assert second_moment(IELIF(threshold=100.0)) == 1.0
-    unit = SpikeUnit(IELIF(threshold=100.0), QuantConv2d(4, 4, 1))
-    assert unit.synapse.weight.isfinite().all()
+    assert second_moment(IELIF(threshold=100.0)) == 0.0
+    unit = SpikeUnit(IELIF(threshold=100.0), QuantConv2d(400, 40, 1))
+    assert unit.synapse.weight.std().item() == pytest.approx(400**-0.5, rel=0.05)
 
 
-def test_second_moment_leaves_the_neuron_alone():
+def test_response_to_a_narrower_membrane():
+    # E[n] = sum over d of P(n >= d)
+    mean = sum(tail((d - 0.5) * 0.25 / 0.3) for d in range(1, 5))
+    assert response(IELIF(0.25, 0.5, 4), 0.3).mean().item() == pytest.approx(mean / 2, rel=0.01)
+
+
+def test_response_leaves_the_neuron_alone():
     neuron = nn.PReLU()
-    second_moment(neuron)
+    response(neuron)
     assert neuron.weight.dtype is torch.float32 and neuron.weight.grad is None
 
 
