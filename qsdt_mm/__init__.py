@@ -3,6 +3,7 @@
 from typing import Any
 
 from . import models, registry  # noqa: F401  registers
+from .analysis import firing_hook  # noqa: F401  registers
 from .engine import hooks  # noqa: F401  registers
 from .models import IELIF, LIF, SpikeDrivenTransformer
 from .version import __version__

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 # The toy model, its configuration and the helpers are imported here and in data loading workers.
@@ -22,9 +23,10 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    """A fixed seed; no test sees another's default scope, or the variables that the tools set for launchers."""
+    """A fixed seed; no test sees another's default scope or log, or the variables that the tools set for launchers."""
     torch.manual_seed(0)
-    monkeypatch.setattr(DefaultScope, '_instance_dict', type(DefaultScope._instance_dict)())
+    for manager in (DefaultScope, MMLogger):
+        monkeypatch.setattr(manager, '_instance_dict', type(manager._instance_dict)())
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'QSDT_TRACEBACK', 'TOY_TRACE'):
         monkeypatch.setenv(name, 'x')
         monkeypatch.delenv(name)

@@ -25,7 +25,7 @@ def test_links_and_files_exist(page):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
 def test_configs_that_are_named_exist(page):
-    for name in re.findall(r'(?<![\w/])([\w*-]+_\d+xb\d+_[\w*-]+\.py)', page.read_text(encoding='utf-8')):
+    for name in re.findall(r'(?<![\w/*-])([\w*-]+_\d+xb\d+_[\w*-]+\.py)', page.read_text(encoding='utf-8')):
         assert fnmatch.filter(CONFIGS, name), name
 
 

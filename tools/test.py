@@ -13,6 +13,7 @@ from qsdt_mm.engine.cli import ToolParser, run_tool
 EXAMPLE = """examples:
   python tools/test.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
   python tools/test.py CONFIG CHECKPOINT --json metrics.json --out predictions.pkl
+  python tools/test.py CONFIG CHECKPOINT --inference spike
 
 exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 """
@@ -37,12 +38,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--allow-mismatch', action='store_true', help='evaluate even if the checkpoint does not fit the model'
     )
+    parser.add_argument(
+        '--inference',
+        choices=['float', 'integer', 'spike'],
+        default='float',
+        help='float: as trained; integer: folded norms, int8 weights, counts; spike: binary spikes that only add '
+        '(the same bits as integer)',
+    )
+    parser.add_argument(
+        '--weight-bits',
+        type=int,
+        choices=[2, 3, 4, 8],
+        help='quantize real weights to so many bits, by the largest of each channel; for --inference integer or spike',
+    )
     parser.add_cfg_options('test_dataloader.batch_size=32')
     parser.add_launcher()
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
+    if args.weight_bits and args.inference == 'float':
+        parser.error('--weight-bits goes with --inference integer or spike')
     if args.interval < 1:
         parser.error(f'--interval must be at least 1, got {args.interval}')
     return args
@@ -77,6 +93,17 @@ def keep_predictions(runner, cfg, path: str) -> None:
         from mmdet.evaluation import DumpDetResults as dump
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     runner.test_evaluator.metrics.append(dump(out_file_path=path))
+
+
+def converted(model, args: argparse.Namespace):
+    """The model in the form that --inference asks for."""
+    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.inference import convert
+
+    try:
+        return convert(model, args.inference, args.weight_bits)
+    except ValueError as error:
+        raise InputError(f'--inference {args.inference}: {error}') from error
 
 
 def plain(value):
@@ -131,6 +158,17 @@ def test(args: argparse.Namespace, session) -> None:
         def before_test(self, runner) -> None:
             session.begin()
 
+    class Convert(Hook):
+        """The model as it is when all hooks have had it, averaged weights among them."""
+
+        priority = 'LOWEST'
+
+        def before_test_epoch(self, runner) -> None:
+            if is_model_wrapper(runner.model):
+                runner.model.module = converted(runner.model.module, args)
+            else:
+                runner.model = converted(runner.model, args)
+
     try:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
@@ -147,6 +185,9 @@ def test(args: argparse.Namespace, session) -> None:
         if args.out:
             keep_predictions(runner, cfg, args.out)
         runner.register_hook(Begin(), priority='HIGHEST')
+        if args.inference != 'float':
+            converted(model, args)  # what cannot be converted is said before the run begins
+            runner.register_hook(Convert())
         metrics = runner.test()
     except BaseException:
         if not session.started and not was_there and is_main_process():
@@ -155,7 +196,7 @@ def test(args: argparse.Namespace, session) -> None:
             shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
         raise
     if args.json and is_main_process():
-        report = dict(config=args.config, checkpoint=args.checkpoint, metrics=plain(metrics))
+        report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, metrics=plain(metrics))
         with atomic_open(args.json, 'w', encoding='utf-8') as file:
             json.dump(report, file, indent=2, allow_nan=False)
             file.write('\n')

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import importlib
 import os
 import re
@@ -263,6 +264,34 @@ def build_runner(cfg: Any) -> Any:
         runner.register_hook(DropCodeHook(), priority='HIGHEST')
     quiet_logger(runner.logger)
     return runner
+
+
+def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
+    """The configuration's model in evaluation mode, with the weights of a checkpoint if one is given.
+
+    To be called under the configuration's default scope.
+
+    Raises:
+        InputError: The model cannot be built, or the checkpoint cannot be loaded or does not fit it.
+    """
+    from mmengine.registry import MODELS
+
+    from .checkpoint import load_checkpoint_safely, load_weights, model_weights
+    from .errors import CheckpointError
+
+    settings = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor') is not None:  # as mmengine's runner does
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with session.stage('building the model'):
+        model = MODELS.build(settings)
+    if checkpoint is None:
+        if hasattr(model, 'init_weights'):
+            model.init_weights()
+        return model.eval()
+    mismatch = load_weights(model, model_weights(load_checkpoint_safely(checkpoint)))
+    if mismatch:
+        raise CheckpointError(f'{checkpoint} does not fit the model: weights {mismatch}')
+    return model.eval()
 
 
 def check_loader(loader: Any, what: str) -> None:

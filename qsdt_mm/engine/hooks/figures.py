@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,28 +14,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from ..storage import atomic_open
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ..figures import new_figure, save_figure
 
 RIGHT, WRONG, FAINT = '#1b7837', '#c51b1b', '#b0b0b0'
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, drawn without a display and without touching pyplot's state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG file that is either whole or not there."""
-    with atomic_open(path) as file:
-        figure.savefig(file, format='png', dpi=150)
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:

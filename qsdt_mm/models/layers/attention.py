@@ -26,10 +26,32 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ``(B, heads, C_v, L)``. Both orders are the same function; with spike counts also bit for bit, as long as the
         sums fit the carrier.
     """
+    return (value @ key.mT) @ query if keys_first(key, value) else value @ (key.mT @ query)
+
+
+def keys_first(key: Tensor, value: Tensor) -> bool:
+    """Whether ``q (k^T v)`` costs no more multiplications than ``(q k^T) v``."""
     (key_width, tokens), value_width = key.shape[-2:], value.shape[-2]
-    if 2 * key_width * value_width <= tokens * (key_width + value_width):
-        return (value @ key.mT) @ query
-    return value @ (key.mT @ query)
+    return 2 * key_width * value_width <= tokens * (key_width + value_width)
+
+
+class LinearAttention(nn.Module):
+    """``scale * q k^T v``; see :func:`linear_attention`. A module, so that other views of a network can replace it.
+
+    Args:
+        scale: factor on the product.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """``(B, heads, C, L)`` each; the membrane potential ``(B, heads, C_v, L)``."""
+        return linear_attention(query, key, value) * self.scale
+
+    def extra_repr(self) -> str:
+        return f'scale={self.scale:g}'
 
 
 class SpikeDrivenSelfAttention(nn.Module):
@@ -61,8 +83,13 @@ class SpikeDrivenSelfAttention(nn.Module):
         self.query, self.key, self.value, self.projection = query, key, value, projection
         self.query_neuron, self.key_neuron, self.value_neuron = neurons
         self.num_heads = num_heads
-        self.scale = scale
+        self.product = LinearAttention(scale)
         self.reset_parameters()
+
+    @property
+    def neurons(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """The neurons on the outputs of query, key and value."""
+        return self.query_neuron, self.key_neuron, self.value_neuron
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -80,7 +107,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         for _ in range(20):
             gain = (low + high) / 2
             mean = response(self.query_neuron, gain).mean().item()
-            low, high = (low, gain) if self.scale * USUAL_TOKENS * width * mean**3 > half else (gain, high)
+            low, high = (low, gain) if self.product.scale * USUAL_TOKENS * width * mean**3 > half else (gain, high)
         for unit in (self.query, self.key, self.value):
             unit.norm.weight.fill_(min(low, 1.0))
 
@@ -89,13 +116,9 @@ class SpikeDrivenSelfAttention(nn.Module):
         spikes = self.query.fire(membrane)
         query, key, value = (
             neuron(unit.drive(spikes)).flatten(2).unflatten(1, (self.num_heads, -1))
-            for unit, neuron in (
-                (self.query, self.query_neuron),
-                (self.key, self.key_neuron),
-                (self.value, self.value_neuron),
-            )
+            for unit, neuron in zip((self.query, self.key, self.value), self.neurons)
         )
-        attended = linear_attention(query, key, value) * self.scale
+        attended = self.product(query, key, value)
         return self.projection(attended.flatten(1, 2).unflatten(2, membrane.shape[2:]))
 
 

@@ -158,7 +158,7 @@ def test_first_gains_aim_at_half_of_what_the_neuron_counts(maker, neuron, bits, 
     assert len(gains) == 1
     (gain,) = gains
     mean = attention.query_neuron(gain * torch.randn(200_000)).mean().item()
-    expected = attention.scale * USUAL_TOKENS * channels / 8 * mean**3
+    expected = attention.product.scale * USUAL_TOKENS * channels / 8 * mean**3
     after = attention.projection.neuron
     half = 1.0 if kind == 'ReLU' else after.levels * after.threshold / 2
     assert 0 < gain <= 1

@@ -1,0 +1,215 @@
+"""Theoretical energy of inference, from operations that are counted on images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qsdt_mm.models.layers import SpikeDrivenSelfAttention
+from qsdt_mm.models.neurons import SpikingNeuron
+from qsdt_mm.validation import require
+
+from .audit import describe, layers_of, merged, named_units
+from .firing import NeuronActivity, spike_counts
+from .operations import attention_macs, attention_operations, dense_macs, synaptic_operations
+
+PRESETS = {'fp32': (4.6, 0.9), 'fp16': (1.5, 0.4), 'int8': (0.23, 0.03)}
+"""Energy of a multiply-accumulate and of an accumulate at 45 nm, in pJ."""
+
+RULES = {
+    False: 'unmerged: layers driven by spikes count accumulates; the encoding layer and the inner layers of chains, '
+    'which membranes drive, count multiply-accumulates',
+    True: 'merged: each chain counts as the single convolution it merges into, driven by spikes; the encoding layer '
+    'counts multiply-accumulates',
+}
+
+
+@dataclass
+class LayerEnergy:
+    """Operations of one layer, or of one attention's products, per image.
+
+    Args:
+        name: in the network.
+        kind: what it is.
+        driven_by: 'spikes', 'image' or 'membrane'.
+        macs: dense multiply-accumulates.
+        sops: accumulates that spikes cause; 0 unless spikes drive it.
+        rate: firing rate of the neuron that drives it; None without.
+        energy: in pJ.
+        dense_energy: in pJ, of the same layer with multiply-accumulates throughout.
+    """
+
+    name: str
+    kind: str
+    driven_by: str
+    macs: float = 0.0
+    sops: float = 0.0
+    rate: float | None = None
+    energy: float = 0.0
+    dense_energy: float = 0.0
+
+
+@dataclass
+class EnergyReport:
+    """What inference costs, per image.
+
+    Args:
+        preset: name of the energies used.
+        rule: what was counted as what, in words.
+        images: how many images the operations were averaged over.
+        layers: in the network's order.
+        neurons: activity by the neuron's name.
+    """
+
+    preset: str
+    rule: str
+    images: int
+    layers: list[LayerEnergy]
+    neurons: dict[str, NeuronActivity] = field(default_factory=dict)
+
+    @property
+    def energy_mj(self) -> float:
+        """Total, in mJ."""
+        return sum(layer.energy for layer in self.layers) * 1e-9
+
+    @property
+    def dense_energy_mj(self) -> float:
+        """Total of the equivalent dense network, in mJ."""
+        return sum(layer.dense_energy for layer in self.layers) * 1e-9
+
+    @property
+    def rate(self) -> float:
+        """Mean firing rate over all neurons' elements."""
+        places = sum(n.elements * n.levels for n in self.neurons.values())
+        return sum(n.spikes for n in self.neurons.values()) / max(places, 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, in plain types."""
+        mac, ac = PRESETS[self.preset]
+        return dict(
+            preset=dict(name=self.preset, mac_pj=mac, ac_pj=ac),
+            rule=self.rule,
+            images=self.images,
+            total=dict(
+                energy_mj=self.energy_mj,
+                dense_energy_mj=self.dense_energy_mj,
+                macs=sum(x.macs for x in self.layers if x.driven_by != 'spikes'),
+                sops=sum(x.sops for x in self.layers),
+                dense_macs=sum(x.macs for x in self.layers),
+                firing_rate=self.rate,
+            ),
+            layers=[asdict(layer) for layer in self.layers],
+            neurons={
+                name: dict(levels=n.levels, firing_rate=n.rate, histogram=n.histogram)
+                for name, n in self.neurons.items()
+            },
+        )
+
+
+class _Counter:
+    """Hooks that count, layer by layer, while images pass."""
+
+    def __init__(self, model: nn.Module, merge: bool) -> None:
+        self.model, self.merge = model, merge
+        self.rows: dict[str, LayerEnergy] = {}
+        self.drivers: dict[str, str | None] = {}  # the neuron before each row
+        self.neurons: dict[str, NeuronActivity] = {}
+
+    def attach(self, stack: ExitStack) -> None:
+        names = {module: name for name, module in self.model.named_modules()}
+        for name, neuron in self.model.named_modules():
+            if isinstance(neuron, SpikingNeuron):
+                self.neurons[name] = NeuronActivity(neuron.levels)
+                stack.callback(neuron.register_forward_hook(self.watch_neuron(name)).remove)
+        for name, module in self.model.named_modules():
+            if isinstance(module, SpikeDrivenSelfAttention):
+                row = self.row(f'{name}.product', 'attention', 'spikes', names.get(module.key_neuron))
+                scales = [neuron.scale for neuron in module.neurons]
+                stack.callback(module.product.register_forward_pre_hook(self.watch_attention(row, scales)).remove)
+        for name, unit in named_units(self.model):
+            layers = layers_of(unit)
+            if self.merge and len(layers) > 1:
+                layer = merged(unit)
+                row = self.row(f'{name}.synapse', f'merged {describe(layer)}', 'spikes', names.get(unit.neuron))
+                stack.callback(unit.synapse.register_forward_hook(self.watch_layer(row, layer, unit.neuron)).remove)
+                continue
+            for i, (path, layer) in enumerate(layers):
+                driven_by = 'membrane' if i else 'image' if unit.neuron is None else 'spikes'
+                neuron = unit.neuron if driven_by == 'spikes' else None
+                row = self.row(f'{name}.{path}', describe(layer), driven_by, names.get(neuron))
+                stack.callback(layer.register_forward_hook(self.watch_layer(row, layer, neuron)).remove)
+
+    def row(self, name: str, kind: str, driven_by: str, neuron: str | None) -> LayerEnergy:
+        self.rows[name], self.drivers[name] = LayerEnergy(name, kind, driven_by), neuron
+        return self.rows[name]
+
+    def watch_neuron(self, name: str):
+        return lambda neuron, args, output: self.neurons[name].add(spike_counts(output, neuron.scale))
+
+    def watch_layer(self, row: LayerEnergy, layer: nn.Module, neuron: nn.Module | None):
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            row.macs += dense_macs(layer, output)
+            if neuron is not None:
+                row.sops += synaptic_operations(layer, spike_counts(args[0], neuron.scale))
+
+        return hook
+
+    def watch_attention(self, row: LayerEnergy, scales: list[float]):
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            counts = [spike_counts(x, scale) for x, scale in zip(args, scales)]
+            row.macs += attention_macs(*counts)
+            row.sops += attention_operations(*counts)
+
+        return hook
+
+
+@torch.no_grad()
+def measure_energy(model: nn.Module, batches: Iterable[Tensor], preset: str = 'fp32', merge: bool = False,
+                   run: Any = None) -> EnergyReport:  # fmt: skip
+    """Count operations on images, and what they cost.
+
+    ``energy = MACs * E_MAC + SOPs * E_AC``; norms are folded away and cost nothing, like the gain of a shortcut.
+
+    Args:
+        model: any network made of units, not converted, in evaluation mode.
+        batches: images ``(N, C, H, W)`` as the network takes them, or whatever ``run`` takes.
+        preset: a key of :data:`PRESETS`.
+        merge: count each chain as the single convolution that it merges into.
+        run: called with each batch in place of the model; returns how many images it held.
+
+    Raises:
+        ValueError: an argument is out of range, the network has a neuron that does not spike, or no image came.
+
+    Source: the convention of QSD (arXiv 2501.13492) and SFA (arXiv 2411.16061); energies by Horowitz (ISSCC 2014).
+    """
+    require(preset in PRESETS, 'preset', preset, ', '.join(PRESETS))
+    units = list(named_units(model))
+    require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
+    for name, unit in units:
+        require(unit.neuron is None or isinstance(unit.neuron, SpikingNeuron), f'{name}.neuron',
+                type(unit.neuron).__name__, 'a spiking neuron, such as IELIF or LIF')  # fmt: skip
+    counter, images = _Counter(model, merge), 0
+    with ExitStack() as stack:
+        counter.attach(stack)
+        for batch in batches:
+            if run is None:
+                model(batch)
+                images += len(batch)
+            else:
+                images += run(batch)
+    require(images > 0, 'batches', images, 'at least one image')
+    mac, ac = PRESETS[preset]
+    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    rows = sorted(counter.rows.values(), key=lambda row: order.get(row.name, 0))
+    for row in rows:
+        row.macs, row.sops = row.macs / images, row.sops / images
+        driver = counter.drivers[row.name]
+        row.rate = None if driver is None else counter.neurons[driver].rate
+        row.dense_energy = row.macs * mac
+        row.energy = row.sops * ac if row.driven_by == 'spikes' else row.dense_energy
+    return EnergyReport(preset, RULES[merge], images, rows, counter.neurons)

@@ -1,0 +1,77 @@
+"""Operations of a layer, counted exactly: dense multiply-accumulates, and accumulates that spikes cause."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qsdt_mm.models.layers.attention import keys_first
+
+
+def dense_macs(layer: nn.Conv2d | nn.Linear, output: Tensor) -> int:
+    """Multiply-accumulates of a layer without regard to zeros: output elements times the weights of one."""
+    return output.numel() * layer.weight[0].numel()
+
+
+@functools.lru_cache(maxsize=256)
+def _reach(height: int, width: int, kernel: tuple, stride: tuple, padding: tuple | str, dilation: tuple) -> Tensor:
+    """How many outputs of one channel each place of the input reaches, ``(H, W)``, float64."""
+    image = torch.zeros(1, 1, height, width, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        ones = torch.ones(1, 1, *kernel, dtype=torch.float64)
+        F.conv2d(image, ones, stride=stride, padding=padding, dilation=dilation).sum().backward()
+    return image.grad[0, 0]
+
+
+def synaptic_operations(layer: nn.Conv2d | nn.Linear, spikes: Tensor) -> int:
+    """Accumulates of a layer driven by spikes: each spike times the outputs that it really reaches.
+
+    Borders, stride, dilation and groups are taken into account.
+
+    Args:
+        layer: the convolution or linear layer.
+        spikes: counts, or the zeros and ones of one slot: the layer's input, ``(N, C_in, ...)``.
+    """
+    spikes = spikes.detach().double()
+    if isinstance(layer, nn.Linear):
+        return round(spikes.sum().item()) * layer.out_features
+    reach = _reach(*spikes.shape[-2:], layer.kernel_size, layer.stride, _hashable(layer.padding), layer.dilation)
+    reached = (spikes.sum((0, 1)) * reach.to(spikes.device)).sum()
+    return round(reached.item()) * (layer.out_channels // layer.groups)
+
+
+def _hashable(padding: tuple | list | str) -> tuple | str:
+    return padding if isinstance(padding, str) else tuple(padding)
+
+
+def attention_macs(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """Multiply-accumulates of ``q k^T v`` in the cheaper order, without regard to zeros; ``(B, heads, C, L)`` each."""
+    (batch, heads, width, tokens), value_width = key.shape, value.shape[-2]
+    inner = 2 * width * value_width * tokens
+    outer = tokens * tokens * (width + value_width)
+    return batch * heads * (inner if keys_first(key, value) else outer)
+
+
+def attention_operations(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """Accumulates of ``q k^T v`` over binary slots, as spike-driven inference runs it; ``(B, heads, C, L)`` counts.
+
+    Of the two streams of the first product, each spike of the left one adds a row of the right one's running sum, and
+    each spike of the right one after the first slot adds a row of the left one's. In the second product each spike adds
+    a row of the result. Rows are counted whole.
+    """
+    first = keys_first(key, value)
+    left, right, last = (value, key, query) if first else (key, query, value)
+    if first:  # (v k^T) q: sums over tokens, rows as wide as the other stream's channels
+        left_row, right_row, last_row = key.shape[-2], value.shape[-2], value.shape[-2]
+    else:  # v (k^T q): sums over channels, rows as long as the tokens
+        left_row = right_row = last_row = key.shape[-1]
+    spikes = [x.detach().double() for x in (left, right, last)]
+    later = (spikes[1] - 1).clamp_min(0)
+    return (
+        round(spikes[0].sum().item()) * left_row
+        + round(later.sum().item()) * right_row
+        + round(spikes[2].sum().item()) * last_row
+    )

@@ -1,0 +1,158 @@
+"""Synapses and attention that sum integers exactly, over counts or over binary slots, with the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qsdt_mm.models.layers import linear_attention
+from qsdt_mm.models.layers.attention import keys_first
+
+from .slots import product_over_slots, sum_over_slots
+
+EXACT = {torch.float32: 2**24, torch.float64: 2**53}
+"""Up to these magnitudes every integer is a number of the type."""
+
+
+def carrier_for(bound: int) -> torch.dtype:
+    """The narrowest floating type that carries all integers up to ``bound`` exactly.
+
+    Raises:
+        OverflowError: there is none.
+    """
+    for dtype, limit in EXACT.items():
+        if bound <= limit:
+            return dtype
+    raise OverflowError(f'sums of up to {bound} cannot be carried exactly: float64 ends at {2**53}')
+
+
+class FoldedLayer(nn.Module):
+    """A convolution or linear layer, and what follows it, as ``y = gain * (W x) + offset``.
+
+    Args:
+        layer: the convolution or linear layer, for its shape.
+        weight: W: int8, or float64 for real weights.
+        gain, offset: float64, one for each output channel.
+        border: rows and columns of zeros put around ``W x``.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, weight: Tensor, gain: Tensor, offset: Tensor,
+                 border: int = 0) -> None:  # fmt: skip
+        super().__init__()
+        self.conv_args = (
+            None
+            if isinstance(layer, nn.Linear)
+            else dict(stride=layer.stride, padding=layer.padding, dilation=layer.dilation, groups=layer.groups)
+        )
+        self.border = border
+        self.register_buffer('weight', weight)
+        self.register_buffer('gain', gain)
+        self.register_buffer('offset', offset)
+        self.integer = not weight.is_floating_point()
+        # The largest magnitude of a sum over inputs of at most 1, from the weights themselves.
+        self.reach = int(weight.long().abs().flatten(1).sum(1).max()) if self.integer else None
+
+    def linear(self, values: Tensor) -> Tensor:
+        """``W x`` in the type of ``x``."""
+        weight = self.weight.to(values.dtype)
+        return F.linear(values, weight) if self.conv_args is None else F.conv2d(values, weight, **self.conv_args)
+
+    def affine(self, sums: Tensor) -> Tensor:
+        """``gain * sums + offset`` in the type of ``sums``."""
+        shape = (-1,) if self.conv_args is None else (-1, 1, 1)
+        if self.border:
+            sums = F.pad(sums, [self.border] * 4)
+        return sums * self.gain.to(sums.dtype).view(shape) + self.offset.to(sums.dtype).view(shape)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``y`` for real-valued ``x``."""
+        return self.affine(self.linear(values))
+
+    def extra_repr(self) -> str:
+        return f'weight={tuple(self.weight.shape)} {str(self.weight.dtype)[6:]}, border={self.border}'
+
+
+class ExactSynapse(nn.Module):
+    """A unit's synapse and norm: exact sums over spikes in its first layer, and real values in what is chained to it.
+
+    Args:
+        layers: the folded layers, in order.
+        levels: D of the neuron before it; None where the input is an image.
+        spiking: sum over binary slots rather than over counts.
+
+    Shapes: counts ``(N, C_in, ...)`` in, membrane potentials ``(N, C_out, ...)`` out.
+    """
+
+    def __init__(self, layers: Sequence[FoldedLayer], levels: int | None, spiking: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.levels = levels
+        self.spiking = spiking
+        first = layers[0]
+        # Real weights have no exact sum: float64 leaves an error far below that of the membrane's own type.
+        self.carrier = carrier_for(levels * first.reach) if levels and first.integer else torch.float64
+
+    def sums(self, count: Tensor) -> Tensor:
+        """``W n`` of the first layer."""
+        first, count = self.layers[0], count.to(self.carrier)
+        return sum_over_slots(first.linear, count, self.levels) if self.spiking else first.linear(count)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Counts, or an image, to membrane potentials."""
+        first, *chained = self.layers
+        if self.levels is None:
+            membrane = first(inputs)
+        else:
+            wide = torch.promote_types(self.carrier, inputs.dtype)
+            membrane = first.affine(self.sums(inputs).to(wide)).to(inputs.dtype)
+        for layer in chained:
+            membrane = layer(membrane)
+        return membrane
+
+    def extra_repr(self) -> str:
+        return f'D={self.levels}, spiking={self.spiking}, carrier={str(self.carrier)[6:]}'
+
+
+class ExactAttention(nn.Module):
+    """``scale * q k^T v`` of counts, as one exact sum of integers.
+
+    Over slots, the first product accumulates as :func:`~qsdt_mm.inference.slots.product_over_slots` says, and in the
+    second each slot selects rows of its result.
+
+    Args:
+        scale: worth of one unit of the sum.
+        levels: D of query, key and value.
+        spiking: sum over binary slots rather than over counts.
+    """
+
+    def __init__(self, scale: float, levels: tuple[int, int, int], spiking: bool) -> None:
+        super().__init__()
+        self.scale = scale
+        self.levels = levels
+        self.spiking = spiking
+
+    def bound(self, key: Tensor) -> int:
+        """The largest possible sum: ``D_q D_k D_v`` times channels of a head times tokens."""
+        query_levels, key_levels, value_levels = self.levels
+        return query_levels * key_levels * value_levels * key.shape[-2] * key.shape[-1]
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """``(B, heads, C, L)`` counts each; the membrane potential ``(B, heads, C_v, L)``."""
+        dtype = query.dtype
+        query, key, value = (x.to(carrier_for(self.bound(key))) for x in (query, key, value))
+        sums = self._slots(query, key, value) if self.spiking else linear_attention(query, key, value)
+        return (sums.to(torch.promote_types(sums.dtype, dtype)) * self.scale).to(dtype)
+
+    def _slots(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query_levels, key_levels, value_levels = self.levels
+        if keys_first(key, value):
+            inner = product_over_slots(lambda v, k: v @ k.mT, value, key, max(key_levels, value_levels))
+            return sum_over_slots(lambda spikes: inner @ spikes, query, query_levels)
+        inner = product_over_slots(lambda k, q: k.mT @ q, key, query, max(key_levels, query_levels))
+        return sum_over_slots(lambda spikes: spikes @ inner, value, value_levels)
+
+    def extra_repr(self) -> str:
+        return f'scale={self.scale:g}, D={self.levels}, spiking={self.spiking}'

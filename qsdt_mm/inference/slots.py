@@ -1,0 +1,57 @@
+"""Binary slots: a count ``n`` in ``{0..D}`` as D spikes of which the first n fire, and what can be summed over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def slots(count: Tensor, levels: int) -> Iterator[Tensor]:
+    """The D binary slots of counts, one at a time: slot d fires where ``n >= d`` (thermometer order).
+
+    Args:
+        count: integers from 0 to D, any shape, any dtype.
+        levels: D.
+
+    Yields:
+        Zeros and ones, same shape and dtype.
+    """
+    for d in range(1, levels + 1):
+        yield (count >= d).to(count.dtype)
+
+
+def sum_over_slots(linear: Callable[[Tensor], Tensor], count: Tensor, levels: int) -> Tensor:
+    """``sum_d linear(s_d)``: what a linear map makes of counts, from binary spikes alone.
+
+    Only one slot exists at a time, so that memory does not grow with D.
+    """
+    total = None
+    for spikes in slots(count, levels):
+        part = linear(spikes)
+        total = part if total is None else total.add_(part)
+    return total
+
+
+def product_over_slots(product: Product, left: Tensor, right: Tensor, levels: int) -> Tensor:
+    """``product(sum_d a_d, sum_d b_d)`` of two streams of slots that arrive together.
+
+    ``P_d = P_(d-1) + product(a_d, B_(<=d)) + product(A_(<d), b_d)``, with running sums A and B: every product has a
+    binary factor, which selects what is added, and no cross term between slots is lost.
+
+    Args:
+        product: bilinear.
+        left, right: counts from 0 to D.
+        levels: D.
+    """
+    total, left_sum, right_sum = None, torch.zeros_like(left), torch.zeros_like(right)
+    for left_spikes, right_spikes in zip(slots(left, levels), slots(right, levels)):
+        right_sum += right_spikes
+        part = product(left_spikes, right_sum)
+        # In the first slot A_(<1) is zero.
+        total = part if total is None else total.add_(part).add_(product(left_sum, right_spikes))
+        left_sum += left_spikes
+    return total

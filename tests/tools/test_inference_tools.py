@@ -1,0 +1,105 @@
+"""tools/test.py --inference and tools/analysis_tools/energy.py, on digits and on folders of images."""
+
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import toy_runs as toy
+
+pytest.importorskip('mmpretrain')
+pytest.importorskip('sklearn')
+
+CONFIG = toy.ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py'
+FEW = ['--cfg-options', 'test_dataloader.dataset.indices=24', 'test_dataloader.batch_size=8']
+ESPIKE = ['model.backbone.weight_bits=32', 'model.head.weight_bits=32']
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """The demo's network with new weights."""
+    from mmengine.registry import DefaultScope
+
+    from qsdt_mm.engine import cli
+
+    cfg = cli.load_config(str(CONFIG))
+    cli.import_library(cfg)
+    torch.manual_seed(1)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = cli.build_model(cfg, None, cli.Session('test'))
+    path = tmp_path_factory.mktemp('weights') / 'new.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return path
+
+
+def scores(tmp_path, checkpoint, *words):
+    out = tmp_path / f'{len(list(tmp_path.glob("*.pkl")))}.pkl'
+    status = toy.tool('test').main(
+        [str(CONFIG), str(checkpoint), '--work-dir', str(tmp_path / 'run'), '--out', str(out), *words]
+    )
+    assert status == 0
+    with open(out, 'rb') as file:
+        return torch.stack([sample['pred_score'] for sample in pickle.load(file)])
+
+
+def test_modes(tmp_path, checkpoint):
+    plain, integer, spike = (
+        scores(tmp_path, checkpoint, '--inference', mode, '--json', str(tmp_path / f'{mode}.json'), *FEW)
+        for mode in ('float', 'integer', 'spike')
+    )
+    assert torch.equal(integer, spike)
+    assert torch.allclose(plain, integer, atol=1e-4) and not torch.equal(plain, torch.zeros_like(plain))
+    assert json.loads((tmp_path / 'spike.json').read_text())['inference'] == 'spike'
+
+
+def test_real_weights_need_bits(tmp_path, checkpoint, capsys):
+    arguments = [str(CONFIG), str(checkpoint), '--work-dir', str(tmp_path / 'run'), '--allow-mismatch']
+    status = toy.tool('test').main([*arguments, '--inference', 'integer', *FEW, *ESPIKE])
+    lines = toy.our_lines(capsys.readouterr().err, 'test.py')
+    assert status == 2 and len(lines) == 1 and 'has real weights, which mode integer has to quantize' in lines[0]
+    assert not (tmp_path / 'run').exists()
+    assert toy.tool('test').main([*arguments, '--inference', 'integer', '--weight-bits', '8', *FEW, *ESPIKE]) == 0
+
+
+def energy(*words):
+    return toy.tool('analysis_tools/energy').main([str(CONFIG), *map(str, words)])
+
+
+def test_energy_of_test_images(tmp_path, checkpoint, capsys):
+    words = ['--images', 16, '--json', tmp_path / 'e.json', '--plot', tmp_path / 'e.png', '--preset', 'int8']
+    assert energy(checkpoint, *words) == 0
+    text = capsys.readouterr().out
+    report = json.loads((tmp_path / 'e.json').read_text())
+    assert report['images'] == 16 and report['preset']['name'] == 'int8'
+    assert 'int8: 0.23 pJ a MAC, 0.03 pJ an AC' in text and 'unmerged: ' in text
+    assert f'{report["total"]["energy_mj"]:.5g} mJ an image' in text
+    assert all(row['name'] in text for row in report['layers'])
+    assert 'head.fc.synapse' in text and 'backbone.stages.3.blocks.0.0.branch.product' in text
+    assert (tmp_path / 'e.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_energy_of_a_folder_with_random_weights(tmp_path, capsys):
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((8, 8), 40 * i, np.uint8))
+    grey = 'test_dataloader.dataset.pipeline.0.scale=32'
+    assert energy('--images', tmp_path, '--merge', '--cfg-options', grey, 'model.backbone.in_channels=3') == 0
+    text = capsys.readouterr().out
+    assert 'random weights' in text and 'merged: ' in text and 'images         3' in text
+
+
+@pytest.mark.parametrize(
+    ('words', 'hint'),
+    [
+        (['none.pth'], 'none.pth'),
+        (['--images', 'nowhere'], '--images nowhere is neither a number nor a folder'),
+        (['--images', '.'], 'holds no images'),
+        (['--cfg-options', 'model.backbone.neuron.type=ReLU'], 'expected a spiking neuron'),
+    ],
+)
+def test_energy_refuses_bad_input(tmp_path, monkeypatch, capsys, words, hint):
+    monkeypatch.chdir(tmp_path)
+    assert energy(*words) == 2
+    lines = toy.our_lines(capsys.readouterr().err, 'energy.py')
+    assert len(lines) == 1 and hint in lines[0]

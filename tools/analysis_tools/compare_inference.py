@@ -1,0 +1,126 @@
+"""Compare a network as trained with its integer and spike-driven forms: predictions, units, bits and time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+
+from qsdt_mm.engine.cli import ToolParser, run_tool
+
+EXAMPLE = """examples:
+  python tools/analysis_tools/compare_inference.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
+  python tools/analysis_tools/compare_inference.py CONFIG CHECKPOINT --images 200 --json comparison.json
+
+exit status: 0 done, 1 integer and spike differ in a bit, 2 bad input, 130 interrupted
+"""
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = ToolParser('compare_inference.py', __doc__, EXAMPLE)
+    parser.add_argument('config', help='configuration file of a classifier')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--images', type=int, metavar='N', help='how many test images (default: all)')
+    parser.add_argument('--weight-bits', type=int, choices=[2, 3, 4, 8], help='for real weights')
+    parser.add_argument('--json', metavar='FILE', help='write the figures to a JSON file')
+    parser.add_cfg_options('test_dataloader.batch_size=50')
+    args = parser.parse_args(argv)
+    if args.images is not None and args.images < 1:
+        parser.error(f'--images must be at least 1, got {args.images}')
+    return args
+
+
+def compare(args: argparse.Namespace, session) -> int:
+    """Run the three forms side by side."""
+    import rich.console
+    import rich.progress
+    import torch
+    from mmengine.dataset import pseudo_collate
+    from mmengine.registry import DATASETS, DefaultScope
+
+    from qsdt_mm.engine import cli
+    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.inference import convert, unit_errors
+    from qsdt_mm.models.neurons import SpikingNeuron
+
+    cfg = cli.load_config(args.config, args.cfg_options)
+    cli.import_library(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = cli.build_model(cfg, args.checkpoint, session)
+        with session.stage('building the images'):
+            dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    try:
+        modes = {'float': model, **{mode: convert(model, mode, args.weight_bits) for mode in ('integer', 'spike')}}
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    count = min(args.images or len(dataset), len(dataset))
+    size = cfg.test_dataloader.get('batch_size', 1)
+
+    scores: dict[str, list] = {mode: [] for mode in modes}
+    times: dict[str, list[float]] = {mode: [] for mode in modes}
+    errors: dict[str, float] = {}
+    starts = rich.progress.track(
+        range(0, count, size), description='comparing', console=rich.console.Console(stderr=True)
+    )
+    for start in starts:
+        batch = pseudo_collate([dataset[i] for i in range(start, min(start + size, count))])
+        data = model.data_preprocessor(batch, False)
+        for mode, network in modes.items():
+            with torch.no_grad():
+                before = time.perf_counter()
+                logits = network(data['inputs'])
+                times[mode].append(time.perf_counter() - before)
+            scores[mode].append(logits)
+        if start == 0:
+            errors = unit_errors(model, modes['integer'], lambda network, images=data['inputs']: network(images))
+
+    logits = {mode: torch.cat(parts) for mode, parts in scores.items()}
+    same = int((logits['float'].argmax(1) == logits['integer'].argmax(1)).sum())
+    slots = max(n.levels * n.time_steps for n in model.modules() if isinstance(n, SpikingNeuron))
+    seconds = {mode: statistics.median(values) for mode, values in times.items()}
+    worst = max(errors, key=errors.get)
+    figures = dict(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        images=count,
+        same_top1=same,
+        same_top1_share=same / count,
+        integer_equals_spike=torch.equal(logits['integer'], logits['spike']),
+        worst_unit=worst,
+        worst_unit_relative_error=errors[worst],
+        slots=slots,
+        seconds_per_batch=seconds,
+        spike_time_by_integer_time=seconds['spike'] / seconds['integer'],
+    )
+    lines = {
+        'images': f'{count}',
+        'top-1': f'float and integer agree on {same} ({100 * same / count:.2f} %)',
+        'bits': 'integer and spike logits are '
+        + ('equal, bit for bit' if figures['integer_equals_spike'] else 'DIFFERENT'),
+        'units': f'largest relative error, given equal spikes: {errors[worst]:.2g} ({worst}, of {len(errors)})',
+        'time': f'spike / integer = {figures["spike_time_by_integer_time"]:.2f} for T x D = {slots} slots; median '
+        + ', '.join(f'{mode} {1000 * value:.0f} ms' for mode, value in seconds.items()),
+    }
+    for name, value in lines.items():
+        print(f'{name:<8} {value}')
+    if args.json:
+        with atomic_open(args.json, 'w', encoding='utf-8') as file:
+            json.dump(figures, file, indent=2)
+            file.write('\n')
+    session.begin()
+    return 0 if figures['integer_equals_spike'] else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    return run_tool('compare_inference.py', lambda session: compare(args, session), args.traceback)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

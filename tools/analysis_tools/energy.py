@@ -1,0 +1,166 @@
+"""Count spikes, operations and theoretical energy of a network on images."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from qsdt_mm.engine.cli import ToolParser, run_tool
+
+EXAMPLE = """examples:
+  python tools/analysis_tools/energy.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
+  python tools/analysis_tools/energy.py CONFIG CHECKPOINT --images 500 --json energy.json --plot energy.png
+  python tools/analysis_tools/energy.py CONFIG CHECKPOINT --images folder/of/images --preset int8 --merge
+
+exit status: 0 done, 2 bad input, 130 interrupted
+"""
+PRESETS = ('fp32', 'fp16', 'int8')
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = ToolParser('energy.py', __doc__, EXAMPLE)
+    parser.add_argument('config', help='configuration file')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; without it the weights are random')
+    parser.add_argument(
+        '--images',
+        default='64',
+        metavar='N|DIR',
+        help="how many images of the configuration's test data, or a folder of images (default: 64)",
+    )
+    parser.add_argument(
+        '--preset', choices=PRESETS, default='fp32', help='energy of an operation at 45 nm (default: fp32)'
+    )
+    parser.add_argument(
+        '--merge', action='store_true', help='count each chain of convolutions as the single one it merges into'
+    )
+    parser.add_argument('--json', metavar='FILE', help='write all figures to a JSON file')
+    parser.add_argument('--plot', metavar='FILE.png', help='draw firing rates, energies and counts')
+    parser.add_cfg_options('test_dataloader.batch_size=8')
+    args = parser.parse_args(argv)
+    if args.plot and not args.plot.endswith('.png'):
+        parser.error(f'--plot must end in .png, got {args.plot}')
+    if args.images.isdigit() and int(args.images) < 1:
+        parser.error(f'--images must be at least 1 or a folder, got {args.images}')
+    return args
+
+
+def samples_of(cfg, args: argparse.Namespace) -> tuple[Iterator[dict], int]:
+    """Samples as the configuration's test pipeline packs them, and how many there are."""
+    from mmengine.dataset import Compose
+    from mmengine.registry import DATASETS
+
+    from qsdt_mm.engine.errors import InputError
+
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    if loader is None:
+        raise InputError(f'config {args.config} has no test_dataloader')
+    if args.images.isdigit():
+        dataset = DATASETS.build(loader.dataset)
+        count = min(int(args.images), len(dataset))
+        return (dataset[i] for i in range(count)), count
+    folder = Path(args.images)
+    if not folder.is_dir():
+        raise InputError(f'--images {args.images} is neither a number nor a folder')
+    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f'--images {args.images} holds no images ({", ".join(SUFFIXES)})')
+    pipeline = [dict(step) for step in loader.dataset.pipeline if not step['type'].startswith('LoadAnnotations')]
+    if pipeline[0]['type'] != 'LoadImageFromFile':  # the configuration's own data come as arrays
+        pipeline.insert(0, dict(type='LoadImageFromFile'))
+    compose = Compose(pipeline)
+    return (compose(dict(img_path=str(path), img_id=i)) for i, path in enumerate(files)), len(files)
+
+
+def chunks(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of ``size`` items, the last one shorter."""
+    items = iter(items)
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
+
+
+def print_report(report, network: str) -> None:
+    """Say it in a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    figures = report.as_dict()
+    table = Table(box=None, pad_edge=False, header_style='bold')
+    for title, justify in (('layer', 'left'), ('kind', 'left'), ('driven by', 'left'), ('rate', 'right'),
+                           ('dense MACs', 'right'), ('SOPs', 'right'), ('energy, uJ', 'right')):  # fmt: skip
+        table.add_column(title, justify=justify, no_wrap=True)
+    for row in report.layers:
+        rate = '' if row.rate is None else f'{row.rate:.3f}'
+        sops = f'{row.sops:,.0f}' if row.driven_by == 'spikes' else ''
+        table.add_row(row.name, row.kind, row.driven_by, rate, f'{row.macs:,.0f}', sops, f'{row.energy * 1e-6:.4g}')
+    Console(width=200, soft_wrap=True).print(table)
+    total, preset = figures['total'], figures['preset']
+    lines = {
+        'network': network,
+        'images': f'{report.images}',
+        'energies': f'{preset["name"]}: {preset["mac_pj"]} pJ a MAC, {preset["ac_pj"]} pJ an AC (45 nm)',
+        'rule': report.rule,
+        'firing rate': f'{total["firing_rate"]:.4f}',
+        'SOPs': f'{total["sops"]:,.0f} an image, besides {total["macs"]:,.0f} MACs',
+        'energy': f'{total["energy_mj"]:.5g} mJ an image',
+        'dense network': f'{total["dense_energy_mj"]:.5g} mJ an image ({total["dense_macs"]:,.0f} MACs)',
+    }
+    for name, value in lines.items():
+        print(f'{name:<14} {value}')
+
+
+def measure(args: argparse.Namespace, session) -> None:
+    """Build, load, count, and report."""
+    import rich.progress
+    from mmengine.dataset import pseudo_collate
+    from mmengine.registry import DefaultScope
+
+    from qsdt_mm.analysis import measure_energy
+    from qsdt_mm.analysis.plots import plot_energy
+    from qsdt_mm.engine import cli
+    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.storage import atomic_open
+
+    cfg = cli.load_config(args.config, args.cfg_options)
+    cli.import_library(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = cli.build_model(cfg, args.checkpoint, session)
+        with session.stage('building the images'):
+            samples, count = samples_of(cfg, args)
+    batch_size = (cfg.get('test_dataloader') or cfg.val_dataloader).get('batch_size', 1)
+    progress = rich.progress.track(
+        samples, total=count, description='counting', console=rich.console.Console(stderr=True)
+    )
+
+    def run(batch: list[dict]) -> int:
+        model.test_step(pseudo_collate(batch))
+        return len(batch)
+
+    try:
+        report = measure_energy(model, chunks(progress, batch_size), args.preset, args.merge, run)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    print_report(
+        report, f'{args.config}, ' + (args.checkpoint or 'random weights: figures are those of no trained network')
+    )
+    if args.json:
+        with atomic_open(args.json, 'w', encoding='utf-8') as file:
+            json.dump(dict(config=args.config, checkpoint=args.checkpoint, **report.as_dict()), file, indent=2)
+            file.write('\n')
+    if args.plot:
+        plot_energy(report, args.plot)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    return run_tool('energy.py', lambda session: measure(args, session), args.traceback)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
