@@ -1,5 +1,6 @@
 """What all tests share: one thread, a fixed seed, a plain environment, and the toy runs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,3 +31,16 @@ def plain_environment(monkeypatch):
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'QSDT_TRACEBACK', 'TOY_TRACE'):
         monkeypatch.setenv(name, 'x')
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def golden():
+    """Outputs of the published implementations, by name; a test that needs one that is absent is skipped."""
+    folder = Path(os.environ.get('QSDT_SHARED') or Path(__file__).resolve().parents[2] / 'shared') / 'golden'
+
+    def path(name):
+        if not (folder / name).is_file():
+            pytest.skip(f'{folder / name} is not here: set QSDT_SHARED to the folder that holds golden/')
+        return folder / name
+
+    return path

@@ -5,7 +5,6 @@ import os
 import pickle
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -709,13 +708,6 @@ def test_a_converted_file_that_was_tampered_with_is_refused(tmp_path, source, ch
 # Outputs of the published implementations
 
 
-def golden(name):
-    folder = Path(os.environ.get('QSDT_SHARED') or Path(__file__).resolve().parents[3] / 'shared') / 'golden'
-    if not (folder / name).is_file():
-        pytest.skip(f'{folder / name} is not here: set QSDT_SHARED to the folder that holds golden/')
-    return folder / name
-
-
 def relative_error(ours, theirs):
     assert ours.shape == theirs.shape
     return ((ours.double() - theirs).abs().max() / theirs.abs().max()).item()
@@ -724,7 +716,7 @@ def relative_error(ours, theirs):
 @pytest.mark.parametrize('dtype, bound', [(torch.float64, 1e-6), (torch.float32, 1e-3)])
 @pytest.mark.parametrize('name', ['qsd_public', 'espike_public'])
 @pytest.mark.parametrize('converted', [False, True], ids=['as published', 'converted'])
-def test_golden_outputs(tmp_path, name, dtype, bound, converted):
+def test_golden_outputs(tmp_path, golden, name, dtype, bound, converted):
     path = golden(f'{name}.pth')
     wanted = torch.load(golden(f'{name}_io.pt'), weights_only=True)
     if converted:
@@ -749,6 +741,6 @@ def test_golden_outputs(tmp_path, name, dtype, bound, converted):
         ('spikemae_encoder_public', 'Spike-MAE'),
     ],
 )
-def test_golden_files_of_other_networks_are_refused(name, words):
+def test_golden_files_of_other_networks_are_refused(golden, name, words):
     with pytest.raises(CheckpointError, match=f'{words}.*not supported yet'):
         load_published(golden(f'{name}.pth'))

@@ -1,5 +1,7 @@
 """The slot algebra: sums and products over binary spikes are those of the counts."""
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -69,3 +71,18 @@ def test_counts_are_left_alone(levels):
     product_over_slots(torch.matmul, count, count, levels)
     sum_over_slots(lambda s: s, count, levels)
     assert torch.equal(count, before)
+
+
+@pytest.mark.parametrize('levels', [2, 8])
+def test_slots_are_streamed(levels):
+    """However many slots there are, no more than two exist at a time: the one in use and the next."""
+    alive, most = [], 0
+
+    def linear(spikes):
+        nonlocal most
+        alive.append(weakref.ref(spikes))
+        most = max(most, sum(reference() is not None for reference in alive))
+        return spikes * 2
+
+    sum_over_slots(linear, counts(levels, 0, 4, 4), levels)
+    assert len(alive) == levels and most <= 2
