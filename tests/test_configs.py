@@ -52,6 +52,7 @@ def shrink(cfg, images, work_dir):
             pipeline.insert(1, dict(type='Resize', scale=32))
         loader.dataset = dict(type='CustomDataset', data_root=str(images), pipeline=pipeline)
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.default_hooks.firing.interval = 1
     cfg.work_dir = str(work_dir)
     return cfg
 
@@ -70,6 +71,8 @@ def test_one_iteration_and_a_validation(path, images, tmp_path):
     assert moved, 'nothing was trained'
     assert (tmp_path / 'run/epoch_1.pth').is_file()
     assert (tmp_path / 'run/learning_curves.png').is_file()
+    (scalars,) = (tmp_path / 'run').rglob('scalars.json')
+    assert '"firing/head.fc.neuron/rate": ' in scalars.read_text()
     assert 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
     for preset, size in PARAMETERS.items():
         if path.stem.startswith(preset + '_'):

@@ -17,6 +17,8 @@ default_hooks = dict(
     # learning_curves.png while training, predictions.png when testing
     curves=dict(type='LearningCurvesHook'),
     predictions=dict(type='PredictionGridHook'),
+    # firing/<neuron>/{rate,silent,saturated} in scalars.json; a warning when a neuron falls silent
+    firing=dict(type='FiringRateHook', interval=100),
 )
 
 env_cfg = dict(

@@ -49,7 +49,7 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
         counts.bar(range(len(neurons)), shares, bottom=below, color=shade, width=1.0, label=str(count))
         below = [a + b for a, b in zip(below, shares)]
     counts.set(title='Share of each count', ylabel='share', xlabel='neuron', ylim=(0, 1))
-    counts.legend(title='count', ncols=levels + 1, loc='upper right')
+    counts.legend(title='count', loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     for axes in (rates, energies, counts):
         axes.margins(x=0.01)
         axes.spines[['top', 'right']].set_visible(False)

@@ -103,3 +103,15 @@ def test_energy_refuses_bad_input(tmp_path, monkeypatch, capsys, words, hint):
     assert energy(*words) == 2
     lines = toy.our_lines(capsys.readouterr().err, 'energy.py')
     assert len(lines) == 1 and hint in lines[0]
+
+
+def test_comparison(tmp_path, checkpoint, capsys):
+    tool = toy.tool('analysis_tools/compare_inference')
+    words = [str(CONFIG), str(checkpoint), '--images', '20', '--json', str(tmp_path / 'c.json')]
+    assert tool.main([*words, '--cfg-options', 'test_dataloader.batch_size=8']) == 0
+    text = capsys.readouterr().out
+    figures = json.loads((tmp_path / 'c.json').read_text())
+    assert 'equal, bit for bit' in text and figures['integer_equals_spike'] is True
+    assert figures['images'] == 20 and figures['same_top1'] >= 19 and figures['slots'] == 4
+    assert 0 < figures['worst_unit_relative_error'] < 1e-4
+    assert figures['spike_time_by_integer_time'] > 0
