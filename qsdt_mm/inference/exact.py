@@ -29,6 +29,11 @@ def carrier_for(bound: int) -> torch.dtype:
     raise OverflowError(f'sums of up to {bound} cannot be carried exactly: float64 ends at {2**53}')
 
 
+def on_device(carrier: torch.dtype, values: Tensor) -> torch.dtype:
+    """The carrier to use where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
+    return torch.float64 if values.is_cuda else carrier
+
+
 class FoldedLayer(nn.Module):
     """A convolution or linear layer, and what follows it, as ``y = gain * (W x) + offset``.
 
@@ -97,7 +102,7 @@ class ExactSynapse(nn.Module):
 
     def sums(self, count: Tensor) -> Tensor:
         """``W n`` of the first layer."""
-        first, count = self.layers[0], count.to(self.carrier)
+        first, count = self.layers[0], count.to(on_device(self.carrier, count))
         return sum_over_slots(first.linear, count, self.levels) if self.spiking else first.linear(count)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -106,8 +111,9 @@ class ExactSynapse(nn.Module):
         if self.levels is None:
             membrane = first(inputs)
         else:
-            wide = torch.promote_types(self.carrier, inputs.dtype)
-            membrane = first.affine(self.sums(inputs).to(wide)).to(inputs.dtype)
+            sums = self.sums(inputs)
+            wide = torch.promote_types(sums.dtype, inputs.dtype)
+            membrane = first.affine(sums.to(wide)).to(inputs.dtype)
         for layer in chained:
             membrane = layer(membrane)
         return membrane
@@ -142,7 +148,8 @@ class ExactAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """``(B, heads, C, L)`` counts each; the membrane potential ``(B, heads, C_v, L)``."""
         dtype = query.dtype
-        query, key, value = (x.to(carrier_for(self.bound(key))) for x in (query, key, value))
+        carrier = on_device(carrier_for(self.bound(key)), key)
+        query, key, value = (x.to(carrier) for x in (query, key, value))
         sums = self._slots(query, key, value) if self.spiking else linear_attention(query, key, value)
         return (sums.to(torch.promote_types(sums.dtype, dtype)) * self.scale).to(dtype)
 
