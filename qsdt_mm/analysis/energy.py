@@ -88,6 +88,16 @@ class EnergyReport:
         places = sum(n.elements * n.levels for n in self.neurons.values())
         return sum(n.spikes for n in self.neurons.values()) / max(places, 1)
 
+    @property
+    def shares(self) -> list[float]:
+        """Share of each count, from 0 to the largest D, over all neurons' elements."""
+        levels = max(neuron.levels for neuron in self.neurons.values())
+        total = NeuronActivity(levels)
+        for neuron in self.neurons.values():
+            for count, times in enumerate(neuron.histogram):
+                total.histogram[count] += times
+        return total.shares
+
     def as_dict(self) -> dict[str, Any]:
         """All figures, in plain types."""
         mac, ac = PRESETS[self.preset]
@@ -102,10 +112,11 @@ class EnergyReport:
                 sops=sum(x.sops for x in self.layers),
                 dense_macs=sum(x.macs for x in self.layers),
                 firing_rate=self.rate,
+                count_shares=self.shares,
             ),
             layers=[asdict(layer) for layer in self.layers],
             neurons={
-                name: dict(levels=n.levels, firing_rate=n.rate, histogram=n.histogram)
+                name: dict(levels=n.levels, firing_rate=n.rate, count_shares=n.shares, histogram=n.histogram)
                 for name, n in self.neurons.items()
             },
         )

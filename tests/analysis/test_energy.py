@@ -45,6 +45,8 @@ def test_a_small_network_by_hand():
     assert middle.rate == pytest.approx(first.mean().item() / 3)
     assert encoding.energy == encoding.dense_energy == pytest.approx(49 * 2 * 9 * 4.6)
     assert middle.energy == pytest.approx(middle.sops * 0.9)
+    counts = torch.cat([first.flatten(), second.flatten()])
+    assert report.shares == pytest.approx([(counts == n).float().mean().item() for n in range(4)])
     total = (encoding.macs * 4.6 + (middle.sops + last.sops) * 0.9) * 1e-9
     assert report.energy_mj == pytest.approx(total)
     assert report.neurons['1.neuron'].histogram == [int((first == n).sum()) for n in range(4)]

@@ -106,6 +106,7 @@ def print_report(report, network: str) -> None:
         'energies': f'{preset["name"]}: {preset["mac_pj"]} pJ a MAC, {preset["ac_pj"]} pJ an AC (45 nm)',
         'rule': report.rule,
         'firing rate': f'{total["firing_rate"]:.4f}',
+        'counts': ', '.join(f'{n}: {100 * share:.1f} %' for n, share in enumerate(total['count_shares'])),
         'SOPs': f'{total["sops"]:,.0f} an image, besides {total["macs"]:,.0f} MACs',
         'energy': f'{total["energy_mj"]:.5g} mJ an image',
         'dense network': f'{total["dense_energy_mj"]:.5g} mJ an image ({total["dense_macs"]:,.0f} MACs)',
