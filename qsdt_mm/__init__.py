@@ -2,11 +2,19 @@
 
 from typing import Any
 
-from . import models, registry  # noqa: F401  registers
-from .analysis import firing_hook  # noqa: F401  registers
-from .engine import hooks  # noqa: F401  registers
-from .models import IELIF, LIF, SpikeDrivenTransformer
-from .version import __version__
+try:
+    # compat first: it stands in for mmcv's ops before anything imports them; the others register.
+    from . import compat, models, registry  # noqa: F401
+    from .analysis import firing_hook  # noqa: F401
+    from .engine import hooks  # noqa: F401
+    from .models import IELIF, LIF, SpikeDrivenTransformer
+    from .version import __version__
+except ModuleNotFoundError as error:
+    missing = (error.name or '').partition('.')[0]
+    if missing not in ('torch', 'torchvision', 'mmengine', 'mmcv'):
+        raise
+    package = f'onedl-{missing}' if missing.startswith('mm') else missing
+    raise ImportError(f'qsdt_mm needs {missing}, which is not installed: pip install {package}') from None
 
 __all__ = ['IELIF', 'LIF', 'SpikeDrivenTransformer', '__version__']
 

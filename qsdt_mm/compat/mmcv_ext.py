@@ -1,0 +1,176 @@
+"""Stand-in for ``mmcv._ext``: the ops that detection needs, by torchvision's ops and plain torch.
+
+It is imported under that name, by mmcv's own wrappers, only where the compiled module is absent. Names, arguments and
+the habit of writing into tensors that are passed along are those of the compiled module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+HOW_TO_COMPILE = (
+    'mmcv was installed without its compiled ops; with a C++ compiler (and CUDA for a GPU) build them: '
+    'MMCV_WITH_OPS=1 pip install --force-reinstall --no-deps --no-build-isolation --no-binary onedl-mmcv onedl-mmcv'
+)
+
+
+def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Half precision as float32: torchvision's kernels do not take it everywhere."""
+    return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
+    """Indices of the boxes kept, by falling score; sides are ``x2 - x1 + offset``."""
+    from torchvision.ops import nms as torchvision_nms
+
+    if not len(boxes):
+        return boxes.new_zeros(0, dtype=torch.long)
+    boxes, scores = _wide(boxes, scores)
+    if offset:
+        boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return torchvision_nms(boxes, scores.to(boxes.dtype), iou_threshold)
+
+
+def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float,
+            method: int, offset: int) -> Tensor:  # fmt: skip
+    """Soft-NMS (arXiv 1704.04503): the highest box is taken, and the others lose score by their overlap with it.
+
+    Args:
+        boxes, scores: ``(N, 4)``, ``(N,)``.
+        dets: ``(N, 5)``, filled with the boxes taken and their scores.
+        iou_threshold: overlaps up to it cost nothing (methods 0 and 1).
+        sigma: of the Gaussian (method 2).
+        min_score: boxes that fall below it are dropped.
+        method: 0 hard, 1 linear ``1 - iou``, 2 Gaussian ``exp(-iou^2 / sigma)``.
+        offset: sides are ``x2 - x1 + offset``.
+
+    Returns:
+        Indices of the boxes taken, in that order.
+    """
+    left, scores = boxes.clone(), scores.clone()
+    index = torch.arange(len(boxes))
+    taken = []
+    while len(index):
+        best = int(scores.argmax())
+        dets[len(taken), :4], dets[len(taken), 4] = left[best], scores[best]
+        taken.append(int(index[best]))
+        box = left[best]
+        rest = torch.arange(len(index)) != best
+        left, scores, index = left[rest], scores[rest], index[rest]
+        sides = (torch.minimum(left[:, 2:], box[2:]) - torch.maximum(left[:, :2], box[:2]) + offset).clamp_min(0)
+        inter = sides.prod(1)
+        area, areas = (box[2:] - box[:2] + offset).prod(), (left[:, 2:] - left[:, :2] + offset).prod(1)
+        iou = inter / (area + areas - inter)
+        if method == 2:
+            weight = torch.exp(-iou * iou / sigma)
+        else:
+            weight = torch.where(iou > iou_threshold, 1 - iou if method == 1 else torch.zeros_like(iou), 1.0)
+        scores = scores * weight
+        kept = scores >= min_score
+        left, scores, index = left[kept], scores[kept], index[kept]
+    return torch.tensor(taken, dtype=torch.long)
+
+
+def _average_only(pool_mode: int) -> None:
+    if pool_mode != 1:
+        raise NotImplementedError(f"roi_align with pool_mode='max' needs mmcv's compiled op: {HOW_TO_COMPILE}")
+
+
+def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor,
+                      aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+                      pool_mode: int, aligned: bool) -> None:  # fmt: skip
+    """Average RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``."""
+    from torchvision.ops import roi_align
+
+    _average_only(pool_mode)
+    if not len(rois):
+        return
+    features, boxes = _wide(input, rois)
+    pooled = roi_align(features, boxes.to(features.dtype), (aligned_height, aligned_width), spatial_scale,
+                       sampling_ratio, aligned)  # fmt: skip
+    output.copy_(pooled)
+
+
+def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
+                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+                       pool_mode: int, aligned: bool) -> None:  # fmt: skip
+    """Gradient of :func:`roi_align_forward` into ``grad_input``, ``(N, C, H, W)``."""
+    import torchvision  # noqa: F401  registers its ops
+
+    _average_only(pool_mode)
+    if not len(rois):
+        return
+    gradient, boxes = _wide(grad_output, rois)
+    grad_input.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            gradient.contiguous(),
+            boxes.to(gradient.dtype),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            *grad_input.shape,
+            sampling_ratio,
+            aligned,
+        )  # fmt: skip
+    )
+
+
+def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Focal loss (arXiv 1708.02002) of each class; a target equal to the number of classes is background."""
+    positive = torch.zeros(len(input), input.shape[1] + 1, dtype=torch.bool, device=input.device)
+    positive = positive.scatter_(1, target.view(-1, 1), True)[:, :-1]
+    probability = input.sigmoid()
+    log_p, log_q = torch.nn.functional.logsigmoid(input), torch.nn.functional.logsigmoid(-input)
+    loss = torch.where(positive, -alpha * (1 - probability) ** gamma * log_p, -(1 - alpha) * probability**gamma * log_q)
+    if weight.numel():
+        # Background has no weight of its own.
+        by_target = torch.cat([weight, weight.new_ones(1)])[target] if len(weight) == input.shape[1] else weight[target]
+        loss = loss * by_target.view(-1, 1)
+    return loss
+
+
+def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float,
+                               alpha: float) -> None:  # fmt: skip
+    """Sigmoid focal loss into ``output``, ``(N, classes)``."""
+    output.copy_(_sigmoid_focal_loss(input, target, weight, gamma, alpha))
+
+
+def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float,
+                                alpha: float) -> None:  # fmt: skip
+    """Derivative of each element of the loss by its input, into ``grad_input``."""
+    with torch.enable_grad():
+        logits = input.detach().requires_grad_()
+        loss = _sigmoid_focal_loss(logits, target, weight, gamma, alpha)
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    grad_input.copy_(gradient)
+
+
+def get_compiler_version() -> str:
+    """What mmcv reports about its build."""
+    return 'not compiled'
+
+
+def get_compiling_cuda_version() -> str:
+    """What mmcv reports about its build."""
+    return 'not available'
+
+
+OPS = ('nms', 'softnms', 'roi_align_forward', 'roi_align_backward', 'sigmoid_focal_loss_forward',
+       'sigmoid_focal_loss_backward')  # fmt: skip
+"""The ops that this module really has."""
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """Any other op: importable, as mmcv insists, and refused when it is called."""
+    if name.startswith('__'):
+        raise AttributeError(name)
+
+    def missing(*args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError(f"mmcv's op {name} has no stand-in: {HOW_TO_COMPILE}")
+
+    missing.__name__ = name
+    return missing

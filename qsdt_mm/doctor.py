@@ -1,0 +1,135 @@
+"""What is installed, what works, and what to do about what does not: ``python -m qsdt_mm.doctor``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MODULES = {
+    # module: (distributions that bring it, what it is for)
+    'torch': (('torch',), ''),
+    'torchvision': (('torchvision',), ''),
+    'mmengine': (('onedl-mmengine', 'mmengine', 'mmengine-lite'), ''),
+    'mmcv': (('onedl-mmcv', 'mmcv', 'mmcv-lite'), ''),
+    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), 'image classification'),
+    'mmdet': (('onedl-mmdetection', 'mmdet'), 'detection'),
+    'mmseg': (('onedl-mmsegmentation', 'mmsegmentation'), 'segmentation'),
+    'timm': (('timm',), ''),
+    'sklearn': (('scikit-learn',), 'the digits of make demo'),
+}
+NEEDED = ('torch', 'torchvision', 'mmengine', 'mmcv')
+
+
+class Finding(NamedTuple):
+    """One line of the report.
+
+    Args:
+        name: what it is about.
+        state: what was found.
+        advice: what to do about it; empty when all is well.
+        fatal: nothing works without it.
+    """
+
+    name: str
+    state: str
+    advice: str = ''
+    fatal: bool = False
+
+
+def version_of(distributions: tuple[str, ...]) -> str | None:
+    """Name and version of the first of these distributions that is installed."""
+    for name in distributions:
+        try:
+            return f'{importlib.metadata.version(name)} ({name})'
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def packages() -> Iterator[Finding]:
+    """Versions, and whether each package imports."""
+    for module, (distributions, purpose) in MODULES.items():
+        version, advice = version_of(distributions), ''
+        fatal = module in NEEDED
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                advice = f'{module} misses the module {error.name}: reinstall {distributions[0]}'
+            elif fatal or purpose:
+                advice = f'pip install {distributions[0]}' + (f' (for {purpose})' if purpose else '')
+            yield Finding(module, version or 'not installed', advice, fatal)
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:200]
+            yield Finding(module, version or '?', f'does not import ({reason}): reinstall {distributions[0]}', fatal)
+        else:
+            yield Finding(module, version or '?')
+    for line in ('mmengine', 'mmcv'):
+        both = [name for name in MODULES[line][0] if version_of((name,))]
+        if len(both) > 1:
+            yield Finding(line, ' and '.join(both), f'two packages share these files: pip uninstall {both[1]}')
+
+
+def compiled_ops() -> Iterator[Finding]:
+    """Which of mmcv's ops are compiled, and which are stood in for."""
+    from qsdt_mm import compat
+    from qsdt_mm.compat.mmcv_ext import HOW_TO_COMPILE, OPS
+
+    compiled = compat.ops_are_compiled()
+    if compiled is None:
+        return
+    if compiled:
+        yield Finding('mmcv ops', 'compiled')
+        return
+    yield Finding('mmcv ops', f'not compiled; stood in for: {", ".join(OPS)}')
+    yield Finding('', 'other ops refuse, each with a line that names it', f'only if you need them: {HOW_TO_COMPILE}')
+
+
+def devices() -> Iterator[Finding]:
+    """What there is to compute on."""
+    import torch
+
+    yield Finding('CPU', f'{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}')
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(i).total_memory / 2**30
+            yield Finding(f'GPU {i}', f'{torch.cuda.get_device_name(i)}, {memory:.0f} GiB')
+    else:
+        built = torch.version.cuda
+        yield Finding(
+            'GPU', 'none' + (f' (torch was built for CUDA {built})' if built else ' (torch was built for CPU)')
+        )
+
+
+def examine() -> list[Finding]:
+    """All findings, in the order of the report."""
+    findings = [Finding('Python', platform.python_version()), *packages()]
+    if not any(finding.fatal and finding.advice for finding in findings):
+        from qsdt_mm.version import __version__
+
+        findings[1:1] = [Finding('qsdt_mm', __version__)]
+        findings += [*compiled_ops(), *devices()]
+    return findings
+
+
+def main() -> int:
+    """Print the report; status 1 if something that everything needs is missing."""
+    warnings.simplefilter('ignore')
+    from qsdt_mm.engine.noise import without_noise
+
+    with without_noise():
+        findings = examine()
+    for finding in findings:
+        print(f'{finding.name:<12} {finding.state}')
+        if finding.advice:
+            print(f'{"":<12} -> {finding.advice}')
+    return int(any(finding.fatal and finding.advice for finding in findings))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
