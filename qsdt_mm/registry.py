@@ -20,6 +20,10 @@ HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='qsdt_mm', locations=['qsdt_mm
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='qsdt_mm', locations=['qsdt_mm'])
 
 
+PACKAGES = dict(mmpretrain='onedl-mmpretrain', mmdet='onedl-mmdetection', mmseg='onedl-mmsegmentation')
+"""What to install for a task library."""
+
+
 def register_on_demand(registry: Registry, name: str, module: str, needs: str) -> None:
     """Register a part of a task library by name, and import it when it is first built.
 
@@ -38,7 +42,9 @@ def register_on_demand(registry: Registry, name: str, module: str, needs: str) -
         except ModuleNotFoundError as error:
             if error.name != needs:
                 raise
-            raise ImportError(f'{name} needs {needs}, which is not installed: pip install "qsdt_mm[{needs}]"') from None
+            raise ImportError(
+                f'{name} needs {needs}, which is not installed: pip install {PACKAGES.get(needs, needs)}'
+            ) from None
         return getattr(source, name)(**config)
 
     build.__name__ = build.__qualname__ = name
@@ -46,5 +52,14 @@ def register_on_demand(registry: Registry, name: str, module: str, needs: str) -
     registry.register_module(name=name, module=build)
 
 
-register_on_demand(ROOT_MODELS, 'SpikeLinearClsHead', 'qsdt_mm.models.heads.classification', needs='mmpretrain')
+for _name, _module, _needs in (
+    ('SpikeLinearClsHead', 'heads.classification', 'mmpretrain'),
+    ('SpikeFPN', 'necks.detection', 'mmdet'),
+    ('SpikeRPNHead', 'heads.detection', 'mmdet'),
+    ('SpikeRetinaHead', 'heads.detection', 'mmdet'),
+    ('SpikeConvFCBBoxHead', 'heads.detection', 'mmdet'),
+    ('SharedSpike2FCBBoxHead', 'heads.detection', 'mmdet'),
+    ('SpikeFCNMaskHead', 'heads.detection', 'mmdet'),
+):
+    register_on_demand(ROOT_MODELS, _name, f'qsdt_mm.models.{_module}', needs=_needs)
 register_on_demand(ROOT_DATASETS, 'Digits', 'qsdt_mm.datasets.digits', needs='mmpretrain')

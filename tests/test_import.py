@@ -61,7 +61,7 @@ def test_the_core_works_without_the_task_libraries():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        'SpikeLinearClsHead needs mmpretrain, which is not installed: pip install "qsdt_mm[mmpretrain]"\n'
+        'SpikeLinearClsHead needs mmpretrain, which is not installed: pip install onedl-mmpretrain\n'
     )
 
 

@@ -17,7 +17,7 @@ class SynapseAudit:
 
     Args:
         name: of the layer, in the network.
-        kind: 'conv' or 'linear', with kernel and groups where they say something.
+        kind: 'conv', 'deconv' or 'linear', with kernel and groups where they say something.
         driven_by: 'spikes', 'image' (the encoding layer), or 'membrane' (an inner layer of a chain).
         weights: number of weights.
         weight_bits: of each.
@@ -33,16 +33,16 @@ class SynapseAudit:
     merged_weights: int | None = None
 
 
-def layers_of(unit: SpikeUnit) -> list[tuple[str, nn.Conv2d | nn.Linear]]:
+def layers_of(unit: SpikeUnit) -> list[tuple[str, nn.Module]]:
     """The convolutions and linear layers of a unit's synapse, in order, with their names in the unit."""
     return [
         (f'synapse.{name}' if name else 'synapse', layer)
         for name, layer in unit.synapse.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
     ]
 
 
-def merged(unit: SpikeUnit) -> nn.Conv2d | nn.Linear:
+def merged(unit: SpikeUnit) -> nn.Module:
     """A layer of the shape that a unit's chain would merge into (without weights, on the meta device)."""
     layers = [layer for _, layer in layers_of(unit)]
     if len(layers) == 1:
@@ -64,12 +64,13 @@ def named_units(model: nn.Module) -> Iterator[tuple[str, SpikeUnit]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, SpikeUnit))
 
 
-def describe(layer: nn.Conv2d | nn.Linear) -> str:
+def describe(layer: nn.Module) -> str:
     """A layer in a few words."""
     if isinstance(layer, nn.Linear):
         return 'linear'
     size = 'x'.join(map(str, layer.kernel_size))
-    return f'conv {size}' + ('' if layer.groups == 1 else ' depthwise' if layer.groups == layer.in_channels else
+    kind = 'deconv' if isinstance(layer, nn.ConvTranspose2d) else 'conv'
+    return f'{kind} {size}' + ('' if layer.groups == 1 else ' depthwise' if layer.groups == layer.in_channels else
                              f' groups {layer.groups}')  # fmt: skip
 
 

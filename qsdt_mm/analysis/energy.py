@@ -164,7 +164,7 @@ class _Counter:
 
     def watch_layer(self, row: LayerEnergy, layer: nn.Module, neuron: nn.Module | None):
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            row.macs += dense_macs(layer, output)
+            row.macs += dense_macs(layer, args[0], output)
             if neuron is not None:
                 row.sops += synaptic_operations(layer, spike_counts(args[0], neuron.scale))
 

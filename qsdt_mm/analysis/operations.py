@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,40 +12,46 @@ from torch import Tensor, nn
 from qsdt_mm.models.layers.attention import keys_first
 
 
-def dense_macs(layer: nn.Conv2d | nn.Linear, output: Tensor) -> int:
-    """Multiply-accumulates of a layer without regard to zeros: output elements times the weights of one."""
-    return output.numel() * layer.weight[0].numel()
+def dense_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
+    """Multiply-accumulates of a layer without regard to zeros; what a padding adds is counted.
+
+    Args:
+        layer: a convolution, transposed convolution or linear layer.
+        inputs, output: what went in and came out.
+    """
+    # Each output of a layer sums over its weights; each input of a transposed convolution spreads over its own.
+    ends = inputs if isinstance(layer, nn.ConvTranspose2d) else output
+    return ends.numel() * layer.weight[0].numel()
 
 
 @functools.lru_cache(maxsize=256)
-def _reach(height: int, width: int, kernel: tuple, stride: tuple, padding: tuple | str, dilation: tuple) -> Tensor:
+def _reach(height: int, width: int, kernel: tuple, transposed: bool, **geometry: Any) -> Tensor:
     """How many outputs of one channel each place of the input reaches, ``(H, W)``, float64."""
     image = torch.zeros(1, 1, height, width, dtype=torch.float64, requires_grad=True)
+    ones = torch.ones(1, 1, *kernel, dtype=torch.float64)
     with torch.enable_grad():
-        ones = torch.ones(1, 1, *kernel, dtype=torch.float64)
-        F.conv2d(image, ones, stride=stride, padding=padding, dilation=dilation).sum().backward()
+        (F.conv_transpose2d if transposed else F.conv2d)(image, ones, **geometry).sum().backward()
     return image.grad[0, 0]
 
 
-def synaptic_operations(layer: nn.Conv2d | nn.Linear, spikes: Tensor) -> int:
+def synaptic_operations(layer: nn.Module, spikes: Tensor) -> int:
     """Accumulates of a layer driven by spikes: each spike times the outputs that it really reaches.
 
     Borders, stride, dilation and groups are taken into account.
 
     Args:
-        layer: the convolution or linear layer.
+        layer: a convolution, transposed convolution or linear layer.
         spikes: counts, or the zeros and ones of one slot: the layer's input, ``(N, C_in, ...)``.
     """
     spikes = spikes.detach().double()
     if isinstance(layer, nn.Linear):
         return round(spikes.sum().item()) * layer.out_features
-    reach = _reach(*spikes.shape[-2:], layer.kernel_size, layer.stride, _hashable(layer.padding), layer.dilation)
-    reached = (spikes.sum((0, 1)) * reach.to(spikes.device)).sum()
-    return round(reached.item()) * (layer.out_channels // layer.groups)
-
-
-def _hashable(padding: tuple | list | str) -> tuple | str:
-    return padding if isinstance(padding, str) else tuple(padding)
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+    geometry = {name: getattr(layer, name) for name in ('stride', 'padding', 'dilation')}
+    if transposed:
+        geometry['output_padding'] = layer.output_padding
+    reach = _reach(*spikes.shape[-2:], layer.kernel_size, transposed, **geometry).to(spikes.device)
+    return round((spikes.sum((0, 1)) * reach).sum().item()) * (layer.out_channels // layer.groups)
 
 
 def attention_macs(query: Tensor, key: Tensor, value: Tensor) -> int:

@@ -11,12 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from qsdt_mm.models.layers import BNAndPad, SpikeDrivenSelfAttention, SpikeUnit
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.models.quantization import LowBitWeight, check_weight_bits, integer_range
+from qsdt_mm.models.quantization import check_weight_bits, integer_range
 from qsdt_mm.validation import require
 
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 
 MODES = ('integer', 'spike')
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.Module:
@@ -76,12 +77,12 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
 
 def is_real(layer: nn.Module) -> bool:
     """Whether a layer has weights that are not quantized."""
-    return isinstance(layer, (nn.Conv2d, nn.Linear)) and getattr(layer, 'quantizer', None) is None
+    return isinstance(layer, LAYERS) and getattr(layer, 'quantizer', None) is None
 
 
 def leaves(module: nn.Module) -> Iterator[nn.Module]:
     """Layers and norms of a chain, in order; a norm that pads stays whole."""
-    if isinstance(module, (LowBitWeight, nn.Conv2d, nn.Linear, _BatchNorm, BNAndPad)):
+    if isinstance(module, (*LAYERS, _BatchNorm, BNAndPad)):
         yield module
     else:
         children = list(module.children())
@@ -125,13 +126,16 @@ def fold(unit: SpikeUnit, scale: float, weight_bits: int | None) -> Iterator[Fol
 def integer_weight(layer: nn.Module, weight_bits: int | None) -> tuple[Tensor, Tensor]:
     """A layer's weight as int8 and a float64 step for each output channel; real weights as float64 and steps of one."""
     weight = layer.weight.detach()
+    dim = int(isinstance(layer, nn.ConvTranspose2d))  # where output channels lie
+    by_output = weight.transpose(0, dim)
     if not is_real(layer):
-        return layer.quantizer.integers(weight).to(torch.int8), layer.quantizer.positive_step.detach().double()
-    weight = weight.double()
+        integers = layer.quantizer.integers(by_output).to(torch.int8)
+        return integers.transpose(0, dim).contiguous(), layer.quantizer.positive_step.detach().double()
+    by_output = by_output.double()
     if weight_bits is None:
-        return weight, weight.new_ones(len(weight))
+        return weight.double(), by_output.new_ones(len(by_output))
     low, high = integer_range(weight_bits)
-    step = weight.abs().flatten(1).amax(1) / high
+    step = by_output.abs().flatten(1).amax(1) / high
     step = torch.where(step > 0, step, torch.ones_like(step))
-    shape = (-1, *[1] * (weight.dim() - 1))
-    return (weight / step.view(shape)).round().clamp(low, high).to(torch.int8), step
+    integers = (by_output / step.view(-1, *[1] * (weight.dim() - 1))).round().clamp(low, high).to(torch.int8)
+    return integers.transpose(0, dim).contiguous(), step

@@ -44,26 +44,29 @@ class FoldedLayer(nn.Module):
         border: rows and columns of zeros put around ``W x``.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, weight: Tensor, gain: Tensor, offset: Tensor,
+    def __init__(self, layer: nn.Module, weight: Tensor, gain: Tensor, offset: Tensor,
                  border: int = 0) -> None:  # fmt: skip
         super().__init__()
-        self.conv_args = (
-            None
-            if isinstance(layer, nn.Linear)
-            else dict(stride=layer.stride, padding=layer.padding, dilation=layer.dilation, groups=layer.groups)
-        )
+        self.conv_args = None
+        self.transposed = isinstance(layer, nn.ConvTranspose2d)
+        if not isinstance(layer, nn.Linear):
+            names = ('stride', 'padding', 'dilation', 'groups', *(('output_padding',) if self.transposed else ()))
+            self.conv_args = {name: getattr(layer, name) for name in names}
         self.border = border
         self.register_buffer('weight', weight)
         self.register_buffer('gain', gain)
         self.register_buffer('offset', offset)
         self.integer = not weight.is_floating_point()
         # The largest magnitude of a sum over inputs of at most 1, from the weights themselves.
-        self.reach = int(weight.long().abs().flatten(1).sum(1).max()) if self.integer else None
+        by_output = weight.transpose(0, int(self.transposed)).flatten(1)
+        self.reach = int(by_output.long().abs().sum(1).max()) if self.integer else None
 
     def linear(self, values: Tensor) -> Tensor:
         """``W x`` in the type of ``x``."""
         weight = self.weight.to(values.dtype)
-        return F.linear(values, weight) if self.conv_args is None else F.conv2d(values, weight, **self.conv_args)
+        if self.conv_args is None:
+            return F.linear(values, weight)
+        return (F.conv_transpose2d if self.transposed else F.conv2d)(values, weight, **self.conv_args)
 
     def affine(self, sums: Tensor) -> Tensor:
         """``gain * sums + offset`` in the type of ``sums``."""

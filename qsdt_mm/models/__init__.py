@@ -3,6 +3,6 @@
 from .backbones import SpikeDrivenTransformer
 from .layers import SpikeUnit
 from .neurons import IELIF, LIF
-from .quantization import QuantConv2d, QuantLinear
+from .quantization import QuantConv2d, QuantConvTranspose2d, QuantLinear
 
-__all__ = ['IELIF', 'LIF', 'QuantConv2d', 'QuantLinear', 'SpikeDrivenTransformer', 'SpikeUnit']
+__all__ = ['IELIF', 'LIF', 'QuantConv2d', 'QuantConvTranspose2d', 'QuantLinear', 'SpikeDrivenTransformer', 'SpikeUnit']

@@ -47,6 +47,23 @@ def test_sops_of_a_convolution(kernel, stride, padding, dilation, groups, seed):
     assert synaptic_operations(layer, count) == sum(synaptic_operations(layer, s) for s in slots(count, 3))
 
 
+@PROPERTY
+@given(
+    kernel=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 1),
+    extra=st.integers(0, 1),
+    seed=st.integers(0, 999),
+)
+def test_sops_of_a_transposed_convolution(kernel, stride, padding, extra, seed):
+    padding, extra = min(padding, (kernel - 1) // 2), min(extra, stride - 1)
+    layer = nn.ConvTranspose2d(3, 5, kernel, stride, padding, output_padding=extra)
+    count = torch.randint(0, 4, (2, 3, 4, 5), generator=torch.Generator().manual_seed(seed)).float()
+    out = F.conv_transpose2d(count, torch.ones_like(layer.weight), None, stride, padding, extra)
+    assert synaptic_operations(layer, count) == round(out.sum().item())
+    assert dense_macs(layer, count, layer(count)) == count.numel() * 5 * kernel**2
+
+
 def test_sops_of_a_linear_layer():
     count = torch.tensor([[0.0, 3.0], [1.0, 0.0]])
     assert synaptic_operations(nn.Linear(2, 5), count) == 4 * 5
@@ -56,9 +73,9 @@ def test_inner_places_of_a_dense_input_reach_all():
     """Without borders, one spike everywhere makes SOPs equal dense MACs."""
     layer = nn.Conv2d(3, 6, 3)
     count = torch.ones(1, 3, 9, 9)
-    assert synaptic_operations(layer, count) == dense_macs(layer, layer(count)) == 7 * 7 * 6 * 27
+    assert synaptic_operations(layer, count) == dense_macs(layer, count, layer(count)) == 7 * 7 * 6 * 27
     padded = nn.Conv2d(3, 6, 3, padding=1)
-    assert synaptic_operations(padded, count) < dense_macs(padded, padded(count)) == 9 * 9 * 6 * 27
+    assert synaptic_operations(padded, count) < dense_macs(padded, count, padded(count)) == 9 * 9 * 6 * 27
 
 
 def additions(query, key, value, levels):

@@ -59,7 +59,7 @@ class SpikeUnit(nn.Module):
         power = 1.0 if self.neuron is None else response(self.neuron).square().mean().item() or 1.0
         for layer in self.synapse.modules():
             if isinstance(layer, LowBitWeight):
-                nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * power) ** -0.5)
+                nn.init.normal_(layer.weight, std=(layer.fan_in * power) ** -0.5)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
                 layer.reset_step()

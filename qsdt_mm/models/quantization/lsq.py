@@ -120,6 +120,17 @@ class LowBitWeight:
     """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded."""
 
     quantizer: LSQ | None
+    channel_dim = 0  # of the weight, where its output channels lie
+
+    @property
+    def channels_first(self) -> Tensor:
+        """The weight as ``(C_out, ...)``, a view."""
+        return self.weight.transpose(0, self.channel_dim)
+
+    @property
+    def fan_in(self) -> float:
+        """Inputs that one output sums over."""
+        return self.channels_first[0].numel()
 
     def _init_quantizer(self, out_channels: int, weight_bits: int) -> None:
         check_weight_bits(weight_bits)
@@ -130,7 +141,9 @@ class LowBitWeight:
     @property
     def quantized_weight(self) -> Tensor:
         """The weight that the layer computes with."""
-        return self.weight if self.quantizer is None else self.quantizer(self.weight)
+        if self.quantizer is None:
+            return self.weight
+        return self.quantizer(self.channels_first).transpose(0, self.channel_dim)
 
     def reset_step(self) -> None:
         """Derive the step anew from the weight; to be called after the weight was set by hand."""

@@ -1,0 +1,67 @@
+"""Heads for mmdet, with a neuron before each convolution and linear layer and no other activation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmdet.models.dense_heads import RetinaHead, RPNHead
+from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead, Shared2FCBBoxHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from qsdt_mm.models.layers.spiking import SpikingPart
+from qsdt_mm.models.quantization import steps_follow_weights
+
+
+class SpikeRPNHead(SpikingPart, RPNHead):
+    """mmdet's RPN: ``N conv3``, then ``N pw`` for scores and ``N pw`` for boxes.
+
+    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``levels``, ``weight_bits``. Only the output layers start with
+    small weights; the convolution before them has to drive their neurons.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+        outputs = [dict(name='rpn_cls'), dict(name='rpn_reg')]
+        super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and box deltas of one level; membrane potentials pass between the units, negative ones too."""
+        x = self.rpn_conv(x)
+        return self.rpn_cls(x), self.rpn_reg(x)
+
+
+class SpikeRetinaHead(SpikingPart, RetinaHead):
+    """mmdet's RetinaNet head with a neuron before each convolution.
+
+    Args: those of ``mmdet.RetinaHead``, and ``neuron``, ``levels``, ``weight_bits``. Give ``norm_cfg`` so that the
+    later of the stacked convolutions keep firing.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+        outputs = [dict(type='Normal', name='retina_cls', std=0.01, bias_prob=0.01), dict(name='retina_reg')]
+        super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
+
+
+class SpikeConvFCBBoxHead(SpikingPart, ConvFCBBoxHead):
+    """mmdet's box head of shared and separate branches with a neuron before each layer."""
+
+
+class SharedSpike2FCBBoxHead(SpikingPart, Shared2FCBBoxHead):
+    """mmdet's box head of two shared linear layers: ``N linear`` twice, then ``N linear`` for classes and boxes."""
+
+
+class SpikeFCNMaskHead(SpikingPart, FCNMaskHead):
+    """mmdet's mask head: four ``N conv3``, ``N deconv``, ``N pw``.
+
+    Args: those of ``mmdet.FCNMaskHead``, and ``neuron``, ``levels``, ``weight_bits``. ``norm_cfg`` defaults to batch
+    norm: without a norm the later layers fall silent.
+    """
+
+    def __init__(self, *args: Any, norm_cfg: Any = dict(type='BN'), **kwargs: Any) -> None:  # noqa: B006
+        super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
+
+    def init_weights(self) -> None:
+        """Units have drawn their weights themselves; mmdet's own method would look for layers where units are."""
+        with steps_follow_weights(self):
+            BaseModule.init_weights(self)

@@ -1,0 +1,1 @@
+"""Feature pyramids; each module needs the task library that it builds on."""
