@@ -1,0 +1,20 @@
+"""mmdet's Mask R-CNN with spiking backbone, neck and heads; configs add the preset and its widths.
+
+The backbone's maps have strides 4, 8, 16 and 16, the fifth level 32; anchors keep mmdet's sizes, 32 to 512 px.
+"""
+
+_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+
+model = dict(
+    backbone=dict(_delete_=True, type='SpikeDrivenTransformer', out_indices=(1, 2, 3, 4)),
+    neck=dict(type='SpikeFPN'),
+    rpn_head=dict(
+        type='SpikeRPNHead', anchor_generator=dict(strides=[4, 8, 16, 16, 32], base_sizes=[4, 8, 16, 32, 64])
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
+        bbox_head=dict(type='SharedSpike2FCBBoxHead'),
+        mask_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
+        mask_head=dict(type='SpikeFCNMaskHead'),
+    ),
+)

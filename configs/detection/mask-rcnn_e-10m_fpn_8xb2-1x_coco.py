@@ -1,0 +1,18 @@
+_base_ = [
+    '../_base_/models/mask-rcnn_spike_fpn.py',
+    '../_base_/datasets/coco_instance_ms-crop.py',
+    '../_base_/schedules/detection_1x.py',
+    '../_base_/detection_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='e-10m'),
+    neck=dict(in_channels=[48, 96, 192, 240], out_channels=192),
+    rpn_head=dict(in_channels=192, feat_channels=192),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=192),
+        bbox_head=dict(in_channels=192, fc_out_channels=768),
+        mask_roi_extractor=dict(out_channels=192),
+        mask_head=dict(in_channels=192, conv_out_channels=192),
+    ),
+)

@@ -1,0 +1,18 @@
+_base_ = [
+    '../_base_/models/mask-rcnn_spike_fpn.py',
+    '../_base_/datasets/coco_instance_ms-crop.py',
+    '../_base_/schedules/detection_1x.py',
+    '../_base_/detection_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='qsd-31m'),
+    neck=dict(in_channels=[96, 192, 384, 480], out_channels=384),
+    rpn_head=dict(in_channels=384, feat_channels=384),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=384),
+        bbox_head=dict(in_channels=384, fc_out_channels=1536),
+        mask_roi_extractor=dict(out_channels=384),
+        mask_head=dict(in_channels=384, conv_out_channels=384),
+    ),
+)
