@@ -63,7 +63,8 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
         gain = 1.0 if unit.neuron is None else scales[unit.neuron]
         levels = None if unit.neuron is None else unit.neuron.levels
         unit.synapse = ExactSynapse(list(fold(unit, gain, weight_bits)), levels, mode == 'spike')
-        unit.norm = None
+        if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
+            unit.norm = None
     for attention in attentions:
         scale = attention.product.scale
         for neuron in attention.neurons:
@@ -101,7 +102,8 @@ def fold(unit: SpikeUnit, scale: float, weight_bits: int | None) -> Iterator[Fol
         weight_bits: for real weights; None leaves them.
     """
     layer, gain, offset, weight, border = None, None, None, None, 0
-    for module in (*leaves(unit.synapse), *(() if unit.norm is None else leaves(unit.norm))):
+    norms = [unit.norm] if isinstance(unit.norm, _BatchNorm) else []
+    for module in (*leaves(unit.synapse), *norms):
         if isinstance(module, (_BatchNorm, BNAndPad)):
             require(layer is not None, 'synapse', type(module).__name__, 'a layer first')
             pads = isinstance(module, BNAndPad)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.models.layers import linear_attention
 from qsdt_mm.models.layers.attention import keys_first
+from qsdt_mm.validation import require
 
 from .slots import product_over_slots, sum_over_slots
 
@@ -47,6 +48,8 @@ class FoldedLayer(nn.Module):
     def __init__(self, layer: nn.Module, weight: Tensor, gain: Tensor, offset: Tensor,
                  border: int = 0) -> None:  # fmt: skip
         super().__init__()
+        mode = getattr(layer, 'padding_mode', 'zeros')
+        require(mode == 'zeros', 'padding_mode', mode, 'zeros: other paddings cannot be folded')
         self.conv_args = None
         self.transposed = isinstance(layer, nn.ConvTranspose2d)
         if not isinstance(layer, nn.Linear):

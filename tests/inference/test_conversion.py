@@ -239,3 +239,22 @@ def test_networks_that_do_not_spike_are_refused():
         convert(trained(neuron=dict(type='ReLU')), 'integer')
     with pytest.raises(ValueError, match="model='Linear' is not allowed: expected a network made of spike units"):
         convert(nn.Linear(2, 2), 'integer')
+
+
+def test_a_norm_that_depends_on_the_input_stays():
+    factory = UnitFactory(dict(type='IELIF'), 4, 1, 4)
+    torch.manual_seed(0)
+    units = [SpikeUnit(factory.make_neuron(), factory.conv(8, 8, 3), nn.GroupNorm(2, 8)) for _ in range(2)]
+    model = nn.Sequential(*units).eval()
+    membrane = torch.randn(2, 8, 5, 5)
+    integer, spike = (convert(model, mode)(membrane) for mode in ('integer', 'spike'))
+    assert torch.equal(integer, spike)
+    assert torch.allclose(integer, model(membrane), atol=1e-4)
+
+
+def test_paddings_other_than_zeros_are_refused():
+    unit = SpikeUnit(
+        UnitFactory(dict(type='IELIF'), 4, 1, 4).make_neuron(), QuantConv2d(2, 2, 3, padding=1, padding_mode='circular')
+    )
+    with pytest.raises(ValueError, match="padding_mode='circular' is not allowed: expected zeros"):
+        convert(nn.Sequential(unit), 'integer')
