@@ -63,12 +63,11 @@ def class_names(cfg) -> Sequence[str] | None:
     return None
 
 
-def draw_found(cfg, sample, image, path: Path, score_thr: float) -> None:
+def draw_found(cfg, sample, image, classes: Sequence[str] | None, path: Path, score_thr: float) -> None:
     """Draw what was found with the library's own visualizer."""
     from mmengine.registry import VISUALIZERS
 
     visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None, name='image_demo'))
-    classes = class_names(cfg)
     if cfg.default_scope == 'mmpretrain':
         visualizer.visualize_cls(
             image, sample, classes=classes, draw_gt=False, resize=256 if max(image.shape[:2]) < 256 else None,
@@ -137,10 +136,11 @@ def look(args: argparse.Namespace, session) -> None:
         stem = Path(args.image).stem
         found, firing = (Path(args.out_dir) / f'{stem}_{what}.png' for what in ('found', 'firing'))
         found.parent.mkdir(parents=True, exist_ok=True)
-        draw_found(cfg, sample, image, found, args.score_thr)
+        classes = class_names(cfg)
+        draw_found(cfg, sample, image, classes, found, args.score_thr)
     draw_firing(image, {stage: [m for m in maps if m.ndim == 2] for stage, maps in rates.items()}, firing)
     if 'pred_score' in sample:
-        best, classes = int(sample.pred_score.argmax()), class_names(cfg)
+        best = int(sample.pred_score.argmax())
         print(f'class    {classes[best] if classes else best} ({100 * sample.pred_score[best]:.1f} %)')
     print(f'found    {found}\nfiring   {firing}')
 
