@@ -44,6 +44,7 @@ $(STAMP): requirements/lock.txt setup.py
 
 demo: $(STAMP)
 	@echo "Training a 4-bit spike-driven transformer on 1,442 handwritten digits; about two minutes on two cores."
+	@echo "Everything goes to $(DEMO_DIR); what an earlier demo left there is replaced."
 	@$(BIN)/python tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR) --overwrite
 	@echo "Testing it on 355 digits that it has not seen."
 	@$(BIN)/python tools/test.py $(DEMO_CONFIG) $(CHECKPOINT) --work-dir $(DEMO_DIR) --json $(DEMO_DIR)/metrics.json
@@ -64,4 +65,4 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) work_dirs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
