@@ -7,13 +7,14 @@ registered in mmengine's root registries, where mmpretrain, mmdet and mmseg find
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='qsdt_mm', locations=['qsdt_mm'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='qsdt_mm', locations=['qsdt_mm'])
@@ -24,7 +25,7 @@ PACKAGES = dict(mmpretrain='onedl-mmpretrain', mmdet='onedl-mmdetection', mmseg=
 """What to install for a task library."""
 
 
-def register_on_demand(registry: Registry, name: str, module: str, needs: str) -> None:
+def register_on_demand(registry: Registry, name: str, modules: Mapping[str, str]) -> None:
     """Register a part of a task library by name, and import it when it is first built.
 
     Importing mmpretrain, mmdet or mmseg takes seconds and each may be absent; so ``import qsdt_mm`` does not.
@@ -32,13 +33,15 @@ def register_on_demand(registry: Registry, name: str, module: str, needs: str) -
     Args:
         registry: the root registry.
         name: the class, as configs name it.
-        module: where it is defined.
-        needs: the library it builds on, said to the user when that is missing.
+        modules: where it is defined, by the library it builds on, which is named to the user when it is missing. Of
+            several, the one of the default scope is taken, else the first.
     """
 
     def build(**config: Any) -> Any:
+        scope = DefaultScope.get_current_instance()
+        needs = scope.scope_name if scope is not None and scope.scope_name in modules else next(iter(modules))
         try:
-            source = import_module(module)
+            source = import_module(modules[needs])
         except ModuleNotFoundError as error:
             if error.name != needs:
                 raise
@@ -48,18 +51,23 @@ def register_on_demand(registry: Registry, name: str, module: str, needs: str) -
         return getattr(source, name)(**config)
 
     build.__name__ = build.__qualname__ = name
-    build.__doc__ = f'{name} of {module}, imported on demand.'
+    build.__doc__ = f'{name} of {", ".join(modules.values())}, imported on demand.'
     registry.register_module(name=name, module=build)
 
 
-for _name, _module, _needs in (
-    ('SpikeLinearClsHead', 'heads.classification', 'mmpretrain'),
-    ('SpikeFPN', 'necks.detection', 'mmdet'),
-    ('SpikeRPNHead', 'heads.detection', 'mmdet'),
-    ('SpikeRetinaHead', 'heads.detection', 'mmdet'),
-    ('SpikeConvFCBBoxHead', 'heads.detection', 'mmdet'),
-    ('SharedSpike2FCBBoxHead', 'heads.detection', 'mmdet'),
-    ('SpikeFCNMaskHead', 'heads.detection', 'mmdet'),
+ROOMS = dict(mmpretrain='classification', mmdet='detection', mmseg='segmentation')
+for _name, _kind, *_libraries in (
+    ('SpikeLinearClsHead', 'heads', 'mmpretrain'),
+    ('SpikeFPN', 'necks', 'mmdet', 'mmseg'),
+    ('SpikeRPNHead', 'heads', 'mmdet'),
+    ('SpikeRetinaHead', 'heads', 'mmdet'),
+    ('SpikeConvFCBBoxHead', 'heads', 'mmdet'),
+    ('SharedSpike2FCBBoxHead', 'heads', 'mmdet'),
+    ('SpikeFCNMaskHead', 'heads', 'mmdet'),
+    ('SpikeFPNHead', 'heads', 'mmseg'),
+    ('SpikeFCNHead', 'heads', 'mmseg'),
 ):
-    register_on_demand(ROOT_MODELS, _name, f'qsdt_mm.models.{_module}', needs=_needs)
-register_on_demand(ROOT_DATASETS, 'Digits', 'qsdt_mm.datasets.digits', needs='mmpretrain')
+    register_on_demand(
+        ROOT_MODELS, _name, {library: f'qsdt_mm.models.{_kind}.{ROOMS[library]}' for library in _libraries}
+    )
+register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from mmengine.registry import MODELS, Registry
+from mmengine.registry import MODELS, DefaultScope, Registry
 
 import qsdt_mm
 from qsdt_mm import registry
@@ -81,13 +81,13 @@ def test_plain_names_are_found_from_another_scope():
 
 def on_demand(module, needs):
     room = Registry('room')
-    registry.register_on_demand(room, 'Late', module, needs)
+    registry.register_on_demand(room, 'Late', {needs: module})
     return room
 
 
 def test_on_demand_builds_the_class_behind_the_name():
     room = Registry('room')
-    registry.register_on_demand(room, 'IELIF', 'qsdt_mm.models.neurons.modules', 'mmpretrain')
+    registry.register_on_demand(room, 'IELIF', dict(mmpretrain='qsdt_mm.models.neurons.modules'))
     neuron = room.build(dict(type='IELIF', levels=3))
     assert isinstance(neuron, qsdt_mm.IELIF) and neuron.levels == 3
 
@@ -105,3 +105,13 @@ def test_on_demand_does_not_blame_the_library_for_another_missing_module():
     room = on_demand('another_module_that_is_not_there', 'mmpretrain')
     with pytest.raises(ModuleNotFoundError, match='another_module_that_is_not_there'):
         room.build(dict(type='Late'))
+
+
+def test_on_demand_takes_the_one_of_the_default_scope():
+    room = Registry('room')
+    modules = dict(first='a_module_that_is_not_there', second='qsdt_mm.models.neurons.modules')
+    registry.register_on_demand(room, 'LIF', modules)
+    with DefaultScope.overwrite_default_scope('second'):
+        assert isinstance(room.build(dict(type='LIF')), qsdt_mm.LIF)
+    with DefaultScope.overwrite_default_scope('third'), pytest.raises(ModuleNotFoundError):
+        room.build(dict(type='LIF'))

@@ -71,6 +71,16 @@ def make_spiking(module: nn.Module, factory: UnitFactory) -> None:
             make_spiking(child, factory)
 
 
+class UnitsDraw:
+    """Mix-in, before :class:`SpikingPart`: no ``init_cfg`` by default, for units draw weights that drive neurons.
+
+    The libraries' own (Xavier, a deviation of 0.01) suit activations without a threshold and leave neurons silent.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+
+
 class SpikingPart:
     """Mix-in for necks and heads of other libraries: their layers become units when they have been built.
 
