@@ -70,8 +70,13 @@ def draw_found(cfg, sample, image, classes: Sequence[str] | None, path: Path, sc
     visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None, name='image_demo'))
     if cfg.default_scope == 'mmpretrain':
         visualizer.visualize_cls(
-            image, sample, classes=classes, draw_gt=False, resize=256 if max(image.shape[:2]) < 256 else None,
-            out_file=str(path))  # fmt: skip
+            image,
+            sample,
+            classes=classes,
+            draw_gt=False,
+            resize=256 if max(image.shape[:2]) < 256 else None,
+            out_file=str(path),
+        )
         return
     visualizer.dataset_meta = dict(classes=classes)
     extra = dict(pred_score_thr=score_thr) if cfg.default_scope == 'mmdet' else {}

@@ -135,8 +135,12 @@ def test_the_truth_has_average_precision_one(coco):
         own = [a for a in data['annotations'] if a['image_id'] == image['id']]
         boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in own)]).reshape(-1, 4).float()
         masks = [rle.merge(rle.frPyObjects(a['segmentation'], 96, 128)) for a in own]
-        pred = dict(bboxes=boxes, scores=torch.ones(len(own)), masks=masks,
-                    labels=torch.tensor([a['category_id'] - 1 for a in own]).long())  # fmt: skip
+        pred = dict(
+            bboxes=boxes,
+            scores=torch.ones(len(own)),
+            masks=masks,
+            labels=torch.tensor([a['category_id'] - 1 for a in own]).long(),
+        )
         samples.append(dict(img_id=image['id'], ori_shape=(96, 128), pred_instances=pred))
     metric.process({}, samples)
     figures = metric.evaluate(size=4)

@@ -34,7 +34,12 @@ def test_names_are_in_the_root_registry(name):
 
 
 def test_children_of_the_root():
-    for child, kind in ((registry.MODELS, 'model'), (registry.HOOKS, 'hook'), (registry.DATASETS, 'dataset')):
+    for child, kind in (
+        (registry.MODELS, 'model'),
+        (registry.HOOKS, 'hook'),
+        (registry.DATASETS, 'dataset'),
+        (registry.TRANSFORMS, 'transform'),
+    ):
         assert (child.scope, child.name, child.parent.scope) == ('qsdt_mm', kind, 'mmengine')
 
 

@@ -101,3 +101,24 @@ def test_the_truth_has_intersection_over_union_one():
     label = torch.randint(0, 2, (1, 20, 30))
     metric.process({}, [dict(pred_sem_seg=dict(data=label), gt_sem_seg=dict(data=label))])
     assert metric.evaluate(size=1)['mIoU'] == 100
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_label_outside_the_classes_is_one_line(folder, tmp_path, capsys, workers):
+    """It names the file and the label, from a worker too."""
+    import shutil
+
+    import toy_runs as toy
+
+    spoilt = tmp_path / 'spoilt'
+    shutil.copytree(folder, spoilt)
+    cv2.imwrite(str(spoilt / 'labels/2.png'), np.full((80, 96), 151, np.uint8))  # one is taken off: zero is no class
+    path = ROOT / 'configs/segmentation/semantic-fpn_e-5m_4xb4-160k_ade20k-512x512.py'
+    cfg = shrink(Config.fromfile(path), spoilt, tmp_path / 'run')
+    cfg.train_dataloader.update(batch_size=4, num_workers=workers)
+    cfg.dump(tmp_path / 'small.py')
+    assert toy.tool('train').main([str(tmp_path / 'small.py')]) == 2
+    lines = toy.our_lines(capsys.readouterr().err)
+    assert lines == [
+        f'train.py: error: {spoilt}/labels/2.png has the label 150: expected 0 to 149, or 255 for pixels to ignore'
+    ]

@@ -55,8 +55,16 @@ def merged(unit: SpikeUnit) -> nn.Module:
             padding[i] += layer.padding[i] * stride[i]
             stride[i] *= layer.stride[i]
     groups = min(layer.groups for layer in layers)
-    return nn.Conv2d(layers[0].in_channels, layers[-1].out_channels, tuple(kernel), tuple(stride), tuple(padding),
-                     groups=groups, bias=False, device='meta')  # fmt: skip
+    return nn.Conv2d(
+        layers[0].in_channels,
+        layers[-1].out_channels,
+        tuple(kernel),
+        tuple(stride),
+        tuple(padding),
+        groups=groups,
+        bias=False,
+        device='meta',
+    )
 
 
 def named_units(model: nn.Module) -> Iterator[tuple[str, SpikeUnit]]:
@@ -70,8 +78,9 @@ def describe(layer: nn.Module) -> str:
         return 'linear'
     size = 'x'.join(map(str, layer.kernel_size))
     kind = 'deconv' if isinstance(layer, nn.ConvTranspose2d) else 'conv'
-    return f'{kind} {size}' + ('' if layer.groups == 1 else ' depthwise' if layer.groups == layer.in_channels else
-                             f' groups {layer.groups}')  # fmt: skip
+    return f'{kind} {size}' + (
+        '' if layer.groups == 1 else ' depthwise' if layer.groups == layer.in_channels else f' groups {layer.groups}'
+    )
 
 
 def audit(model: nn.Module) -> list[SynapseAudit]:

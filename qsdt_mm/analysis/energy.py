@@ -180,8 +180,9 @@ class _Counter:
 
 
 @torch.no_grad()
-def measure_energy(model: nn.Module, batches: Iterable[Tensor], preset: str = 'fp32', merge: bool = False,
-                   run: Any = None) -> EnergyReport:  # fmt: skip
+def measure_energy(
+    model: nn.Module, batches: Iterable[Tensor], preset: str = 'fp32', merge: bool = False, run: Any = None
+) -> EnergyReport:
     """Count operations on images, and what they cost.
 
     ``energy = MACs * E_MAC + SOPs * E_AC``; norms are folded away and cost nothing, like the gain of a shortcut.
@@ -202,8 +203,12 @@ def measure_energy(model: nn.Module, batches: Iterable[Tensor], preset: str = 'f
     units = list(named_units(model))
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
     for name, unit in units:
-        require(unit.neuron is None or isinstance(unit.neuron, SpikingNeuron), f'{name}.neuron',
-                type(unit.neuron).__name__, 'a spiking neuron, such as IELIF or LIF')  # fmt: skip
+        require(
+            unit.neuron is None or isinstance(unit.neuron, SpikingNeuron),
+            f'{name}.neuron',
+            type(unit.neuron).__name__,
+            'a spiking neuron, such as IELIF or LIF',
+        )
     counter, images = _Counter(model, merge), 0
     with ExitStack() as stack:
         counter.attach(stack)

@@ -35,8 +35,16 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     return torchvision_nms(boxes, scores.to(boxes.dtype), iou_threshold)
 
 
-def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float,
-            method: int, offset: int) -> Tensor:  # fmt: skip
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
     """Soft-NMS (arXiv 1704.04503): the highest box is taken, and the others lose score by their overlap with it.
 
     Args:
@@ -80,9 +88,19 @@ def _average_only(pool_mode: int) -> None:
         raise NotImplementedError(f"roi_align with pool_mode='max' needs mmcv's compiled op: {HOW_TO_COMPILE}")
 
 
-def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor,
-                      aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
-                      pool_mode: int, aligned: bool) -> None:  # fmt: skip
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
     """Average RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``."""
     from torchvision.ops import roi_align
 
@@ -90,14 +108,25 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
     if not len(rois):
         return
     features, boxes = _wide(input, rois)
-    pooled = roi_align(features, boxes.to(features.dtype), (aligned_height, aligned_width), spatial_scale,
-                       sampling_ratio, aligned)  # fmt: skip
+    pooled = roi_align(
+        features, boxes.to(features.dtype), (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned
+    )
     output.copy_(pooled)
 
 
-def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
-                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
-                       pool_mode: int, aligned: bool) -> None:  # fmt: skip
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
     """Gradient of :func:`roi_align_forward` into ``grad_input``, ``(N, C, H, W)``."""
     import torchvision  # noqa: F401  registers its ops
 
@@ -115,7 +144,7 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
             *grad_input.shape,
             sampling_ratio,
             aligned,
-        )  # fmt: skip
+        )
     )
 
 
@@ -133,14 +162,16 @@ def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: fl
     return loss
 
 
-def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float,
-                               alpha: float) -> None:  # fmt: skip
+def sigmoid_focal_loss_forward(
+    input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
     """Sigmoid focal loss into ``output``, ``(N, classes)``."""
     output.copy_(_sigmoid_focal_loss(input, target, weight, gamma, alpha))
 
 
-def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float,
-                                alpha: float) -> None:  # fmt: skip
+def sigmoid_focal_loss_backward(
+    input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
     """Derivative of each element of the loss by its input, into ``grad_input``."""
     with torch.enable_grad():
         logits = input.detach().requires_grad_()
@@ -159,8 +190,14 @@ def get_compiling_cuda_version() -> str:
     return 'not available'
 
 
-OPS = ('nms', 'softnms', 'roi_align_forward', 'roi_align_backward', 'sigmoid_focal_loss_forward',
-       'sigmoid_focal_loss_backward')  # fmt: skip
+OPS = (
+    'nms',
+    'softnms',
+    'roi_align_forward',
+    'roi_align_backward',
+    'sigmoid_focal_loss_forward',
+    'sigmoid_focal_loss_backward',
+)
 """The ops that this module really has."""
 
 

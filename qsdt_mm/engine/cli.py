@@ -113,6 +113,8 @@ def describe(error: BaseException) -> str:
         text = str(error.args[0])
     else:
         text = str(error)
+    if 'Original Traceback' in text:  # from a data loading worker: its last line says what was wrong
+        text = text.strip().splitlines()[-1].partition(': ')[2]
     text = ' '.join(text.split()).partition(' More details can be found')[0]
     if len(text) > 600:
         text = text[:597] + '...'
@@ -151,12 +153,12 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     except SystemExit:
         raise
     except BaseException as error:
-        known = isinstance(error, NonFiniteError) or not session.started
+        known = isinstance(error, (NonFiniteError, InputError)) or not session.started
         if show_traceback or not known:
             traceback.print_exc()
         if known:
             session.note(f'error: {describe(error)}')
-        return 1 if session.started else 2
+        return 1 if session.started and not isinstance(error, InputError) else 2
 
 
 def load_config(path: str, options: Sequence[str] | None = None) -> Any:

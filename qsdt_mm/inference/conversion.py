@@ -47,12 +47,20 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
     for name, module in model.named_modules():
         if isinstance(module, SpikeUnit):
-            require(module.neuron is None or isinstance(module.neuron, SpikingNeuron), f'{name}.neuron',
-                    type(module.neuron).__name__, 'a spiking neuron, such as IELIF or LIF')  # fmt: skip
+            require(
+                module.neuron is None or isinstance(module.neuron, SpikingNeuron),
+                f'{name}.neuron',
+                type(module.neuron).__name__,
+                'a spiking neuron, such as IELIF or LIF',
+            )
             if mode == 'integer' and weight_bits is None:
                 real = [layer for layer in module.synapse.modules() if is_real(layer)]
-                require(not real, 'weight_bits', weight_bits,
-                        f'2, 3, 4 or 8: {name} has real weights, which mode integer has to quantize')  # fmt: skip
+                require(
+                    not real,
+                    'weight_bits',
+                    weight_bits,
+                    f'2, 3, 4 or 8: {name} has real weights, which mode integer has to quantize',
+                )
 
     attentions = [module for module in model.modules() if isinstance(module, SpikeDrivenSelfAttention)]
     neurons = {unit.neuron for unit in units if unit.neuron is not None}
@@ -87,8 +95,12 @@ def leaves(module: nn.Module) -> Iterator[nn.Module]:
         yield module
     else:
         children = list(module.children())
-        require(isinstance(module, (nn.Sequential, nn.Identity)), 'synapse', type(module).__name__,
-                'a layer, or a chain of layers and batch norms')  # fmt: skip
+        require(
+            isinstance(module, (nn.Sequential, nn.Identity)),
+            'synapse',
+            type(module).__name__,
+            'a layer, or a chain of layers and batch norms',
+        )
         for child in children:
             yield from leaves(child)
 

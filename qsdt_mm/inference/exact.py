@@ -45,8 +45,7 @@ class FoldedLayer(nn.Module):
         border: rows and columns of zeros put around ``W x``.
     """
 
-    def __init__(self, layer: nn.Module, weight: Tensor, gain: Tensor, offset: Tensor,
-                 border: int = 0) -> None:  # fmt: skip
+    def __init__(self, layer: nn.Module, weight: Tensor, gain: Tensor, offset: Tensor, border: int = 0) -> None:
         super().__init__()
         mode = getattr(layer, 'padding_mode', 'zeros')
         require(mode == 'zeros', 'padding_mode', mode, 'zeros: other paddings cannot be folded')

@@ -109,8 +109,9 @@ def bilinear(image, y, x):
     top, left = min(int(y), height - 1), min(int(x), width - 1)
     bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
     dy, dx = (y - top if top < height - 1 else 0.0), (x - left if left < width - 1 else 0.0)
-    return ((1 - dy) * ((1 - dx) * image[top, left] + dx * image[top, right])
-            + dy * ((1 - dx) * image[bottom, left] + dx * image[bottom, right]))  # fmt: skip
+    return (1 - dy) * ((1 - dx) * image[top, left] + dx * image[top, right]) + dy * (
+        (1 - dx) * image[bottom, left] + dx * image[bottom, right]
+    )
 
 
 def plain_roi_align(features, rois, size, scale, ratio, aligned):

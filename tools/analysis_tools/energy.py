@@ -91,8 +91,15 @@ def print_report(report, network: str) -> None:
 
     figures = report.as_dict()
     table = Table(box=None, pad_edge=False, header_style='bold')
-    for title, justify in (('layer', 'left'), ('kind', 'left'), ('driven by', 'left'), ('rate', 'right'),
-                           ('dense MACs', 'right'), ('SOPs', 'right'), ('energy, uJ', 'right')):  # fmt: skip
+    for title, justify in (
+        ('layer', 'left'),
+        ('kind', 'left'),
+        ('driven by', 'left'),
+        ('rate', 'right'),
+        ('dense MACs', 'right'),
+        ('SOPs', 'right'),
+        ('energy, uJ', 'right'),
+    ):
         table.add_column(title, justify=justify, no_wrap=True)
     for row in report.layers:
         rate = '' if row.rate is None else f'{row.rate:.3f}'

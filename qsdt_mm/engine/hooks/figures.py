@@ -84,8 +84,9 @@ class LearningCurvesHook(Hook):
         left, right = figure.subplots(1, 2)
         left.plot(steps, values, color=FAINT, linewidth=0.6, label='each iteration')
         window = max(len(values) // 50, 1)
-        left.plot(steps, running_mean(np.asarray(values, dtype=float), window), color='#2166ac',
-                  label=f'mean of {window}')  # fmt: skip
+        left.plot(
+            steps, running_mean(np.asarray(values, dtype=float), window), color='#2166ac', label=f'mean of {window}'
+        )
         left.set(title='Training loss', xlabel=unit)
         left.legend(frameon=False)
         for name in names:

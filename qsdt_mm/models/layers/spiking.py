@@ -96,8 +96,9 @@ class SpikingPart:
 
     NEURON: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0)
 
-    def __init__(self, *args: Any, neuron: dict[str, Any] | None = None, levels: int = 4, weight_bits: int = 32,
-                 **kwargs: Any) -> None:  # fmt: skip
+    def __init__(
+        self, *args: Any, neuron: dict[str, Any] | None = None, levels: int = 4, weight_bits: int = 32, **kwargs: Any
+    ) -> None:
         require_positive_int('levels', levels)
         check_weight_bits(weight_bits)
         super().__init__(*args, **kwargs)

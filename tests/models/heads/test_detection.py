@@ -42,8 +42,14 @@ def detector(name, bits=4):
     cfg.neck.update(neck)
     if name == 'retinanet':
         cfg.bbox_head.update(
-            type='SpikeRetinaHead', in_channels=WIDTH, feat_channels=WIDTH, stacked_convs=2, num_classes=3,
-            norm_cfg=dict(type='BN'), weight_bits=bits)  # fmt: skip
+            type='SpikeRetinaHead',
+            in_channels=WIDTH,
+            feat_channels=WIDTH,
+            stacked_convs=2,
+            num_classes=3,
+            norm_cfg=dict(type='BN'),
+            weight_bits=bits,
+        )
         cfg.neck.update(start_level=1)
         cfg.test_cfg.score_thr = 0.0
     else:
@@ -168,9 +174,15 @@ def test_the_mask_head_keeps_firing():
         torch.manual_seed(0)
         with DefaultScope.overwrite_default_scope('mmdet'):
             head = MODELS.build(
-                dict(type='SpikeFCNMaskHead', in_channels=WIDTH, conv_out_channels=WIDTH, num_classes=3,
-                     norm_cfg=norm and dict(type=norm),
-                     loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0)))  # fmt: skip
+                dict(
+                    type='SpikeFCNMaskHead',
+                    in_channels=WIDTH,
+                    conv_out_channels=WIDTH,
+                    num_classes=3,
+                    norm_cfg=norm and dict(type=norm),
+                    loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+                )
+            )
             head.init_weights()
         seen = []
         for module in head.modules():
