@@ -12,6 +12,7 @@ status meaning
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import copy
@@ -19,6 +20,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +130,19 @@ def describe(error: BaseException) -> str:
     return f'{name} in {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}' if frames else name
 
 
+def deliver_interrupts() -> None:
+    """Deliver Ctrl-C again where Python dropped it, as it does inside a destructor (of a data loader, say)."""
+    before = sys.unraisablehook
+
+    def again(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.2, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = again
+
+
 def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = False) -> int:
     """Run a tool's work and turn what goes wrong into a line and an exit status.
 
@@ -141,10 +156,13 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     """
     session = Session(prog)
     show_traceback = show_traceback or os.environ.get('QSDT_TRACEBACK', '') not in ('', '0')
+    hook_before = sys.unraisablehook
+    deliver_interrupts()
     try:
         with force_safe_loading(), warnings.catch_warnings():
             quiet_imports()
             status = body(session)
+        sys.unraisablehook = hook_before
         return int(status or 0)
     except KeyboardInterrupt:
         sys.unraisablehook = lambda unraisable: None  # half-made data loaders complain as they are dropped
@@ -153,6 +171,7 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     except SystemExit:
         raise
     except BaseException as error:
+        sys.unraisablehook = hook_before
         known = isinstance(error, (NonFiniteError, InputError)) or not session.started
         if show_traceback or not known:
             traceback.print_exc()

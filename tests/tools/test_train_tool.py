@@ -292,6 +292,24 @@ def test_interrupt(tmp_path):
     assert 'Traceback' not in error
 
 
+def test_an_interrupt_that_a_destructor_swallows_comes_again():
+    code = """
+import sys, time
+from qsdt_mm.engine.cli import run_tool
+class Loader:
+    def __del__(self):
+        raise KeyboardInterrupt
+def body(session):
+    session.begin()
+    Loader()
+    time.sleep(20)
+sys.exit(run_tool('train.py', body))
+"""
+    process = toy.start([sys.executable, '-c', code])
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error == 'train.py: interrupted\n'
+
+
 def test_shell_scripts_say_how_they_are_used():
     for name in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh'):
         process = toy.start(['bash', toy.ROOT / 'tools' / name])
