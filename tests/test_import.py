@@ -49,20 +49,34 @@ def test_the_core_works_without_the_task_libraries():
         BLOCK
         + textwrap.dedent("""
         import torch, qsdt_mm
-        from mmengine.registry import DATASETS, MODELS
+        from mmengine.registry import DATASETS, MODELS, DefaultScope
         arch = dict(family='qsd', widths=(4, 4, 8, 8, 8), depths=(1, 1, 1, 1, 1), num_heads=2)
         (out, ) = MODELS.build(dict(type='SpikeDrivenTransformer', arch=arch))(torch.randn(2, 3, 32, 32))
         out.sum().backward()
-        try:
-            MODELS.build(dict(type='SpikeLinearClsHead', num_classes=10, in_channels=8))
-        except ImportError as error:
-            print(error)
+        for scope, kind in (
+            ('mmpretrain', 'SpikeLinearClsHead'), ('mmdet', 'SpikeFPN'), ('mmdet', 'SpikeRPNHead'),
+            ('mmdet', 'SharedSpike2FCBBoxHead'), ('mmdet', 'SpikeFCNMaskHead'), ('mmseg', 'SpikeFPNHead'),
+        ):
+            with DefaultScope.overwrite_default_scope(scope):
+                try:
+                    MODELS.build(dict(type=kind))
+                except ImportError as error:
+                    print(error)
     """)
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == (
-        'SpikeLinearClsHead needs mmpretrain, which is not installed: pip install onedl-mmpretrain\n'
-    )
+    # mmengine, too, warns about the scope
+    assert [line for line in done.stdout.splitlines() if 'which is not installed' in line] == [
+        f'{kind} needs {library}, which is not installed: pip install {package}'
+        for kind, library, package in (
+            ('SpikeLinearClsHead', 'mmpretrain', 'onedl-mmpretrain'),
+            ('SpikeFPN', 'mmdet', 'onedl-mmdetection'),
+            ('SpikeRPNHead', 'mmdet', 'onedl-mmdetection'),
+            ('SharedSpike2FCBBoxHead', 'mmdet', 'onedl-mmdetection'),
+            ('SpikeFCNMaskHead', 'mmdet', 'onedl-mmdetection'),
+            ('SpikeFPNHead', 'mmseg', 'onedl-mmsegmentation'),
+        )
+    ]
 
 
 def test_unknown_names_are_refused_as_usual():

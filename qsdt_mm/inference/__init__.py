@@ -1,7 +1,18 @@
 """From a trained network to what hardware computes: integers, or binary spikes that only add."""
 
+from .answers import agreement, answers, same_bits
 from .comparison import unit_errors
 from .conversion import MODES, convert
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 
-__all__ = ['MODES', 'ExactAttention', 'ExactSynapse', 'FoldedLayer', 'convert', 'unit_errors']
+__all__ = [
+    'MODES',
+    'ExactAttention',
+    'ExactSynapse',
+    'FoldedLayer',
+    'agreement',
+    'answers',
+    'convert',
+    'same_bits',
+    'unit_errors',
+]

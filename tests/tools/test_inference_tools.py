@@ -112,6 +112,6 @@ def test_comparison(tmp_path, checkpoint, capsys):
     text = capsys.readouterr().out
     figures = json.loads((tmp_path / 'c.json').read_text())
     assert 'equal, bit for bit' in text and figures['integer_equals_spike'] is True
-    assert figures['images'] == 20 and figures['same_top1'] >= 19 and figures['slots'] == 4
+    assert figures['images'] == figures['decisions'] == 20 and figures['same_decisions'] >= 19 and figures['slots'] == 4
     assert 0 < figures['worst_unit_relative_error'] < 1e-4
     assert figures['spike_time_by_integer_time'] > 0

@@ -22,7 +22,7 @@ exit status: 0 done, 1 integer and spike differ in a bit, 2 bad input, 130 inter
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('compare_inference.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file of a classifier')
+    parser.add_argument('config', help='configuration file, of any task')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--images', type=int, metavar='N', help='how many test images (default: all)')
     parser.add_argument('--weight-bits', type=int, choices=[2, 3, 4, 8], help='for real weights')
@@ -38,14 +38,13 @@ def compare(args: argparse.Namespace, session) -> int:
     """Run the three forms side by side."""
     import rich.console
     import rich.progress
-    import torch
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import DATASETS, DefaultScope
 
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.engine.storage import atomic_open
-    from qsdt_mm.inference import convert, unit_errors
+    from qsdt_mm.inference import agreement, answers, convert, same_bits, unit_errors
     from qsdt_mm.models.neurons import SpikingNeuron
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -61,26 +60,30 @@ def compare(args: argparse.Namespace, session) -> int:
     count = min(args.images or len(dataset), len(dataset))
     size = cfg.test_dataloader.get('batch_size', 1)
 
-    scores: dict[str, list] = {mode: [] for mode in modes}
     times: dict[str, list[float]] = {mode: [] for mode in modes}
     errors: dict[str, float] = {}
+    same = decisions = 0
+    bit_equal = True
+    decided = 'top-1'
     starts = rich.progress.track(
         range(0, count, size), description='comparing', console=rich.console.Console(stderr=True)
     )
-    for start in starts:
-        batch = pseudo_collate([dataset[i] for i in range(start, min(start + size, count))])
-        data = model.data_preprocessor(batch, False)
-        for mode, network in modes.items():
-            with torch.no_grad():
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        for start in starts:
+            batch = pseudo_collate([dataset[i] for i in range(start, min(start + size, count))])
+            data = model.data_preprocessor(batch, False)
+            said = {}
+            for mode, network in modes.items():
                 before = time.perf_counter()
-                logits = network(data['inputs'])
+                said[mode] = answers(network, data)
                 times[mode].append(time.perf_counter() - before)
-            scores[mode].append(logits)
-        if start == 0:
-            errors = unit_errors(model, modes['integer'], lambda network, images=data['inputs']: network(images))
+            for plain, integer, spike in zip(*said.values()):
+                bit_equal &= same_bits(integer, spike)
+                equal, total, decided = agreement(plain, integer)
+                same, decisions = same + equal, decisions + total
+            if start == 0:
+                errors = unit_errors(model, modes['integer'], lambda network, data=data: answers(network, data))
 
-    logits = {mode: torch.cat(parts) for mode, parts in scores.items()}
-    same = int((logits['float'].argmax(1) == logits['integer'].argmax(1)).sum())
     slots = max(n.levels * n.time_steps for n in model.modules() if isinstance(n, SpikingNeuron))
     seconds = {mode: statistics.median(values) for mode, values in times.items()}
     worst = max(errors, key=errors.get)
@@ -88,9 +91,10 @@ def compare(args: argparse.Namespace, session) -> int:
         config=args.config,
         checkpoint=args.checkpoint,
         images=count,
-        same_top1=same,
-        same_top1_share=same / count,
-        integer_equals_spike=torch.equal(logits['integer'], logits['spike']),
+        decisions_are=decided,
+        decisions=decisions,
+        same_decisions=same,
+        integer_equals_spike=bit_equal,
         worst_unit=worst,
         worst_unit_relative_error=errors[worst],
         slots=slots,
@@ -99,15 +103,15 @@ def compare(args: argparse.Namespace, session) -> int:
     )
     lines = {
         'images': f'{count}',
-        'top-1': f'float and integer agree on {same} ({100 * same / count:.2f} %)',
-        'bits': 'integer and spike logits are '
+        decided: f'float and integer agree on {same} of {decisions} ({100 * same / max(decisions, 1):.2f} %)',
+        'bits': 'what integer and spike say is '
         + ('equal, bit for bit' if figures['integer_equals_spike'] else 'DIFFERENT'),
         'units': f'largest relative error, given equal spikes: {errors[worst]:.2g} ({worst}, of {len(errors)})',
         'time': f'spike / integer = {figures["spike_time_by_integer_time"]:.2f} for T x D = {slots} slots; median '
         + ', '.join(f'{mode} {1000 * value:.0f} ms' for mode, value in seconds.items()),
     }
     for name, value in lines.items():
-        print(f'{name:<8} {value}')
+        print(f'{name:<10} {value}')
     if args.json:
         with atomic_open(args.json, 'w', encoding='utf-8') as file:
             json.dump(figures, file, indent=2)

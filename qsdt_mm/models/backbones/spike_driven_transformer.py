@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ from qsdt_mm.models.layers.blocks import downsampling
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
 from qsdt_mm.validation import require, require_positive_int
 
-from .presets import ARCH_ZOO, FAMILIES, NUM_STAGES, Arch, resolve_arch
+from .presets import ARCH_ZOO, CONV_STAGES, FAMILIES, NUM_OUTPUTS, Arch, resolve_arch
+from .pretrained import whole_weights_only
 
 MIN_IMAGE_SIZE = 32
+NEW_IN_FINE_TUNING = ('.step', '.gain.weight')
 
 
 class Stage(nn.Module):
@@ -44,14 +47,16 @@ class SpikeDrivenTransformer(BaseModule):
     Args:
         arch: a preset's name (:attr:`arch_zoo` lists them), or a dict of its fields; ``dict(preset='qsd-8m',
             strides=(1, 1, 2, 2, 1), stem_kernel=3)`` overrides a preset. Fields: family, widths, depths, num_heads,
-            strides, stem_kernel, layer_scale.
+            strides, stem_kernel, layer_scale, pointwise_branch.
         in_channels: channels of the image.
         time_steps: T. A still image is shown T times.
         levels: D, the highest spike count of a neuron in one time step.
         weight_bits: 2, 3, 4, 8 or 32 (not quantized). None: the preset's own (4 for qsd, 32 for e).
         neuron: config of the neuron, such as ``dict(type='LIF', tau=2.0)``. None: the preset's own.
-        out_indices: stages to put out: 0 stride 2, 1 stride 4, 2 stride 8, 3 stride 16, 4 the last.
-        drop_path_rate: stochastic depth of the last block; falls linearly to 0 at the first.
+        out_indices: stages to put out: 0 stride 2, 1 stride 4, 2 stride 8, 3 stride 16, 4 the last. The large sizes
+            have four stages: 3 and 4 are the same.
+        drop_path_rate: stochastic depth of the last block; falls linearly to 0 at the first (of the large sizes, at the
+            first transformer block: convolution blocks are always kept).
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
         frozen_stages: stages 0..k are not trained; -1 freezes none.
         norm_eval: keep batch norm at its running statistics while training.
@@ -94,10 +99,10 @@ class SpikeDrivenTransformer(BaseModule):
         require_positive_int('levels', levels)
         check_weight_bits(weight_bits)
         require(
-            len(out_indices) > 0 and all(i in range(NUM_STAGES) for i in out_indices),
+            len(out_indices) > 0 and all(i in range(NUM_OUTPUTS) for i in out_indices),
             'out_indices',
             out_indices,
-            f'indices of stages, 0 to {NUM_STAGES - 1}',
+            f'indices of stages, 0 to {NUM_OUTPUTS - 1}',
         )
         require(
             isinstance(drop_path_rate, (int, float)) and 0 <= drop_path_rate < 1,
@@ -106,7 +111,7 @@ class SpikeDrivenTransformer(BaseModule):
             'a number in [0, 1)',
         )
         require(
-            frozen_stages in range(-1, NUM_STAGES), 'frozen_stages', frozen_stages, f'-1 (none) to {NUM_STAGES - 1}'
+            frozen_stages in range(-1, NUM_OUTPUTS), 'frozen_stages', frozen_stages, f'-1 (none) to {NUM_OUTPUTS - 1}'
         )
         self.in_channels = in_channels
         self.time_steps = time_steps
@@ -117,12 +122,16 @@ class SpikeDrivenTransformer(BaseModule):
         self.time_mean = time_mean
 
         factory = UnitFactory(family.neuron if neuron is None else neuron, levels, time_steps, weight_bits)
-        depth = sum(self.arch.depths)
-        rates = iter(drop_path_rate * i / max(depth - 1, 1) for i in range(depth))
+        kept = sum(self.arch.depths[: family.drop_from])
+        last = max(sum(self.arch.depths) - kept - 1, 1)
+        rates = iter(drop_path_rate * max(i - kept, 0) / last for i in range(sum(self.arch.depths)))
+        attention_block = family.attention_block
+        if self.arch.pointwise_branch:
+            attention_block = partial(attention_block, pointwise_branch=True)
         self.stages = nn.ModuleList()
         width_before = in_channels
         for i, (width, count, stride) in enumerate(zip(self.arch.widths, self.arch.depths, self.arch.strides)):
-            make_block = family.conv_block if i < 3 else family.attention_block
+            make_block = family.conv_block if i < CONV_STAGES else attention_block
             downsample = downsampling(
                 factory, width_before, width, self.arch.stem_kernel if i == 0 else 3, stride, encoding=i == 0
             )
@@ -137,11 +146,15 @@ class SpikeDrivenTransformer(BaseModule):
     @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels of each output, in the order of ``out_indices``."""
-        return tuple(self.arch.widths[i] for i in self.out_indices)
+        return tuple(self.arch.widths[self.arch.stage_of(i)] for i in self.out_indices)
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``; LSQ steps follow weights that it set without setting the steps."""
-        with steps_follow_weights(self):
+        """Apply ``init_cfg``; LSQ steps follow weights that it set without setting the steps.
+
+        Raises:
+            ValueError: pretrained weights leave something out, LSQ steps and gains of branches excepted.
+        """
+        with steps_follow_weights(self), whole_weights_only(self, optional=NEW_IN_FINE_TUNING):
             super().init_weights()
 
     def train(self, mode: bool = True) -> SpikeDrivenTransformer:
@@ -190,19 +203,20 @@ class SpikeDrivenTransformer(BaseModule):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Membrane potentials of the stages in ``out_indices``; see the class for shapes."""
         membrane, has_time = self._fold_time(image)
+        wanted = [self.arch.stage_of(i) for i in self.out_indices]
         outputs = {}
-        for i, stage in enumerate(self.stages[: max(self.out_indices) + 1]):
+        for i, stage in enumerate(self.stages[: max(wanted) + 1]):
             membrane = stage.downsample(membrane)
             if i == 0 and not has_time and self.time_steps > 1:
                 # A still image is the same at every step: encode it once, then show it T times.
                 membrane = membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
             for block in stage.blocks:
                 membrane = self._run(block, membrane)
-            if i in self.out_indices:
+            if i in wanted:
                 outputs[i] = membrane
         if self.time_mean and self.time_steps > 1:
             outputs = {i: o.unflatten(0, (self.time_steps, -1)).mean(0) for i, o in outputs.items()}
-        return tuple(outputs[i] for i in self.out_indices)
+        return tuple(outputs[i] for i in wanted)
 
 
 class _StatisticsReplayed:

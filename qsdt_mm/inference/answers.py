@@ -1,0 +1,57 @@
+"""What a network of any task says about an image, as tensors, and how often two networks say the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SAME_BOX = 0.9  # IoU from which two networks found the same object
+LIKELY = 0.3  # score from which a detection counts
+
+
+@torch.no_grad()
+def answers(model: nn.Module, data: dict[str, Any]) -> list[dict[str, Tensor]]:
+    """What a model says about each image of a batch that its data preprocessor has made.
+
+    Returns:
+        For each image ``logits`` (a classifier's), ``map`` of class scores (mmseg's), or ``bboxes``, ``scores``,
+        ``labels`` and, if there are any, ``masks`` (mmdet's).
+    """
+    samples = model(**data, mode='predict')
+    if hasattr(samples[0], 'pred_instances'):
+        return [dict(sample.pred_instances.items()) for sample in samples]
+    if hasattr(samples[0], 'seg_logits'):
+        return [dict(map=sample.seg_logits.data) for sample in samples]
+    return [dict(logits=row) for row in model(data['inputs'], mode='tensor')]
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two answers are equal, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def agreement(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[int, int, str]:
+    """On how many decisions of ``one`` the other answer agrees, out of how many, and what a decision is.
+
+    The class of an image; the class of each pixel; each detection of score 0.3 or more, which the other has with the
+    same label and a box of IoU 0.9 or more.
+    """
+    if 'logits' in one:
+        return int(one['logits'].argmax() == other['logits'].argmax()), 1, 'top-1'
+    if 'map' in one:
+        same = _classes(one['map']) == _classes(other['map'])
+        return int(same.sum()), same.numel(), 'pixels'
+    from torchvision.ops import box_iou
+
+    likely = one['scores'] >= LIKELY
+    found = (box_iou(one['bboxes'][likely], other['bboxes']) >= SAME_BOX) & (
+        one['labels'][likely][:, None] == other['labels']
+    )
+    return int(found.any(1).sum()), int(likely.sum()), 'detections'
+
+
+def _classes(scores: Tensor) -> Tensor:
+    """Class of each pixel; one channel is the logit of the second of two classes."""
+    return scores.argmax(0) if len(scores) > 1 else scores[0] > 0

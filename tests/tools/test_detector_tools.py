@@ -1,0 +1,111 @@
+"""The tools on a detector: inference modes, energy of neck and heads, comparison, a pretrained backbone."""
+
+import json
+import pickle
+
+import pytest
+import torch
+import toy_runs as toy
+from coco_set import make_coco_set
+
+import qsdt_mm  # noqa: F401  mmdet imports without compiled ops after it
+
+pytest.importorskip('mmdet')
+
+CONFIG = """
+_base_ = {base!r}
+model = dict(
+    backbone=dict(arch=dict(widths=(4, 8, 8, 8, 8), depths=(0, 1, 1, 1, 1))),
+    neck=dict(in_channels=[8, 8, 8, 8], out_channels=8),
+    rpn_head=dict(in_channels=8, feat_channels=8),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=8),
+        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=2),
+        mask_roi_extractor=dict(out_channels=8),
+        mask_head=dict(in_channels=8, conv_out_channels=8, num_classes=2),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=40, max_per_img=8), rcnn=dict(score_thr=0.0, max_per_img=5)),
+)
+dataset = dict(
+    data_root={root!r}, ann_file='set.json', data_prefix=dict(img=''), metainfo=dict(classes=('green', 'red')))
+train_dataloader = dict(batch_size=2, num_workers=0, dataset=dataset)
+val_dataloader = dict(num_workers=0, dataset=dataset)
+test_dataloader = dict(num_workers=0, dataset=dataset)
+val_evaluator = dict(ann_file={root!r} + '/set.json')
+test_evaluator = dict(ann_file={root!r} + '/set.json')
+train_cfg = dict(max_epochs=1)
+"""
+
+
+@pytest.fixture(scope='module')
+def detector(tmp_path_factory):
+    """A config of a tiny Mask R-CNN on four images, and a checkpoint with new weights."""
+    from mmengine.registry import DefaultScope
+
+    from qsdt_mm.engine import cli
+
+    root = tmp_path_factory.mktemp('coco')
+    make_coco_set(root)
+    config = root / 'tiny.py'
+    base = toy.ROOT / 'configs/detection/mask-rcnn_qsd-small_fpn_1xb4-18e_cells.py'
+    config.write_text(CONFIG.format(base=str(base), root=str(root)))
+    cfg = cli.load_config(str(config))
+    cli.import_library(cfg)
+    torch.manual_seed(1)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = cli.build_model(cfg, None, cli.Session('test'))
+    checkpoint = root / 'new.pth'
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    return config, checkpoint
+
+
+def test_modes_are_bit_equal(detector, tmp_path):
+    found = []
+    for mode in ('integer', 'spike'):
+        out = tmp_path / f'{mode}.pkl'
+        words = [*detector, '--work-dir', tmp_path / 'run', '--inference', mode, '--out', out]
+        assert toy.tool('test').main([str(word) for word in words]) == 0
+        with open(out, 'rb') as file:
+            found.append([sample['pred_instances'] for sample in pickle.load(file)])
+    assert sum(len(p['scores']) for p in found[0]) == 20
+    for integer, spike in zip(*found):
+        assert all(torch.equal(integer[key], spike[key]) for key in ('bboxes', 'scores', 'labels'))
+        assert integer['masks'] == spike['masks']
+
+
+def test_energy_counts_neck_and_heads(detector, tmp_path, capsys):
+    tool = toy.tool('analysis_tools/energy')
+    assert tool.main([*map(str, detector), '--images', '2', '--json', str(tmp_path / 'e.json')]) == 0
+    report = json.loads((tmp_path / 'e.json').read_text())
+    names = [row['name'] for row in report['layers']]
+    for part in ('backbone.', 'neck.', 'rpn_head.', 'roi_head.bbox_head.', 'roi_head.mask_head.'):
+        assert any(name.startswith(part) for name in names), part
+    assert report['total']['energy_mj'] > 0
+
+
+def test_comparison(detector, tmp_path, capsys):
+    tool = toy.tool('analysis_tools/compare_inference')
+    assert tool.main([*map(str, detector), '--images', '3', '--json', str(tmp_path / 'c.json')]) == 0
+    figures = json.loads((tmp_path / 'c.json').read_text())
+    assert figures['images'] == 3 and figures['integer_equals_spike'] is True
+    assert 'equal, bit for bit' in capsys.readouterr().out
+
+
+def test_a_classifier_s_backbone_starts_a_detector(detector, tmp_path, capsys):
+    """A forgotten prefix, which mmengine would only log, is refused before anything is trained."""
+    config, checkpoint = detector
+    weights = toy.state(checkpoint)['state_dict']
+    backbone = {k: torch.full_like(v, 0.5) for k, v in weights.items() if k.startswith('backbone.')}
+    torch.save(dict(state_dict={**backbone, 'head.fc.weight': torch.ones(2, 8)}), tmp_path / 'classifier.pth')
+    words = [str(config), '--work-dir', str(tmp_path / 'run'), '--cfg-options']
+    start = [
+        f'model.backbone.init_cfg.{k}={v}'
+        for k, v in dict(type='Pretrained', checkpoint=tmp_path / 'classifier.pth').items()
+    ]
+    frozen = ['model.backbone.frozen_stages=4', 'optim_wrapper.optimizer.lr=1e-9']
+    assert toy.tool('train').main([*words, *start]) == 2
+    lines = toy.our_lines(capsys.readouterr().err, 'train.py')
+    assert len(lines) == 1 and "add prefix='backbone.' to init_cfg" in lines[0]
+    assert toy.tool('train').main([*words, *start, 'model.backbone.init_cfg.prefix=backbone.', *frozen]) == 0
+    trained = toy.state(tmp_path / 'run/epoch_1.pth')['state_dict']
+    assert all(torch.equal(trained[k], v) for k, v in backbone.items() if 'num_batches' not in k)
