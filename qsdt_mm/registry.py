@@ -60,6 +60,7 @@ def register_on_demand(registry: Registry, name: str, modules: Mapping[str, str]
 ROOMS = dict(mmpretrain='classification', mmdet='detection', mmseg='segmentation')
 for _name, _kind, *_libraries in (
     ('SpikeLinearClsHead', 'heads', 'mmpretrain'),
+    ('SpikeTwoHeadClsHead', 'heads', 'mmpretrain'),
     ('SpikeFPN', 'necks', 'mmdet', 'mmseg'),
     ('SpikeRPNHead', 'heads', 'mmdet'),
     ('SpikeRetinaHead', 'heads', 'mmdet'),
@@ -73,4 +74,8 @@ for _name, _kind, *_libraries in (
         ROOT_MODELS, _name, {library: f'qsdt_mm.models.{_kind}.{ROOMS[library]}' for library in _libraries}
     )
 register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})
+for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS'):
+    register_on_demand(ROOT_DATASETS, _name, {'mmpretrain': 'qsdt_mm.datasets.events'})
 register_on_demand(ROOT_TRANSFORMS, 'CheckLabels', {'mmcv': 'qsdt_mm.datasets.transforms'})
+for _name in ('LoadEvents', 'LoadEventFrames', 'EventsToFrames', 'AugmentFrames'):
+    register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.event_transforms'})

@@ -18,7 +18,8 @@ class SynapseAudit:
     Args:
         name: of the layer, in the network.
         kind: 'conv', 'deconv' or 'linear', with kernel and groups where they say something.
-        driven_by: 'spikes', 'image' (the encoding layer), or 'membrane' (an inner layer of a chain).
+        driven_by: 'spikes', 'image' (the encoding layer), or 'membrane' (an inner layer of a chain, or a classifier
+            of real values).
         weights: number of weights.
         weight_bits: of each.
         merged_weights: weights of the one layer that the unit's chain would merge into, given for the first layer of a
@@ -93,7 +94,7 @@ def audit(model: nn.Module) -> list[SynapseAudit]:
     for name, unit in named_units(model):
         layers = layers_of(unit)
         for i, (path, layer) in enumerate(layers):
-            driven_by = 'membrane' if i else 'image' if unit.neuron is None else 'spikes'
+            driven_by = 'membrane' if i else unit.driven_by
             cost = merged(unit).weight.numel() if i == 0 and len(layers) > 1 else None
             bits = layer.weight_bits if isinstance(layer, LowBitWeight) else 32
             full = f'{name}.{path}' if name else path

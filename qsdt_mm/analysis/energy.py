@@ -22,10 +22,10 @@ PRESETS = {'fp32': (4.6, 0.9), 'fp16': (1.5, 0.4), 'int8': (0.23, 0.03)}
 """Energy of a multiply-accumulate and of an accumulate at 45 nm, in pJ."""
 
 RULES = {
-    False: 'unmerged: layers driven by spikes count accumulates; the encoding layer and the inner layers of chains, '
-    'which membranes drive, count multiply-accumulates',
+    False: 'unmerged: layers driven by spikes count accumulates; the encoding layer and what membranes drive, such as '
+    'the inner layers of chains, count multiply-accumulates',
     True: 'merged: each chain counts as the single convolution it merges into, driven by spikes; the encoding layer '
-    'counts multiply-accumulates',
+    'and what membranes drive count multiply-accumulates',
 }
 
 
@@ -150,7 +150,7 @@ class _Counter:
                 stack.callback(unit.synapse.register_forward_hook(self.watch_layer(row, layer, unit.neuron)).remove)
                 continue
             for i, (path, layer) in enumerate(layers):
-                driven_by = 'membrane' if i else 'image' if unit.neuron is None else 'spikes'
+                driven_by = 'membrane' if i else unit.driven_by
                 neuron = unit.neuron if driven_by == 'spikes' else None
                 row = self.row(f'{name}.{path}', describe(layer), driven_by, names.get(neuron))
                 stack.callback(layer.register_forward_hook(self.watch_layer(row, layer, neuron)).remove)

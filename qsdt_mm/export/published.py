@@ -23,7 +23,7 @@ from qsdt_mm.engine.checkpoint import load_checkpoint_safely
 from qsdt_mm.engine.errors import CheckpointError, InputError
 from qsdt_mm.engine.storage import atomic_open
 from qsdt_mm.models.backbones import SpikeDrivenTransformer
-from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, NUM_STAGES, Arch, resolve_arch
+from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, NUM_OUTPUTS, Arch, resolve_arch
 from qsdt_mm.models.quantization import LSQ, WEIGHT_BITS, QuantLinear, check_weight_bits
 from qsdt_mm.models.quantization.lsq import MIN_STEP
 from qsdt_mm.validation import require, require_positive_int
@@ -233,7 +233,7 @@ def recognise(tensors: Mapping[str, Any]) -> Recognised:
         counts[group] = len({match.group(1) for match in found if match})
         if not counts[group]:
             raise CheckpointError(f'has no blocks under {group}')
-    depths = [sum(counts[group] for group in BLOCK_GROUPS if BLOCK_GROUPS[group] == i) for i in range(NUM_STAGES)]
+    depths = [sum(counts[group] for group in BLOCK_GROUPS if BLOCK_GROUPS[group] == i) for i in range(NUM_OUTPUTS)]
     scaled = any(re.search(r'\.layer_scale\d$', name) for name in tensors)
     try:
         arch = Arch(
@@ -534,7 +534,7 @@ def convert_file(
 
 def load_published(
     path: str | os.PathLike,
-    out_indices: Sequence[int] = (NUM_STAGES - 1,),
+    out_indices: Sequence[int] = (NUM_OUTPUTS - 1,),
     *,
     weights: str = 'model',
     **backbone_overrides: Any,
@@ -558,10 +558,10 @@ def load_published(
     """
     out_indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     require(
-        len(out_indices) > 0 and out_indices[-1] == NUM_STAGES - 1,
+        len(out_indices) > 0 and out_indices[-1] == NUM_OUTPUTS - 1,
         'out_indices',
         out_indices,
-        f'stages that end with {NUM_STAGES - 1}, the one that the classifier reads',
+        f'stages that end with {NUM_OUTPUTS - 1}, the one that the classifier reads',
     )
     overrides = dict(backbone_overrides)
     arch, weight_bits = overrides.pop('arch', None), overrides.pop('weight_bits', None)

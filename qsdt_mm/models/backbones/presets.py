@@ -9,7 +9,10 @@ from typing import Any
 from qsdt_mm.models.layers import blocks
 from qsdt_mm.validation import require, require_positive_int
 
-NUM_STAGES = 5
+NUM_OUTPUTS = 5
+"""Outputs of every backbone: strides 2, 4, 8 and 16, and the last stage, which may be the one at stride 16."""
+CONV_STAGES = 3
+"""The first stages, made of convolution blocks."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,14 @@ class Family:
     """What the networks of one paper have in common.
 
     Args:
-        conv_block, attention_block: makers of the blocks of stages 0 to 2, and of 3 and 4.
+        conv_block, attention_block: makers of the blocks of stages 0 to 2, and of those after.
         neuron: config of the neuron inside the network.
         head_neuron: config of the neuron before the classifier.
         weight_bits: default width of weights.
         layer_scale: first value of the gain of attention and MLP branches; None for none.
+        depths, strides: of the stages, unless an architecture says otherwise; they say how many stages there are.
+        drop_from: the first stage whose blocks have stochastic depth.
+        pointwise_branch: whether transformer blocks may have one, see :class:`Arch`.
     """
 
     conv_block: Callable[..., blocks.Block]
@@ -30,6 +36,10 @@ class Family:
     head_neuron: dict[str, Any]
     weight_bits: int
     layer_scale: float | None
+    depths: tuple[int, ...] = (1, 1, 2, 6, 2)
+    strides: tuple[int, ...] = (2, 2, 2, 2, 1)
+    drop_from: int = 0
+    pointwise_branch: bool = False
 
 
 FAMILIES = {
@@ -51,6 +61,19 @@ FAMILIES = {
         weight_bits=32,
         layer_scale=None,
     ),
+    # The same paper's networks for masked pre-training: convolutions down to stride 8, then blocks of one width.
+    'espike-large': Family(
+        conv_block=blocks.espike_large_conv_block,
+        attention_block=blocks.espike_large_attention_block,
+        neuron=dict(type='IELIF', threshold=1.0),
+        head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0),
+        weight_bits=32,
+        layer_scale=1e-6,
+        depths=(1, 1, 2, 12),
+        strides=(2, 2, 2, 2),
+        drop_from=CONV_STAGES,
+        pointwise_branch=True,
+    ),
 }
 
 
@@ -60,12 +83,13 @@ class Arch:
 
     Args:
         family: a key of :data:`FAMILIES`.
-        widths: channels of the five stages (strides 2, 4, 8, 16, 16 by default).
-        depths: blocks in each stage.
-        num_heads: attention heads in stages 3 and 4.
-        strides: stride of the downsampling that opens each stage.
+        widths: channels of the stages: five (strides 2, 4, 8, 16, 16 by default), of espike-large four (2, 4, 8, 16).
+        depths: blocks in each stage; None: the family's.
+        num_heads: attention heads in the stages after the third.
+        strides: stride of the downsampling that opens each stage; None: the family's.
         stem_kernel: kernel of the first convolution, odd.
         layer_scale: first gain of attention and MLP branches; 'default' takes the family's, None switches it off.
+        pointwise_branch: put a pointwise branch before the attention of each block; espike-large only.
 
     Raises:
         ValueError: a field is out of range.
@@ -73,22 +97,28 @@ class Arch:
 
     family: str
     widths: tuple[int, ...]
-    depths: tuple[int, ...] = (1, 1, 2, 6, 2)
+    depths: tuple[int, ...] | None = None
     num_heads: int = 8
-    strides: tuple[int, ...] = (2, 2, 2, 2, 1)
+    strides: tuple[int, ...] | None = None
     stem_kernel: int = 7
     layer_scale: float | str | None = 'default'
+    pointwise_branch: bool = False
 
     def __post_init__(self) -> None:
         require(self.family in FAMILIES, 'arch.family', self.family, f'one of {", ".join(FAMILIES)}')
+        family = FAMILIES[self.family]
+        num_stages = len(family.depths)
+        for name in ('depths', 'strides'):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(family, name))
         for name, lowest in (('widths', 1), ('depths', 0), ('strides', 1)):
             value = getattr(self, name)
             fine = (
                 isinstance(value, (tuple, list))
-                and len(value) == NUM_STAGES
+                and len(value) == num_stages
                 and all(isinstance(v, int) and v >= lowest for v in value)
             )
-            require(fine, f'arch.{name}', value, f'{NUM_STAGES} integers >= {lowest}, one for each stage')
+            require(fine, f'arch.{name}', value, f'{num_stages} integers >= {lowest}, one for each stage')
             object.__setattr__(self, name, tuple(value))
         require_positive_int('arch.num_heads', self.num_heads)
         require(
@@ -98,13 +128,28 @@ class Arch:
             'an odd integer >= 1',
         )
         if self.layer_scale == 'default':
-            object.__setattr__(self, 'layer_scale', FAMILIES[self.family].layer_scale)
+            object.__setattr__(self, 'layer_scale', family.layer_scale)
         require(
             self.layer_scale is None or isinstance(self.layer_scale, (int, float)),
             'arch.layer_scale',
             self.layer_scale,
             "a number, None or 'default'",
         )
+        require(
+            self.pointwise_branch in ((False, True) if family.pointwise_branch else (False,)),
+            'arch.pointwise_branch',
+            self.pointwise_branch,
+            f'True or False in family espike-large, False in others ({self.family})',
+        )
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages there are."""
+        return len(self.widths)
+
+    def stage_of(self, output: int) -> int:
+        """The stage behind an output; the last output is always the last stage."""
+        return min(output, self.num_stages - 1)
 
 
 def _pyramid(family: str, c0: int, c1: int, c2: int, c3: int) -> Arch:
@@ -120,6 +165,8 @@ ARCH_ZOO = {
     'e-5m': _pyramid('espike', 32, 64, 128, 192),
     'e-10m': _pyramid('espike', 48, 96, 192, 240),
     'e-19m': _pyramid('espike', 64, 128, 256, 360),
+    'e-83m': Arch('espike-large', (64, 128, 256, 512), pointwise_branch=True),
+    'e-173m': Arch('espike-large', (96, 192, 384, 768)),
 }
 
 

@@ -50,3 +50,38 @@ class SpikeLinearClsHead(LinearClsHead):
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Logits ``(N, classes)`` of features ``(T * N, C)``."""
         return super().forward(feats).unflatten(0, (self.time_steps, -1)).mean(0)
+
+
+class SpikeTwoHeadClsHead(SpikeLinearClsHead):
+    """Two classifiers on one feature: ``main = linear(x)``, ``dist = linear(N(x))``, each averaged over T.
+
+    The second one is there to learn from a teacher; without one both learn from the labels.
+
+    Args:
+        args, kwargs: those of :class:`SpikeLinearClsHead`; the neuron is the one before the second classifier.
+
+    Source: SFA (arXiv 2411.16061), large sizes.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(num_classes, in_channels, *args, **kwargs)
+        self.fc_dist = self.fc
+        bits = self.fc.synapse.weight_bits
+        self.fc = SpikeUnit(None, QuantLinear(in_channels, num_classes, weight_bits=bits), real_input='membrane')
+
+    def both(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Logits of the main and of the distillation classifier, ``(N, classes)`` each, of features ``(T * N, C)``."""
+        feature = self.pre_logits(feats)
+        main, dist = (fc(feature).unflatten(0, (self.time_steps, -1)).mean(0) for fc in (self.fc, self.fc_dist))
+        return main, dist
+
+    def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """The mean of both classifiers' logits, ``(N, classes)``."""
+        return sum(self.both(feats)) / 2
+
+    def loss(self, feats: tuple[Tensor, ...], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
+        """The classifiers' mean loss; with ``cal_acc`` also the accuracy of their mean logits."""
+        both = self.both(feats)
+        losses = self._get_loss(sum(both) / 2, data_samples, **kwargs)
+        losses['loss'] = sum(self._get_loss(logits, data_samples, **kwargs)['loss'] for logits in both) / 2
+        return losses

@@ -2,7 +2,7 @@
 
 from .attention import SpikeDrivenSelfAttention, linear_attention
 from .blocks import Block, MembraneShortcut
-from .synapses import BNAndPad, DepthwiseSeparableConv, RepConvBN
+from .synapses import BNAndPad, DepthwiseSeparableConv, PointwiseChain, RepConvBN
 from .unit import SpikeUnit, UnitFactory, make_neuron
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     'Block',
     'DepthwiseSeparableConv',
     'MembraneShortcut',
+    'PointwiseChain',
     'RepConvBN',
     'SpikeDrivenSelfAttention',
     'SpikeUnit',

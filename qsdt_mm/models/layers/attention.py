@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.validation import require
 
-from .synapses import RepConvBN
+from .synapses import PointwiseChain, RepConvBN
 from .unit import SpikeUnit, UnitFactory, response
 
 USUAL_TOKENS = 80
@@ -132,16 +134,40 @@ def require_heads(channels: int, num_heads: int) -> None:
     )
 
 
-def rep_conv_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
-    """QSD's attention: RepConv synapses, ``a = 0.25 q k^T v``, spikes after it worth twice the usual."""
+def chain_attention(
+    factory: UnitFactory,
+    channels: int,
+    num_heads: int,
+    make_synapse: Callable[[], nn.Module],
+    scale: float,
+    scale_after: float = 1.0,
+) -> SpikeDrivenSelfAttention:
+    """Attention whose four synapses are chains from C to C, each in a unit with a norm of its own.
+
+    Args:
+        factory, channels, num_heads, scale: as for the attention.
+        make_synapse: makes a chain.
+        scale_after: the neuron on the product fires spikes worth so many times the usual.
+    """
     require_heads(channels, num_heads)
     spikes = factory.make_neuron()
-    query, key, value = (SpikeUnit(spikes, RepConvBN(factory, channels), nn.BatchNorm2d(channels)) for _ in range(3))
-    projection = SpikeUnit(
-        factory.make_neuron(scale_factor=2.0), RepConvBN(factory, channels), nn.BatchNorm2d(channels)
-    )
+    query, key, value = (SpikeUnit(spikes, make_synapse(), nn.BatchNorm2d(channels)) for _ in range(3))
+    projection = SpikeUnit(factory.make_neuron(scale_after), make_synapse(), nn.BatchNorm2d(channels))
     neurons = tuple(factory.make_neuron() for _ in range(3))
-    return SpikeDrivenSelfAttention(query, key, value, projection, neurons, num_heads, scale=0.25)
+    return SpikeDrivenSelfAttention(query, key, value, projection, neurons, num_heads, scale)
+
+
+def rep_conv_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
+    """QSD's attention: RepConv synapses, ``a = 0.25 q k^T v``, spikes after it worth twice the usual."""
+    return chain_attention(
+        factory, channels, num_heads, lambda: RepConvBN(factory, channels), scale=0.25, scale_after=2.0
+    )
+
+
+def pointwise_chain_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
+    """Attention of E-SpikeFormer's large sizes: two pointwise convolutions a synapse, ``a = 0.125 q k^T v``."""
+    hidden = channels * 3 // 2
+    return chain_attention(factory, channels, num_heads, lambda: PointwiseChain(factory, channels, hidden), scale=0.125)
 
 
 def pointwise_attention(

@@ -8,8 +8,8 @@ from mmcv.cnn.bricks.drop import DropPath
 from mmcv.cnn.bricks.scale import LayerScale
 from torch import Tensor, nn
 
-from .attention import pointwise_attention, rep_conv_attention
-from .synapses import DepthwiseSeparableConv
+from .attention import pointwise_attention, pointwise_chain_attention, rep_conv_attention
+from .synapses import DepthwiseSeparableConv, PointwiseChain
 from .unit import SpikeUnit, UnitFactory
 
 
@@ -54,10 +54,12 @@ def mlp(factory: UnitFactory, channels: int, ratio: int = 4) -> nn.Sequential:
     return nn.Sequential(factory.conv_unit(channels, hidden, bias=True), factory.conv_unit(hidden, channels, bias=True))
 
 
-def channel_conv(factory: UnitFactory, channels: int, ratio: int = 4) -> nn.Sequential:
-    """Two 3x3 units without bias: C to ratio * C and back."""
+def channel_conv(factory: UnitFactory, channels: int, ratio: int = 4, bias: bool = False) -> nn.Sequential:
+    """Two 3x3 units: C to ratio * C and back."""
     hidden = channels * ratio
-    return nn.Sequential(factory.conv_unit(channels, hidden, 3), factory.conv_unit(hidden, channels, 3))
+    return nn.Sequential(
+        factory.conv_unit(channels, hidden, 3, bias=bias), factory.conv_unit(hidden, channels, 3, bias=bias)
+    )
 
 
 def sep_conv_chained(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
@@ -111,6 +113,33 @@ def espike_attention_block(
         mlp(factory, channels),
     ]
     return Block(branches, channels, drop_path, layer_scale)
+
+
+def espike_large_conv_block(
+    factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
+) -> Block:
+    """Convolution block of E-SpikeFormer's large sizes: channel convolution with bias, and nothing else."""
+    return Block([channel_conv(factory, channels, bias=True)], channels, drop_path)
+
+
+def espike_large_attention_block(
+    factory: UnitFactory,
+    channels: int,
+    num_heads: int,
+    drop_path: float,
+    layer_scale: float | None,
+    pointwise_branch: bool = False,
+) -> Block:
+    """Transformer block of E-SpikeFormer's large sizes: attention, then MLP, each with layer scale.
+
+    ``pointwise_branch`` puts ``x + [pw C->C BN pw C->C BN](N(x))`` before them, always kept and without layer scale.
+    """
+    branches = [pointwise_chain_attention(factory, channels, num_heads), mlp(factory, channels)]
+    block = Block(branches, channels, drop_path, layer_scale)
+    if pointwise_branch:
+        branch = SpikeUnit(factory.make_neuron(), PointwiseChain(factory, channels, channels))
+        block.insert(0, MembraneShortcut(branch, channels))
+    return block
 
 
 def downsampling(

@@ -66,3 +66,25 @@ class DepthwiseSeparableConv(nn.Sequential):
 
     def __init__(self, factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(factory.depthwise(in_channels, kernel_size), factory.conv(in_channels, out_channels))
+
+
+class PointwiseChain(nn.Sequential):
+    """``pw C->hidden, BN, pw hidden->C, BN``, without bias: merged, one pointwise convolution.
+
+    Only its first convolution is driven by spikes.
+
+    Args:
+        factory: makes the convolutions.
+        channels: C.
+        hidden: channels between the two.
+
+    Source: SFA (arXiv 2411.16061), large sizes.
+    """
+
+    def __init__(self, factory: UnitFactory, channels: int, hidden: int) -> None:
+        super().__init__(
+            factory.conv(channels, hidden),
+            nn.BatchNorm2d(hidden),
+            factory.conv(hidden, channels),
+            nn.BatchNorm2d(channels),
+        )

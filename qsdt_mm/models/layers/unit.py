@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +23,31 @@ class SpikeUnit(nn.Module):
     at a model, walk its units.
 
     Args:
-        neuron: fires the spikes that drive the synapse. None for the encoding layer, which sees the image. Units that
-            listen to the same spikes (query, key, value) hold the *same* neuron object.
+        neuron: fires the spikes that drive the synapse. None where real values do: in the encoding layer, which sees
+            the image. Units that listen to the same spikes (query, key, value) hold the *same* neuron object.
         synapse: a linear map of the spikes: a convolution, a linear layer, or a chain of them.
         norm: batch norm, or None.
+        real_input: what drives a synapse without a neuron: 'image' or 'membrane'.
     """
 
-    def __init__(self, neuron: nn.Module | None, synapse: nn.Module, norm: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        neuron: nn.Module | None,
+        synapse: nn.Module,
+        norm: nn.Module | None = None,
+        real_input: str = 'image',
+    ) -> None:
         super().__init__()
         self.neuron = neuron
         self.synapse = synapse
         self.norm = norm
+        self.real_input = real_input
         self.reset_parameters()
+
+    @property
+    def driven_by(self) -> str:
+        """What drives the synapse: 'spikes', 'image' or 'membrane'."""
+        return self.real_input if self.neuron is None else 'spikes'
 
     def fire(self, membrane: Tensor) -> Tensor:
         """Scaled spike counts of a membrane potential; the identity without a neuron."""
@@ -73,8 +87,9 @@ def response(neuron: nn.Module, deviation: float = 1.0, points: int = 4096) -> T
     Means over it are expectations: ``response(neuron).square().mean()`` is ``E[y^2]``.
     """
     time_steps = getattr(neuron, 'time_steps', 1)
-    quantiles = (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    membrane = torch.distributions.Normal(0.0, deviation).icdf(quantiles)
+    # On the CPU by name, so that networks can be built on the meta device.
+    quantiles = (torch.arange(points, dtype=torch.float64, device='cpu') + 0.5) / points
+    membrane = deviation * torch.erfinv(2 * quantiles - 1) * math.sqrt(2)
     return copy.deepcopy(neuron).double()(membrane.repeat(time_steps))
 
 
