@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def require(condition: bool, argument: str, given: Any, allowed: str) -> None:
+def require(condition: bool, argument: str, given: Any, allowed: str, error: type[ValueError] = ValueError) -> None:
     """Raise ``ValueError`` in this package's one form unless ``condition`` holds.
 
     Args:
@@ -13,12 +13,13 @@ def require(condition: bool, argument: str, given: Any, allowed: str) -> None:
         argument: name of the argument, as the user wrote it.
         given: the value that was given.
         allowed: the values that are allowed, in words.
+        error: a kind of ``ValueError`` to raise.
 
     Raises:
         ValueError: ``condition`` is false.
     """
     if not condition:
-        raise ValueError(f'{argument}={given!r} is not allowed: expected {allowed}')
+        raise error(f'{argument}={given!r} is not allowed: expected {allowed}')
 
 
 def require_positive_int(argument: str, given: Any) -> None:

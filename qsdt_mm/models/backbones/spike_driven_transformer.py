@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from qsdt_mm.engine.errors import InputError
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
@@ -68,7 +69,7 @@ class SpikeDrivenTransformer(BaseModule):
     real-valued membrane potentials out, one for each of ``out_indices``.
 
     Raises:
-        ValueError: an argument or the input is out of range; the message names it and what is allowed.
+        ValueError: an argument or the input (``InputError``) is out of range; the message names it and what is allowed.
     """
 
     arch_zoo: dict[str, Arch] = ARCH_ZOO
@@ -174,23 +175,19 @@ class SpikeDrivenTransformer(BaseModule):
 
     def _fold_time(self, image: Tensor) -> tuple[Tensor, bool]:
         """Check the input; fold time, if it has any, into the batch, time first."""
-        require(image.dim() in (4, 5), 'input', tuple(image.shape), '(N, C, H, W) or (N, T, C, H, W)')
+
+        def check(holds: bool, allowed: str) -> None:
+            # Data that do not fit the network are met in the middle of a run: there too it is one line.
+            require(holds, 'input', tuple(image.shape), allowed, InputError)
+
+        check(image.dim() in (4, 5), '(N, C, H, W) or (N, T, C, H, W)')
         has_time = image.dim() == 5
-        require(
+        check(
             not has_time or image.shape[1] == self.time_steps,
-            'input',
-            tuple(image.shape),
             f'(N, T, C, H, W) with T = time_steps = {self.time_steps}',
         )
-        require(
-            image.shape[-3] == self.in_channels, 'input', tuple(image.shape), f'in_channels={self.in_channels} channels'
-        )
-        require(
-            min(image.shape[-2:]) >= MIN_IMAGE_SIZE,
-            'input',
-            tuple(image.shape),
-            f'a height and width of {MIN_IMAGE_SIZE} px or more',
-        )
+        check(image.shape[-3] == self.in_channels, f'in_channels={self.in_channels} channels')
+        check(min(image.shape[-2:]) >= MIN_IMAGE_SIZE, f'a height and width of {MIN_IMAGE_SIZE} px or more')
         return (image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
 
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:

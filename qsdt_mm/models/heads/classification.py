@@ -7,6 +7,7 @@ from typing import Any
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor, nn
 
+from qsdt_mm.engine.errors import InputError
 from qsdt_mm.models.layers import SpikeUnit, make_neuron
 from qsdt_mm.models.quantization import QuantLinear, steps_follow_weights
 
@@ -22,6 +23,9 @@ class SpikeLinearClsHead(LinearClsHead):
         levels: D.
         time_steps: T, when the backbone keeps time in the batch (``time_mean=False``).
         kwargs: those of mmpretrain's ``LinearClsHead``.
+
+    Raises:
+        InputError: the features of a batch are not T for each sample.
 
     Source: QSD (arXiv 2501.13492), SFA (arXiv 2411.16061).
     """
@@ -47,9 +51,38 @@ class SpikeLinearClsHead(LinearClsHead):
         with steps_follow_weights(self):
             super().init_weights()
 
+    def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
+        """The last stage's features, ``(T * N, C)``."""
+        feature = super().pre_logits(feats)
+        if len(feature) % self.time_steps:
+            raise InputError(
+                f'head.time_steps={self.time_steps} does not divide {len(feature)} features: the backbone has another '
+                'T, or averages over time'
+            )
+        return feature
+
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Logits ``(N, classes)`` of features ``(T * N, C)``."""
         return super().forward(feats).unflatten(0, (self.time_steps, -1)).mean(0)
+
+    def _get_loss(self, cls_score: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
+        self._check_time(cls_score, data_samples)
+        return super()._get_loss(cls_score, data_samples, **kwargs)
+
+    def _get_predictions(self, cls_score: Tensor, data_samples: list | None) -> list:
+        if data_samples is not None:
+            self._check_time(cls_score, data_samples)
+        return super()._get_predictions(cls_score, data_samples)
+
+    def _check_time(self, logits: Tensor, data_samples: list) -> None:
+        """Refuse to take time steps for samples, or samples for time steps: only here both numbers are known."""
+        if len(logits) != len(data_samples):
+            rows = len(logits) * self.time_steps
+            raise InputError(
+                f'head.time_steps={self.time_steps} does not fit the backbone: {rows} features for '
+                f'{len(data_samples)} samples; give the head the time_steps of a backbone with time_mean=False, '
+                'and 1 after one that averages over time'
+            )
 
 
 class SpikeTwoHeadClsHead(SpikeLinearClsHead):
