@@ -14,7 +14,7 @@ from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_a
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import LSQ, LowBitWeight
 
-# From the papers' tables: widths, parameters with a classifier of 1000 classes, LSQ steps among them.
+# From the papers' tables: widths, parameters with a classifier of 1000 classes (of the large sizes two), LSQ steps.
 Row = namedtuple('Row', 'widths parameters steps')
 TABLE = {
     'qsd-8m': Row((48, 96, 192, 256), 8_369_048, 32_544),
@@ -25,14 +25,26 @@ TABLE = {
     'e-5m': Row((32, 64, 128, 192), 5_105_608, 0),
     'e-10m': Row((48, 96, 192, 240), 10_023_112, 0),
     'e-19m': Row((64, 128, 256, 360), 18_987_504, 0),
+    'e-83m': Row((128, 256, 512), 83_015_952, 0),
+    'e-173m': Row((192, 384, 768), 171_579_824, 0),
+}
+# The large sizes are computed with in small, with heads as wide as theirs and enough tokens: their product is smaller.
+SHRUNK = {
+    'e-83m': dict(preset='e-83m', widths=(8, 16, 32, 64), depths=(1, 1, 2, 3), num_heads=1),
+    'e-173m': dict(preset='e-173m', widths=(12, 24, 48, 96), depths=(1, 1, 2, 2), num_heads=1),
 }
 
 
 @pytest.fixture(scope='module', params=TABLE)
 def preset(request):
-    """A new network, one at a time: name, table row, backbone with all outputs in evaluation mode."""
+    """A new network, one at a time: its name, and the backbone with all outputs in evaluation mode."""
     torch.manual_seed(0)
-    yield request.param, TABLE[request.param], SpikeDrivenTransformer(request.param, out_indices=range(5)).eval()
+    name = request.param
+    yield name, SpikeDrivenTransformer(SHRUNK.get(name, name), out_indices=range(5)).eval()
+
+
+def usual_images(name):
+    return torch.randn(2, 3, *[128 if name in SHRUNK else 64] * 2)
 
 
 def test_the_zoo_is_the_table():
@@ -40,10 +52,14 @@ def test_the_zoo_is_the_table():
     assert SpikeDrivenTransformer.arch_zoo is ARCH_ZOO
 
 
-def test_parameters_are_those_of_the_table(preset):
-    _, row, model = preset
+@pytest.mark.parametrize('name', TABLE)
+def test_parameters_are_those_of_the_table(name):
+    row = TABLE[name]
+    with torch.device('meta'):
+        model = SpikeDrivenTransformer(name)
+    assert ARCH_ZOO[name].widths == (row.widths[0] // 2, *row.widths)
     steps = sum(m.step.numel() for m in model.modules() if isinstance(m, LSQ))
-    classifier = row.widths[-1] * 1000 + 1000
+    classifier = (row.widths[-1] * 1000 + 1000) * (2 if name in SHRUNK else 1)
     if row.steps:
         steps, classifier = steps + 1000, classifier + 1000  # the classifier is quantized too: a step for each class
     assert steps == row.steps
@@ -51,25 +67,28 @@ def test_parameters_are_those_of_the_table(preset):
 
 
 def test_widths_and_constants(preset):
-    name, row, model = preset
-    assert model.out_channels == (row.widths[0] // 2, *row.widths)
+    name, model = preset
+    large = name in SHRUNK
+    assert model.out_channels == (*model.arch.widths, *model.arch.widths[-1:] * large)
     quantized = name.startswith('qsd')
     neurons = [m for m in model.modules() if isinstance(m, SpikingNeuron)]
     after_attention = [m.projection.neuron for m in model.modules() if hasattr(m, 'projection')]
-    assert len(after_attention) == 8
+    blocks = sum(model.arch.depths[3:])
+    assert len(after_attention) == blocks
+    assert blocks == (len(model.stages[3].blocks) if large else 8)
     for neuron in neurons:
         expected = (0.25, 0.5 if any(neuron is a for a in after_attention) else 0.25) if quantized else (1.0, 0.25)
         assert (neuron.threshold, neuron.scale, neuron.levels, neuron.time_steps) == (*expected, 4, 1)
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     assert {m.weight_bits for m in layers} == {4 if quantized else 32}
     gains = [p for n, p in model.named_parameters() if 'gain' in n]
-    assert len(gains) == (16 if quantized else 0)  # attention and MLP of eight blocks
+    assert len(gains) == (2 * blocks if quantized or large else 0)  # of attention and MLP
     assert all((g == 1e-6).all() for g in gains)
 
 
 def test_every_learned_layer_is_in_a_unit(preset):
     """Views of a network walk its units; what is in none would be missed."""
-    _, _, model = preset
+    _, model = preset
     units = [m for m in model.modules() if isinstance(m, SpikeUnit)]
     in_units = {id(layer) for unit in units for layer in unit.synapse.modules() if isinstance(layer, LowBitWeight)}
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -79,22 +98,21 @@ def test_every_learned_layer_is_in_a_unit(preset):
 
 @pytest.mark.parametrize('size', [(64, 64), (33, 47)], ids=str)
 def test_shapes_and_finite_values(preset, size):
-    _, row, model = preset
+    _, model = preset
     with torch.no_grad():
         outputs = model(torch.randn(2, 3, *size))
     expected, shapes = size, []
     for stride in (2, 2, 2, 2, 1):
         expected = tuple(-(-side // stride) for side in expected)
         shapes.append(expected)
-    assert [tuple(o.shape) for o in outputs] == [
-        (2, c, *s) for c, s in zip((row.widths[0] // 2, *row.widths), shapes, strict=True)
-    ]
+    assert [tuple(o.shape) for o in outputs] == [(2, c, *s) for c, s in zip(model.out_channels, shapes, strict=True)]
     assert all(o.isfinite().all() for o in outputs)
 
 
 def test_a_new_network_fires(preset):
     """In evaluation mode, before any training: no neuron is silent or fires all it can."""
-    _, _, model = preset
+    name, model = preset
+    images = usual_images(name)
     counts, hooks = {}, []
     for name, module in model.named_modules():  # a shared neuron is one module, seen once
         if isinstance(module, SpikingNeuron):
@@ -102,7 +120,7 @@ def test_a_new_network_fires(preset):
                 module.register_forward_hook(lambda m, _, out, name=name: counts.__setitem__(name, out / m.scale))
             )
     with torch.no_grad():
-        model(torch.randn(2, 3, 64, 64))
+        model(images)
     for hook in hooks:
         hook.remove()
     assert len(counts) == sum(isinstance(m, SpikingNeuron) for m in model.modules())
@@ -131,8 +149,8 @@ def backward_from_the_last_output(model, image):
 
 def test_gradients_reach_every_parameter(preset):
     """From the last output alone, as a classifier sends them: DDP needs no find_unused_parameters."""
-    _, _, model = preset
-    image = torch.randn(2, 3, 64, 64)
+    name, model = preset
+    image = usual_images(name)
     model.out_indices = (4,)
     try:
         model.train()
@@ -141,7 +159,9 @@ def test_gradients_reach_every_parameter(preset):
         model.out_indices = tuple(range(5))
         model.eval()
     silent = biases_before_norm(model)
-    assert len(silent) == 5 + 16  # of the downsamplings, and of the MLPs
+    depths = model.arch.depths
+    convs = 2 * sum(depths[:3]) if name in SHRUNK else 0
+    assert len(silent) == len(depths) + convs + 2 * sum(depths[3:])  # of the downsamplings, convolutions and MLPs
     dead, nonzero, total = [], 0, 0
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
@@ -159,16 +179,16 @@ def test_gradients_reach_every_parameter(preset):
 
 
 @pytest.mark.parametrize('size', [64, 128, 224])
-@pytest.mark.parametrize('arch', ['qsd-8m', 'e-3m'])
+@pytest.mark.parametrize('arch', ['qsd-8m', 'e-3m', 'e-83m'])
 def test_a_new_attention_learns_on_few_and_many_tokens(arch, size):
     """QSD's product grows with the tokens: with norms at 1 its neurons all fire D spikes at 128 px."""
-    model = SpikeDrivenTransformer(arch).train()
+    model = SpikeDrivenTransformer(SHRUNK.get(arch, arch)).train()
     membranes = []
     for module in model.modules():
         if hasattr(module, 'projection'):
             module.projection.neuron.register_forward_hook(lambda n, args, _: membranes.append((args[0], n)))
     backward_from_the_last_output(model, torch.randn(2, 3, size, size))
-    assert len(membranes) == 8
+    assert len(membranes) == sum(model.arch.depths[3:])
     for membrane, neuron in membranes:
         learns = (membrane > 0) & (membrane < neuron.levels * neuron.threshold)
         assert learns.float().mean() > 0.2
@@ -177,10 +197,10 @@ def test_a_new_attention_learns_on_few_and_many_tokens(arch, size):
             assert parameter.grad.any(), name
 
 
-@pytest.mark.parametrize('family', ['qsd-8m', 'e-3m'])
-def test_biases_before_norm_learn_when_statistics_are_fixed(family):
+@pytest.mark.parametrize(('arch', 'count'), [('qsd-8m', 21), ('e-3m', 21), ('e-83m', 18)])
+def test_biases_before_norm_learn_when_statistics_are_fixed(arch, count):
     """In training their gradient is nothing but rounding; with running statistics it is real."""
-    model = SpikeDrivenTransformer(family).double()
+    model = SpikeDrivenTransformer(SHRUNK.get(arch, arch)).double()
     silent = biases_before_norm(model)
     image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     size = {}
@@ -188,7 +208,7 @@ def test_biases_before_norm_learn_when_statistics_are_fixed(family):
         model.train(training).zero_grad(set_to_none=True)
         backward_from_the_last_output(model, image)
         size[training] = {n: p.grad.abs().max().item() for n, p in model.named_parameters() if id(p) in silent}
-    assert len(size[True]) == 21
+    assert len(size[True]) == count
     for name, real in size[False].items():
         assert real > 0
         assert size[True][name] < 1e-6 * real, name
@@ -201,6 +221,19 @@ def test_a_preset_with_changes():
     assert resolve_arch(dict(preset='qsd-8m')) == ARCH_ZOO['qsd-8m']
 
 
+def test_the_familys_depths_and_strides_are_the_default():
+    arch = resolve_arch(dict(family='espike-large', widths=(4, 8, 8, 16)))
+    assert (arch.depths, arch.strides, arch.layer_scale) == ((1, 1, 2, 12), (2, 2, 2, 2), 1e-6)
+    assert (arch.num_stages, [arch.stage_of(i) for i in range(5)]) == (4, [0, 1, 2, 3, 3])
+    assert [ARCH_ZOO['e-3m'].stage_of(i) for i in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_the_branch_is_the_only_other_difference_between_the_large_sizes():
+    both = [dataclasses.replace(ARCH_ZOO[name], widths=(4, 8, 8, 16)) for name in ('e-83m', 'e-173m')]
+    assert [arch.pointwise_branch for arch in both] == [True, False]
+    assert both[0] == dataclasses.replace(both[1], pointwise_branch=True)
+
+
 def test_a_network_of_your_own():
     arch = resolve_arch(dict(family='espike', widths=[4, 8, 8, 16, 16], depths=[0, 1, 1, 1, 1], num_heads=2))
     assert arch.widths == (4, 8, 8, 16, 16) and arch.layer_scale is None
@@ -211,6 +244,8 @@ def test_a_network_of_your_own():
     ('settings', 'expected'),
     [
         (dict(preset='qsd-8m'), 1e-6),
+        (dict(preset='e-83m'), 1e-6),
+        (dict(preset='e-83m', layer_scale=None), None),
         (dict(preset='e-3m'), None),
         (dict(preset='qsd-8m', layer_scale=None), None),
         (dict(preset='e-3m', layer_scale=0.1), 0.1),
@@ -235,6 +270,10 @@ BAD = {
     "'resnet'": (dict(preset='resnet'), 'qsd-8m'),
     "['width']": (dict(preset='qsd-8m', width=W), 'widths'),
     "'cnn'": (dict(family='cnn', widths=W), 'qsd, espike'),
+    '(8, 8, 16, 16, 24)': (dict(family='espike-large', widths=W), '4 integers >= 1'),
+    '(1, 1, 2, 6, 2)': (dict(preset='e-83m', depths=(1, 1, 2, 6, 2)), '4 integers >= 0'),
+    'True': (dict(preset='qsd-8m', pointwise_branch=True), 'False in others (qsd)'),
+    "'yes'": (dict(preset='e-83m', pointwise_branch='yes'), 'True or False in family espike-large'),
     '(8, 8, 16)': (dict(family='qsd', widths=(8, 8, 16)), '5 integers >= 1'),
     '(8, 8, 16, 16, 0)': (dict(family='qsd', widths=(8, 8, 16, 16, 0)), '5 integers >= 1'),
     '(8, 8, 16, 16, 24.0)': (dict(family='qsd', widths=(8, 8, 16, 16, 24.0)), '5 integers'),

@@ -18,6 +18,9 @@ from qsdt_mm.models.quantization import LSQ
 TINY = {
     'qsd': dict(family='qsd', widths=(4, 8, 8, 16, 24), depths=(1, 1, 1, 2, 1), num_heads=4),
     'espike': dict(family='espike', widths=(4, 8, 8, 16, 24), depths=(1, 1, 1, 2, 1), num_heads=4),
+    'espike-large': dict(
+        family='espike-large', widths=(4, 8, 8, 16), depths=(1, 1, 1, 2), num_heads=4, pointwise_branch=True
+    ),
 }
 ALL = tuple(range(5))
 families = pytest.mark.parametrize('family', TINY)
@@ -68,14 +71,15 @@ def assert_same_training(model, reference, image):
 def test_any_size(family, size):
     outputs = tiny(family).eval()(torch.randn(1, 3, *size))
     height, width = size
-    for i, (out, channels, stride) in enumerate(zip(outputs, (4, 8, 8, 16, 24), (2, 4, 8, 16, 16), strict=True)):
+    widths = (4, 8, 8, 16, 16 if family == 'espike-large' else 24)
+    for i, (out, channels, stride) in enumerate(zip(outputs, widths, (2, 4, 8, 16, 16), strict=True)):
         assert out.shape == (1, channels, -(-height // stride), -(-width // stride)), i
         assert out.isfinite().all() and out.std() > 0
 
 
 @families
 def test_strides_for_small_images(family):
-    arch = dict(TINY[family], strides=(1, 1, 2, 2, 1), stem_kernel=3)
+    arch = dict(TINY[family], strides=(1, 1, 2, 2, 1)[: len(TINY[family]['widths'])], stem_kernel=3)
     outputs = SpikeDrivenTransformer(arch, out_indices=ALL).eval()(torch.randn(2, 3, 32, 32))
     assert [o.shape[-1] for o in outputs] == [32, 32, 16, 8, 8]
 
@@ -171,6 +175,39 @@ def test_drop_path_rises_linearly_over_blocks():
     ]
     assert rates == [pytest.approx([0.1 * i] * 2) for i in range(6)]
     assert not any(isinstance(m, DropPath) for m in tiny().modules())
+
+
+def test_drop_path_of_the_large_sizes_rises_over_transformer_blocks():
+    """Convolution blocks and pointwise branches are always kept."""
+    model = tiny('espike-large', drop_path_rate=0.5)
+    assert not any(isinstance(m, DropPath) for stage in model.stages[:3] for m in stage.modules())
+    rates = [
+        [s.drop_path.drop_prob if isinstance(s.drop_path, DropPath) else 0.0 for s in block]
+        for block in model.stages[3].blocks
+    ]
+    assert rates == [[0.0] * 3, [0.0, 0.5, 0.5]]
+
+
+def test_the_last_output_of_the_large_sizes_is_that_of_stride_16():
+    model, image = tiny('espike-large', out_indices=(4, 3, 1)).eval(), torch.randn(1, 3, 32, 32)
+    last, third, early = model(image)
+    assert last is third and early.shape == (1, 8, 8, 8) and model.out_channels == (16, 16, 8)
+    assert len(tiny('espike-large', frozen_stages=4).stages) == 4
+    assert not any(p.requires_grad for p in tiny('espike-large', frozen_stages=4).parameters())
+
+
+def test_the_parts_that_masked_pretraining_needs():
+    """Convolution stages, the step to tokens and the transformer blocks, one after the other."""
+    model, image = tiny('espike-large', out_indices=(2, 3)).eval(), torch.randn(1, 3, 32, 48)
+    membrane = image
+    for stage in model.stages[:3]:
+        membrane = stage.downsample(membrane)
+        for block in stage.blocks:
+            membrane = block(membrane)
+    tokens = model.stages[3].downsample(membrane)
+    for block in model.stages[3].blocks:
+        tokens = block(tokens)
+    assert_equal_outputs(model(image), (membrane, tokens))
 
 
 def test_drop_path_acts_in_training_only():
@@ -306,7 +343,9 @@ def test_copies_are_equal(family, how):
 
 @families
 def test_compiling_changes_nothing(family):
-    arch = dict(TINY[family], depths=(1, 0, 0, 1, 0))  # a block of each kind: tracing takes its time
+    arch = dict(
+        TINY[family], depths=(1, 0, 0, 1, 0)[: len(TINY[family]['widths'])]
+    )  # a block of each kind: tracing takes its time
     model = SpikeDrivenTransformer(arch, out_indices=ALL).train()
     reference, image = copy.deepcopy(model), torch.randn(2, 3, 32, 32)
     compiled = torch.compile(model, backend='eager')
@@ -324,7 +363,7 @@ def test_training_in_bfloat16_autocast(family):
     """A few steps on one batch bring the loss down, with float32 weights and finite gradients."""
     model = tiny(family, out_indices=(4,)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    image, target = torch.randn(4, 3, 32, 32), torch.randn(4, 24)
+    image, target = torch.randn(4, 3, 32, 32), torch.randn(4, *model.out_channels)
     losses = []
     for _ in range(16):
         optimizer.zero_grad()
@@ -386,7 +425,10 @@ def test_one_step_of_time_is_no_time():
 
 @families
 def test_gradients_reach_every_parameter_over_time(family):
-    model = tiny(family, time_steps=2).train()
+    arch = TINY[family]
+    if family == 'espike-large':  # fires on many tokens and wide heads
+        arch = dict(arch, strides=(1, 1, 2, 2), num_heads=1)
+    model = SpikeDrivenTransformer(arch, out_indices=ALL, time_steps=2).train()
     backward(model(torch.randn(2, 2, 3, 64, 64)))
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     dead = [n for n, p in model.named_parameters() if not p.grad.any() and not n.endswith('synapse.bias')]

@@ -8,13 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsdt_mm.models.layers import UnitFactory, linear_attention
-from qsdt_mm.models.layers.attention import USUAL_TOKENS, pointwise_attention, rep_conv_attention
+from qsdt_mm.models.layers.attention import (
+    USUAL_TOKENS,
+    pointwise_attention,
+    pointwise_chain_attention,
+    rep_conv_attention,
+)
 
 PROPERTY = settings(max_examples=80, deadline=None, derandomize=True)
 QSD = dict(type='IELIF', threshold=0.25, scale=0.25)
 ESPIKE = dict(type='IELIF', threshold=1.0)
-KINDS = [(rep_conv_attention, QSD, 4), (pointwise_attention, ESPIKE, 32)]
-IDS = ['qsd', 'espike']
+KINDS = [(rep_conv_attention, QSD, 4), (pointwise_attention, ESPIKE, 32), (pointwise_chain_attention, ESPIKE, 32)]
+IDS = ['qsd', 'espike', 'espike-large']
 
 
 def make(maker, neuron, bits, channels=16, heads=4, time_steps=1):
@@ -103,6 +108,15 @@ def test_espike_attention_is_the_formula(heads, size):
     attention = make(*KINDS[1], heads=heads).double()
     membrane = torch.randn(2, 16, *size, dtype=torch.float64)
     expected = by_hand(attention, membrane, heads, 2 * (16 / heads) ** -0.5)
+    torch.testing.assert_close(attention(membrane), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('heads', [1, 2, 8])
+@pytest.mark.parametrize('size', [(2, 3), (7, 5)])
+def test_the_large_sizes_attention_is_the_formula(heads, size):
+    attention = make(*KINDS[2], heads=heads).double()
+    membrane = torch.randn(2, 16, *size, dtype=torch.float64)
+    expected = by_hand(attention, membrane, heads, 0.125)
     torch.testing.assert_close(attention(membrane), expected, rtol=1e-9, atol=1e-9)
 
 

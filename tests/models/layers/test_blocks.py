@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from mmcv.cnn.bricks.drop import DropPath
+from mmcv.cnn.bricks.scale import LayerScale
 from torch import nn
 
 from qsdt_mm.models import SpikeUnit
@@ -97,6 +99,30 @@ def test_espike_blocks_are_those_of_the_paper():
     assert isinstance(attention.branch, SpikeDrivenSelfAttention)
     assert synapses(attention) == [(1, 8, 8, 1, False)] * 2 + [(1, 8, 32, 1, False), (1, 32, 8, 1, False)]
     assert synapses(mlp) == [(1, 8, 32, 1, True), (1, 32, 8, 1, True)]
+
+
+def test_large_espike_blocks_are_those_of_the_paper():
+    (conv,) = zoo.espike_large_conv_block(factory(32), 8, 4, 0.0, 1e-6)
+    assert synapses(conv) == [(3, 8, 32, 1, True), (3, 32, 8, 1, True)]
+    attention, mlp = zoo.espike_large_attention_block(factory(32), 8, 4, 0.0, 1e-6)
+    assert synapses(attention) == [(1, 8, 12, 1, False), (1, 12, 8, 1, False)] * 4
+    assert attention.branch.product.scale == 0.125
+    assert synapses(mlp) == [(1, 8, 32, 1, True), (1, 32, 8, 1, True)]
+    assert attention.gain.weight.numel() == mlp.gain.weight.numel() == 8
+    assert not isinstance(conv.gain, LayerScale)
+
+
+@pytest.mark.parametrize('layer_scale', [None, 1e-6])
+def test_the_pointwise_branch_comes_first_and_is_always_kept_whole(layer_scale):
+    block = zoo.espike_large_attention_block(factory(32), 8, 4, 0.5, layer_scale, pointwise_branch=True)
+    branch, *others = block
+    assert synapses(branch) == [(1, 8, 8, 1, False)] * 2
+    assert [isinstance(s.gain, LayerScale) for s in block] == [False] + [layer_scale is not None] * 2
+    assert [isinstance(s.drop_path, DropPath) for s in block] == [False, True, True]
+    membrane = torch.randn(2, 8, 3, 3)
+    conv1, norm1, conv2, norm2 = branch.branch.synapse
+    expected = membrane + norm2(conv2(norm1(conv1(branch.branch.neuron(membrane)))))
+    assert torch.equal(branch(membrane), expected)
 
 
 def test_downsampling_has_a_neuron_unless_it_encodes_the_image():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from qsdt_mm.models.layers import BNAndPad, DepthwiseSeparableConv, RepConvBN, UnitFactory
+from qsdt_mm.models.layers import BNAndPad, DepthwiseSeparableConv, PointwiseChain, RepConvBN, UnitFactory
 
 NEURON = dict(type='IELIF', threshold=0.25, scale=0.25)
 
@@ -50,6 +50,21 @@ def test_rep_conv_is_one_padded_convolution(bits):
     spikes = torch.randint(0, 5, (2, channels, 5, 8)).double() / 4
     torch.testing.assert_close(chain(spikes), F.conv2d(spikes, kernel, bias, padding=1), rtol=1e-10, atol=1e-10)
     assert all(layer.bias is None for layer in (first, depthwise, second))
+
+
+@pytest.mark.parametrize('bits', [4, 32])
+def test_a_pointwise_chain_is_one_pointwise_convolution(bits):
+    chain = trained(PointwiseChain(factory(bits), 6, 9)).eval()
+    first, norm, second, last = chain
+    gain, offset = gain_and_offset(norm)
+    last_gain, last_offset = gain_and_offset(last)
+    mix_in, mix_out = first.quantized_weight[:, :, 0, 0], second.quantized_weight[:, :, 0, 0]
+    weight = last_gain[:, None] * (mix_out @ (gain[:, None] * mix_in))
+    bias = last_gain * (mix_out @ offset) + last_offset
+    spikes = torch.randint(0, 5, (2, 6, 5, 8)).double() / 4
+    expected = torch.einsum('oi,nihw->nohw', weight, spikes) + bias.view(-1, 1, 1)
+    torch.testing.assert_close(chain(spikes), expected, rtol=1e-10, atol=1e-10)
+    assert mix_in.shape == (9, 6) and first.bias is None and second.bias is None
 
 
 def test_in_training_the_border_uses_running_statistics():

@@ -175,3 +175,16 @@ def test_factory_makes_low_bit_convolutions():
     assert factory.depthwise(4, 3, padding=0).padding == (0, 0)
     unit = factory.unit(conv, 6)
     assert unit.synapse is conv and unit.norm.num_features == 6 and unit.neuron.levels == 4
+
+
+def test_what_drives_a_synapse():
+    made = UnitFactory(dict(type='IELIF'), 4, 1, 32)
+    assert made.conv_unit(2, 2).driven_by == 'spikes'
+    assert SpikeUnit(None, made.conv(2, 2)).driven_by == 'image'
+    assert SpikeUnit(None, made.conv(2, 2), real_input='membrane').driven_by == 'membrane'
+
+
+def test_units_can_be_built_without_memory():
+    with torch.device('meta'):
+        unit = UnitFactory(dict(type='IELIF'), 4, 1, 4).conv_unit(2**16, 2**16)
+    assert unit.synapse.weight.is_meta and unit.synapse.quantizer.step.is_meta
