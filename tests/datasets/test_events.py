@@ -32,7 +32,7 @@ def labels(dataset):
 @pytest.fixture
 def log(capsys):
     """What the run's log says, to be called."""
-    MMLogger.get_instance('events', logger_name='events')
+    MMLogger.get_instance('events', logger_name='events', log_level='INFO')
     return lambda: capsys.readouterr().out
 
 

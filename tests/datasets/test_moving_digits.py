@@ -39,7 +39,7 @@ def test_events_restore_the_film():
     change = np.zeros((SIZE, SIZE))
     np.add.at(change, (y, x), np.where(p == 1, 0.05, -0.05))
     assert np.abs(change - (log_intensity[-1] - log_intensity[0])).max() < 0.1001
-    assert 0 <= t.min() and t.max() <= 1000 and len(t) > 1000
+    assert t.min() >= 0 and t.max() <= 1000 and len(t) > 1000
 
 
 @pytest.mark.parametrize('wobble', [0.0, 1.5])
