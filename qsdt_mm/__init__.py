@@ -21,7 +21,7 @@ __all__ = ['IELIF', 'LIF', 'SpikeDrivenTransformer', '__version__']
 
 def __getattr__(name: str) -> Any:
     if name == 'load_published':  # needs mmpretrain, which takes seconds to import
-        from .export.published import load_published
+        from .export import load_published
 
         return load_published
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -42,10 +42,26 @@ _REP_CONV = {
     '0.body.2.2': 'synapse.4',
     '1': 'norm',
 }
+_POINTWISE_CHAIN = {f'conv{i + 1}.{j}': f'synapse.{2 * i + j}' for i in (0, 1) for j in (0, 1)}
 
-# Modules inside a block: (convolution block, transformer block) of each family.
+
+def _large_block(branch: bool) -> dict[str, str]:
+    """A transformer block of the large sizes; a pointwise branch comes before the others."""
+    first = int(branch)
+    names = {f'rep_conv.{theirs}': f'0.branch.{ours}' for theirs, ours in _POINTWISE_CHAIN.items()} if branch else {}
+    chain = {'1': 'norm', **{f'0.{theirs}': ours for theirs, ours in _POINTWISE_CHAIN.items()}}
+    for unit, name in _ATTENTION.items():
+        names |= {f'attn.{unit}.{theirs}': f'{first}.branch.{name}.{ours}' for theirs, ours in chain.items()}
+    return names | _mlp(first + 1)
+
+
+_LARGE_CONV = {
+    f'conv{i + 1}.0.{j}': f'0.branch.{i}.{ours}' for i in (0, 1) for j, ours in enumerate(('synapse', 'norm'))
+}
+
+# Modules inside a block: (convolution block, transformer block) of each family, without and with a pointwise branch.
 _BLOCKS = {
-    'qsd': (
+    ('qsd', False): (
         {
             'Conv.pwconv1': '0.branch.0.synapse',
             'Conv.bn1': '0.branch.0.norm',
@@ -63,7 +79,7 @@ _BLOCKS = {
             **_mlp(1),
         },
     ),
-    'espike': (
+    ('espike', False): (
         {**_sep_conv('Conv'), **_CHANNEL_CONV},
         {
             **_sep_conv('conv'),
@@ -75,9 +91,18 @@ _BLOCKS = {
             **_mlp(2),
         },
     ),
+    ('espike-large', False): (_LARGE_CONV, _large_block(False)),
+    ('espike-large', True): (_LARGE_CONV, _large_block(True)),
 }
-# Parameters that a transformer block holds itself.
-_GAINS = {'qsd': {'layer_scale1': '0.gain.weight', 'layer_scale2': '1.gain.weight'}, 'espike': {}}
+# Modules after the blocks: of classifiers, of those with two heads, of the encoder of Spike-MAE.
+CLASSIFIER = {'head': 'head.fc.synapse'}
+TWO_HEADS = {**CLASSIFIER, 'head_kd': 'head.fc_dist.synapse'}
+ENCODER = {'norm': 'norm'}
+
+
+def _gains(family: str, branch: bool) -> dict[str, str]:
+    """Parameters that a transformer block holds itself."""
+    return {} if family == 'espike' else {f'layer_scale{i + 1}': f'{i + branch}.gain.weight' for i in (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -112,25 +137,35 @@ class NameTable:
         )
 
 
-def name_table(family: str, block_counts: Mapping[str, int]) -> NameTable:
+def block_groups(num_stages: int) -> dict[str, int]:
+    """Those of :data:`BLOCK_GROUPS` that a network of so many stages has."""
+    return {group: stage for group, stage in BLOCK_GROUPS.items() if stage < num_stages}
+
+
+def name_table(
+    family: str, block_counts: Mapping[str, int], branch: bool = False, after: Mapping[str, str] = CLASSIFIER
+) -> NameTable:
     """The names of one network.
 
     Args:
-        family: 'qsd' or 'espike'.
-        block_counts: blocks in each of :data:`BLOCK_GROUPS`.
+        family: a family of networks.
+        block_counts: blocks in each of its groups of blocks.
+        branch: whether blocks have a pointwise branch.
+        after: modules after the blocks, such as :data:`CLASSIFIER`.
     """
-    conv_block, attention_block = _BLOCKS[family]
-    modules, parameters = {'head': 'head.fc.synapse'}, {}
-    for stage, name in enumerate(DOWNSAMPLES):
+    conv_block, attention_block = _BLOCKS[family, branch]
+    modules, parameters = dict(after), {}
+    num_stages = 1 + max(BLOCK_GROUPS[group] for group in block_counts)
+    for stage, name in enumerate(DOWNSAMPLES[:num_stages]):
         for theirs, ours in (('encode_conv', 'synapse'), ('encode_bn', 'norm')):
             modules[f'{name}.{theirs}'] = f'backbone.stages.{stage}.downsample.{ours}'
-    placed = [0] * len(DOWNSAMPLES)
-    for group, stage in BLOCK_GROUPS.items():
+    placed = [0] * num_stages
+    for group, stage in block_groups(num_stages).items():
         for i in range(block_counts[group]):
             block = f'backbone.stages.{stage}.blocks.{placed[stage]}'
             placed[stage] += 1
             for theirs, ours in (conv_block if stage < 3 else attention_block).items():
                 modules[f'{group}.{i}.{theirs}'] = f'{block}.{ours}'
-            for theirs, ours in (_GAINS[family] if stage >= 3 else {}).items():
+            for theirs, ours in (_gains(family, branch) if stage >= 3 else {}).items():
                 parameters[f'{group}.{i}.{theirs}'] = f'{block}.{ours}'
     return NameTable(modules, parameters)

@@ -28,6 +28,7 @@ class Family:
         depths, strides: of the stages, unless an architecture says otherwise; they say how many stages there are.
         drop_from: the first stage whose blocks have stochastic depth.
         pointwise_branch: whether transformer blocks may have one, see :class:`Arch`.
+        two_heads: classifiers have a second head, to learn from a teacher.
     """
 
     conv_block: Callable[..., blocks.Block]
@@ -40,6 +41,7 @@ class Family:
     strides: tuple[int, ...] = (2, 2, 2, 2, 1)
     drop_from: int = 0
     pointwise_branch: bool = False
+    two_heads: bool = False
 
 
 FAMILIES = {
@@ -73,6 +75,7 @@ FAMILIES = {
         strides=(2, 2, 2, 2),
         drop_from=CONV_STAGES,
         pointwise_branch=True,
+        two_heads=True,
     ),
 }
 
