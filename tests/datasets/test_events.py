@@ -8,9 +8,9 @@ from event_samples import write
 
 pytest.importorskip('mmpretrain')
 
-from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DATASETS  # noqa: E402
 
+from qsdt_mm.datasets import events  # noqa: E402
 from qsdt_mm.datasets.events import CIFAR10DVS, HARDVS, DVS128Gesture, EventFiles  # noqa: E402
 from qsdt_mm.engine.errors import InputError  # noqa: E402
 
@@ -30,10 +30,11 @@ def labels(dataset):
 
 
 @pytest.fixture
-def log(capsys):
-    """What the run's log says, to be called."""
-    MMLogger.get_instance('events', logger_name='events', log_level='INFO')
-    return lambda: capsys.readouterr().out
+def log(monkeypatch):
+    """What goes to the run's log."""
+    lines = []
+    monkeypatch.setattr(events, 'print_log', lambda text, logger: lines.append(text))
+    return lines
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +96,7 @@ def test_cifar10_dvs_is_split_by_number_and_says_so(cifar, log):
     assert [path.rpartition('_')[2] for path in paths(train)[:18]] == [f'{i}.npz' for i in range(18)]
     assert [path.rpartition('_')[2] for path in paths(test)[:2]] == ['18.npz', '19.npz']
     assert not set(paths(train)) & set(paths(test))
-    text = log()
+    text = ' '.join(log)
     assert 'CIFAR10DVS train: the first 90 % of each class by number, 180 files' in text
     assert 'CIFAR10DVS test: the last 10 % of each class by number, 20 files' in text
 
@@ -171,7 +172,7 @@ class TestEventFiles:
             data[1]
         data = self.make(tmp_path, lines, pipeline=PIPELINE, on_error='skip')
         assert [path[-5] for path in paths(data)] == ['a', 'c'] and labels(data) == [0, 1]
-        text = log()
+        text = ' '.join(log)
         assert 'EventFiles train: skipped 3 of 5 files: ' in text
         for fault in ('b.npz has no field y', 'd.npz is not an npz file', 'e.npz does not exist'):
             assert fault in text
