@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import colorsys
 import contextlib
 import sys
 from collections.abc import Sequence
@@ -37,33 +38,33 @@ def packed(cfg, path: str) -> dict:
     from mmengine.dataset import Compose, pseudo_collate
 
     steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
-    steps = [step for step in steps if step['type'] != 'LoadAnnotations']
+    steps = [step for step in steps if step['type'] not in ('LoadAnnotations', 'CheckLabels')]
     if steps[0]['type'] != 'LoadImageFromFile':  # the configuration's own data come as arrays
         grey = cfg.model.backbone.get('in_channels', 3) == 1
         steps.insert(0, dict(type='LoadImageFromFile', color_type='grayscale' if grey else 'color'))
     return pseudo_collate([Compose(steps)(dict(img_path=path, img_id=0))])
 
 
-def class_names(cfg) -> Sequence[str] | None:
-    """Names of the classes, from the configuration or its data set's class."""
+def metainfo(cfg) -> dict:
+    """Names and colours of the classes, from the configuration or its data set's class."""
     from mmengine.registry import DATASETS
 
     from qsdt_mm.engine.config_check import resolve_type
 
     dataset = cfg.test_dataloader.dataset
-    given = (dataset.get('metainfo') or {}).get('classes')
-    if given:
+    given = dataset.get('metainfo') or {}
+    if given.get('classes'):
         return given
     for kind in [*resolve_type(dataset.type, cfg.get('default_scope')), DATASETS.get(dataset.type)]:
-        names = (getattr(kind, 'METAINFO', None) or {}).get('classes')
-        if names:
-            return names
+        known = getattr(kind, 'METAINFO', None) or {}
+        if known.get('classes'):
+            return known
     with contextlib.suppress(Exception):  # named by the folders of the data, if they are here
-        return DATASETS.build(dataset).metainfo.get('classes')
-    return None
+        return DATASETS.build(dataset).metainfo
+    return {}
 
 
-def draw_found(cfg, sample, image, classes: Sequence[str] | None, path: Path, score_thr: float) -> None:
+def draw_found(cfg, sample, image, meta: dict, path: Path, score_thr: float) -> None:
     """Draw what was found with the library's own visualizer."""
     from mmengine.registry import VISUALIZERS
 
@@ -72,13 +73,17 @@ def draw_found(cfg, sample, image, classes: Sequence[str] | None, path: Path, sc
         visualizer.visualize_cls(
             image,
             sample,
-            classes=classes,
+            classes=meta.get('classes'),
             draw_gt=False,
             resize=256 if max(image.shape[:2]) < 256 else None,
             out_file=str(path),
         )
         return
-    visualizer.dataset_meta = dict(classes=classes)
+    visualizer.dataset_meta = dict(meta)
+    if cfg.default_scope == 'mmseg':  # it has colours only for the data sets it knows
+        hues = [index / len(meta['classes']) for index in range(len(meta['classes']))] if meta else []
+        colours = [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.9, 0.9)) for hue in hues]
+        visualizer.dataset_meta.setdefault('palette', colours)
     extra = dict(pred_score_thr=score_thr) if cfg.default_scope == 'mmdet' else {}
     visualizer.add_datasample('found', image, sample.cpu(), draw_gt=False, out_file=str(path), **extra)
 
@@ -141,11 +146,12 @@ def look(args: argparse.Namespace, session) -> None:
         stem = Path(args.image).stem
         found, firing = (Path(args.out_dir) / f'{stem}_{what}.png' for what in ('found', 'firing'))
         found.parent.mkdir(parents=True, exist_ok=True)
-        classes = class_names(cfg)
-        draw_found(cfg, sample, image, classes, found, args.score_thr)
+        meta = metainfo(cfg)
+        draw_found(cfg, sample, image, meta, found, args.score_thr)
     draw_firing(image, {stage: [m for m in maps if m.ndim == 2] for stage, maps in rates.items()}, firing)
     if 'pred_score' in sample:
         best = int(sample.pred_score.argmax())
+        classes = meta.get('classes')
         print(f'class    {classes[best] if classes else best} ({100 * sample.pred_score[best]:.1f} %)')
     print(f'found    {found}\nfiring   {firing}')
 
