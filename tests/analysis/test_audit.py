@@ -12,10 +12,12 @@ from qsdt_mm.models.layers import RepConvBN, UnitFactory
 
 def tiny(family):
     arch = dict(family=family, widths=(4, 4, 8, 8, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    if family == 'espike-large':
+        arch |= dict(widths=(4, 4, 8, 8), depths=(1, 1, 1, 2), pointwise_branch=True)
     return SpikeDrivenTransformer(arch)
 
 
-@pytest.mark.parametrize('family', ['qsd', 'espike'])
+@pytest.mark.parametrize('family', ['qsd', 'espike', 'espike-large'])
 def test_every_layer_is_named_once(family):
     model = tiny(family)
     rows = audit(model)
@@ -41,6 +43,17 @@ def test_qsd_has_inner_layers():
     assert len(chains) == 2 * 4 + 3
     assert chains['stages.3.blocks.0.0.branch.query.synapse.0'] == 8 * 8 * 9
     assert chains['stages.0.blocks.0.0.branch.1.synapse.0'] == 4 * 8 * 49
+
+
+def test_the_large_sizes_have_an_inner_layer_in_each_chain():
+    """Four chains in each attention and one in each branch; merged, each is one pointwise convolution."""
+    rows = audit(tiny('espike-large'))
+    assert [row.driven_by for row in rows].count('image') == 1
+    inner = [row for row in rows if row.driven_by == 'membrane']
+    chains = [row for row in rows if row.merged_weights]
+    assert len(inner) == len(chains) == 2 * 5
+    assert {row.merged_weights for row in chains} == {8 * 8}
+    assert {row.kind for row in inner} == {'conv 1x1'}
 
 
 def test_a_chain_merges_into_a_layer_of_that_shape():

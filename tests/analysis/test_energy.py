@@ -16,6 +16,8 @@ from qsdt_mm.models import QuantConv2d, QuantLinear, SpikeUnit
 def small(family='qsd', **options):
     torch.manual_seed(0)
     arch = dict(family=family, widths=(4, 4, 8, 8, 16), depths=(1, 1, 1, 1, 1), num_heads=2, layer_scale=0.5)
+    if family == 'espike-large':
+        arch |= dict(widths=(4, 4, 8, 16), depths=(1, 1, 1, 1), pointwise_branch=True)
     model = SpikeDrivenTransformer(arch, **{'weight_bits': 4, **options}).double().eval()
     for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
         nn.init.uniform_(norm.bias, -0.2, 0.4)
@@ -53,7 +55,7 @@ def test_a_small_network_by_hand():
 
 
 @pytest.mark.parametrize('options', [dict(), dict(time_steps=2, levels=2)], ids=str)
-@pytest.mark.parametrize('family', ['qsd', 'espike'])
+@pytest.mark.parametrize('family', ['qsd', 'espike', 'espike-large'])
 def test_what_spike_driven_inference_adds_is_what_was_counted(family, options):
     """Slot by slot: a layer of ones in place of each synapse says how many outputs the spikes of a slot reach."""
     model = small(family, **options)
@@ -97,6 +99,16 @@ def test_merging_counts_the_chain_as_one_layer():
     assert plain.rule.startswith('unmerged: ') and merged.rule.startswith('merged: ')
     assert rows_of(plain)[f'{name}.2'].driven_by == 'membrane'
     assert rows_of(plain)[f'{name}.2'].energy == rows_of(plain)[f'{name}.2'].dense_energy > 0
+
+
+@pytest.mark.parametrize('merge', [False, True])
+def test_a_classifier_of_real_values_counts_multiplications(merge):
+    main = SpikeUnit(None, QuantLinear(6, 5), real_input='membrane')
+    model = nn.Sequential(SpikeUnit(None, QuantLinear(3, 6)), SpikeUnit(IELIF(), QuantLinear(6, 6)), main).eval()
+    image, spikes, real = measure_energy(model, [torch.randn(2, 3)], merge=merge).layers
+    assert (image.driven_by, spikes.driven_by, real.driven_by) == ('image', 'spikes', 'membrane')
+    assert (real.macs, real.sops, real.rate) == (6 * 5, 0, None)
+    assert real.energy == real.dense_energy == pytest.approx(6 * 5 * 4.6)
 
 
 @pytest.mark.parametrize('preset', PRESETS)

@@ -21,6 +21,8 @@ def trained(family='qsd', seed=0, **options):
     """A small network whose norms look as after some training."""
     torch.manual_seed(seed)
     arch = dict(family=family, widths=(4, 8, 8, 16, 24), depths=(1, 1, 1, 1, 1), num_heads=4, layer_scale=0.5)
+    if family == 'espike-large':
+        arch |= dict(widths=(4, 8, 8, 24), depths=(1, 1, 1, 2), pointwise_branch=True)
     model = SpikeDrivenTransformer(arch, **{'weight_bits': 4, 'out_indices': range(5), **options})
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -54,6 +56,8 @@ def assert_same_bits(a, b):
 NETWORKS = [
     dict(family='qsd'),
     dict(family='espike'),
+    dict(family='espike-large'),
+    dict(family='espike-large', weight_bits=8, levels=8, time_steps=2),
     dict(family='qsd', weight_bits=8, levels=8),
     dict(family='espike', weight_bits=2, levels=1),
     dict(family='qsd', weight_bits=3, time_steps=3),

@@ -89,6 +89,17 @@ def test_refusals_are_one_line_and_write_nothing(tool, capsys, tmp_path, source)
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_converts_an_encoder(tool, capsys, tmp_path, golden):
+    source, out, report = golden('spikemae_encoder_public.pth'), tmp_path / 'out.pth', tmp_path / 'report.json'
+    assert 'it has widths' in refused(tool, capsys, source, out, '--arch', 'e-83m')
+    assert tool.main([str(source), str(out), '--json', str(report)]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert said['num_classes'] == 'none: the encoder of Spike-MAE' and said['family'] == 'espike-large'
+    figures = json.loads(report.read_text())
+    assert figures['network']['num_classes'] is None and figures['dropped']['mask_token'] == 1
+    assert 'decoder_*' in said['dropped']
+
+
 def test_bad_options_are_refused(tool, capsys, source, tmp_path):
     for options in (['--weight-bits', '5'], ['--nothing'], ['--weights', 'best']):
         with pytest.raises(SystemExit) as left:

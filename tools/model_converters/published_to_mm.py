@@ -1,4 +1,4 @@
-"""Convert a published QSD or E-SpikeFormer checkpoint into one for mmpretrain."""
+"""Convert a published QSD, E-SpikeFormer or Spike-MAE checkpoint into one for mmpretrain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ EXAMPLE = """examples:
   python tools/model_converters/published_to_mm.py published.pth converted.pth --arch qsd-55m --json report.json
 
 The network is recognised from the tensors. Heads, strides and the bits of a weight leave no trace there: the published
-values are taken unless options say otherwise.
+values are taken unless options say otherwise. Of a Spike-MAE checkpoint the encoder is taken: fine-tuning starts from
+it with backbone.init_cfg = dict(type='Pretrained', checkpoint=DST, prefix='backbone.').
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
@@ -26,7 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ToolParser('published_to_mm.py', __doc__, EXAMPLE)
     parser.add_argument('src', metavar='SRC', help='published checkpoint')
     parser.add_argument('dst', metavar='DST', help='file to write')
-    parser.add_argument('--arch', metavar='PRESET', help='preset that SRC must be, e.g. qsd-15m, e-19m')
+    parser.add_argument('--arch', metavar='PRESET', help='preset that SRC must be, e.g. qsd-15m, e-83m')
     parser.add_argument(
         '--weights',
         choices=['model', 'ema'],
@@ -70,6 +71,8 @@ def convert(args: argparse.Namespace) -> None:
     network, figures = result.meta(Path(args.src).name), result.report()
     dropped = ', '.join(f'{count} {kind}' for kind, count in result.dropped.items())
     lines = {name: network[name] for name in ('family', 'arch', 'in_channels', 'num_classes', 'weight_bits')}
+    if result.num_classes is None:
+        lines['num_classes'] = 'none: the encoder of Spike-MAE'
     lines |= {
         'matched': f'{result.matched} tensors',
         'dropped': f'{sum(result.dropped.values())} tensors' + (f' ({dropped})' if dropped else ''),

@@ -1,4 +1,4 @@
-"""Classification heads: time steps that do not fit the backbone's are refused."""
+"""Classification heads: what they compute, and time steps that do not fit the backbone's are refused."""
 
 import pytest
 import torch
@@ -8,7 +8,10 @@ pytest.importorskip('mmpretrain')
 from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
+from qsdt_mm.analysis import audit  # noqa: E402
 from qsdt_mm.engine.errors import InputError  # noqa: E402
+from qsdt_mm.inference import convert  # noqa: E402
+from qsdt_mm.models.quantization import LSQ  # noqa: E402
 
 ARCH = dict(family='qsd', widths=(4, 4, 8, 8, 16), depths=(0, 0, 0, 1, 0), num_heads=2)
 
@@ -72,3 +75,57 @@ def test_features_that_do_not_divide_are_one_line():
     images, samples = batch(4, 4)
     with pytest.raises(InputError, match='head.time_steps=3 does not divide 4 features'):
         model(images, samples, mode='loss')
+
+
+class TestTwoHeads:
+    @staticmethod
+    def head(**options):
+        torch.manual_seed(0)
+        options.setdefault('loss', dict(type='CrossEntropyLoss'))
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            return MODELS.build(dict(type='SpikeTwoHeadClsHead', num_classes=3, in_channels=16, **options))
+
+    @pytest.mark.parametrize('time_steps', [1, 2])
+    def test_the_first_sees_membranes_and_the_second_spikes(self, time_steps):
+        head, feature = self.head(time_steps=time_steps), 2 * torch.randn(4, 16)
+        main, dist = head.both((feature,))
+        assert torch.equal(main, head.fc.synapse(feature).unflatten(0, (time_steps, -1)).mean(0))
+        if time_steps == 1:
+            count = (feature + 0.5).floor().clamp(0, 4)  # threshold and scale 1
+            assert torch.equal(dist, head.fc_dist.synapse(count))
+        assert head.fc_dist.neuron.time_steps == time_steps
+        assert torch.equal(head((feature,)), (main + dist) / 2)
+
+    def test_both_learn_from_the_labels(self):
+        head, feature = self.head(cal_acc=True), 2 * torch.randn(6, 16)
+        samples = [DataSample().set_gt_label(i % 3) for i in range(6)]
+        losses = head.loss((feature,), samples)
+        labels = torch.arange(6) % 3
+        main, dist = head.both((feature,))
+        expected = [torch.nn.functional.cross_entropy(logits, labels) for logits in (main, dist)]
+        torch.testing.assert_close(losses['loss'], sum(expected) / 2)
+        hits = ((main + dist).argmax(1) == labels).float().mean().item() * 100
+        assert float(losses['accuracy_top-1'][0]) == pytest.approx(hits)
+        losses['loss'].backward()
+        assert all(p.grad.any() for p in head.parameters())
+
+    def test_predictions_are_of_the_mean(self):
+        head, feature = self.head(), torch.randn(2, 16)
+        scores = [sample.pred_score for sample in head.predict((feature,))]
+        assert torch.allclose(torch.stack(scores), head((feature,)).softmax(1))
+
+    def test_weights_of_both_can_be_low_bit(self):
+        head = self.head(weight_bits=4)
+        assert [m.bits for m in head.modules() if isinstance(m, LSQ)] == [4, 4]
+
+    def test_views_of_it(self):
+        """The audit names what membranes drive; integer and spike inference are equal."""
+        head = self.head(weight_bits=4).eval()
+        assert {row.name: row.driven_by for row in audit(head)} == {
+            'fc.synapse': 'membrane',
+            'fc_dist.synapse': 'spikes',
+        }
+        feature = 2 * torch.randn(4, 16)
+        integer, spike = (convert(head, mode)((feature,)) for mode in ('integer', 'spike'))
+        assert torch.equal(integer, spike)
+        torch.testing.assert_close(integer, head((feature,)), rtol=1e-5, atol=1e-5)
