@@ -41,7 +41,7 @@ def segmenter(tmp_path_factory):
             assert cv2.imwrite(str(root / f'images/{part}/{i}.png'), picture)
             assert cv2.imwrite(str(root / f'semantic/{part}/{i}.png'), label)
     config = root / 'tiny.py'
-    base = toy.ROOT / 'configs/segmentation/semantic-fpn_qsd-small_1xb8-800i_cells-256x256.py'
+    base = toy.ROOT / 'configs/segmentation/semantic-fpn_qsd-small_1xb8-500i_cells-256x256.py'
     config.write_text(CONFIG.format(base=str(base), root=str(root)))
     assert toy.tool('train').main([str(config), '--work-dir', str(root / 'run')]) == 0
     return config, root / 'run/iter_2.pth'

@@ -1,11 +1,11 @@
 """mmseg's own Semantic FPN on nuclei, from scratch, nothing spiking: what semantic-fpn_qsd-small_* is measured against.
 
-python tools/train.py configs/segmentation/semantic-fpn_r18_1xb8-800i_cells-256x256.py
+python tools/train.py configs/segmentation/semantic-fpn_r18_1xb8-500i_cells-256x256.py
 """
 
 _base_ = [
     '../_base_/datasets/cells_semantic.py',
-    '../_base_/schedules/cells_segmentation_800i.py',
+    '../_base_/schedules/cells_segmentation_500i.py',
     '../_base_/segmentation_runtime.py',
 ]
 
@@ -39,5 +39,5 @@ model = dict(
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=250))
 randomness = dict(seed=0)

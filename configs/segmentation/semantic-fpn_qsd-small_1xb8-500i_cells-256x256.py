@@ -2,10 +2,10 @@
 
 Weights: 4 bits in the backbone, 8 in neck and head.
 
-python tools/train.py configs/segmentation/semantic-fpn_qsd-small_1xb8-800i_cells-256x256.py
+python tools/train.py configs/segmentation/semantic-fpn_qsd-small_1xb8-500i_cells-256x256.py
 """
 
-_base_ = './semantic-fpn_r18_1xb8-800i_cells-256x256.py'
+_base_ = './semantic-fpn_r18_1xb8-500i_cells-256x256.py'
 
 weight_bits = 8
 model = dict(

@@ -1,6 +1,6 @@
-"""AdamW, 800 iterations, 50 of warm-up and a half-cosine: batches of 8, under half an hour on two cores."""
+"""AdamW, 500 iterations, 50 of warm-up and a half-cosine: batches of 8, under half an hour on two cores."""
 
-max_iters = 800
+max_iters = 500
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -11,6 +11,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50, end=max_iters),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=250)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
