@@ -56,7 +56,7 @@ class LayerEnergy:
 
 @dataclass
 class EnergyReport:
-    """What inference costs, per image.
+    """What inference costs, per image, all time steps together.
 
     Args:
         preset: name of the energies used.
@@ -89,6 +89,14 @@ class EnergyReport:
         return sum(n.spikes for n in self.neurons.values()) / max(places, 1)
 
     @property
+    def step_rates(self) -> list[float]:
+        """Mean firing rate in each time step, over the neurons that have the most of them."""
+        time_steps = max(n.time_steps for n in self.neurons.values())
+        neurons = [n for n in self.neurons.values() if n.time_steps == time_steps]
+        places = max(sum(n.elements * n.levels for n in neurons), 1) / time_steps
+        return [sum(spikes) / places for spikes in zip(*(n.step_spikes for n in neurons))]
+
+    @property
     def shares(self) -> list[float]:
         """Share of each count, from 0 to the largest D, over all neurons' elements."""
         levels = max(neuron.levels for neuron in self.neurons.values())
@@ -112,11 +120,19 @@ class EnergyReport:
                 sops=sum(x.sops for x in self.layers),
                 dense_macs=sum(x.macs for x in self.layers),
                 firing_rate=self.rate,
+                firing_rate_by_step=self.step_rates,
                 count_shares=self.shares,
             ),
             layers=[asdict(layer) for layer in self.layers],
             neurons={
-                name: dict(levels=n.levels, firing_rate=n.rate, count_shares=n.shares, histogram=n.histogram)
+                name: dict(
+                    levels=n.levels,
+                    time_steps=n.time_steps,
+                    firing_rate=n.rate,
+                    firing_rate_by_step=n.step_rates,
+                    count_shares=n.shares,
+                    histogram=n.histogram,
+                )
                 for name, n in self.neurons.items()
             },
         )
@@ -135,7 +151,7 @@ class _Counter:
         names = {module: name for name, module in self.model.named_modules()}
         for name, neuron in self.model.named_modules():
             if isinstance(neuron, SpikingNeuron):
-                self.neurons[name] = NeuronActivity(neuron.levels)
+                self.neurons[name] = NeuronActivity(neuron.levels, time_steps=neuron.time_steps)
                 stack.callback(neuron.register_forward_hook(self.watch_neuron(name)).remove)
         for name, module in self.model.named_modules():
             if isinstance(module, SpikeDrivenSelfAttention):

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qsdt_mm.engine.figures import new_figure, save_figure
 
 from .energy import EnergyReport
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 COLOURS = {'spikes': '#2166ac', 'image': '#b2182b', 'membrane': '#ef8a62'}
 
 
 def plot_energy(report: EnergyReport, path: Path) -> None:
-    """Draw firing rate and energy by layer, and the counts of each neuron.
+    """Draw firing rate and energy by layer, the counts of each neuron, and with T > 1 firing rates by time step.
 
     Args:
         report: the figures.
         path: the PNG file to write.
     """
     rows, neurons = report.layers, report.neurons
-    figure = new_figure(max(10, 0.16 * len(rows)), 11)
-    rates, energies, counts = figure.subplots(3, 1)
+    in_time = len(report.step_rates) > 1
+    figure = new_figure(max(10, 0.16 * len(rows)), 14.5 if in_time else 11)
+    rates, energies, counts, *steps = figure.subplots(4 if in_time else 3, 1)
     places = range(len(rows))
 
     for place, row in zip(places, rows):
@@ -50,7 +55,24 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
         below = [a + b for a, b in zip(below, shares)]
     counts.set(title='Share of each count', ylabel='share', xlabel='neuron', ylim=(0, 1))
     counts.legend(title='count', loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
-    for axes in (rates, energies, counts):
+    if in_time:
+        plot_steps(report, *steps)
+    for axes in (rates, energies, counts, *steps):
         axes.margins(x=0.01)
         axes.spines[['top', 'right']].set_visible(False)
     save_figure(figure, Path(path))
+
+
+def plot_steps(report: EnergyReport, axes: Axes) -> None:
+    """Draw the firing rate in each time step: of each neuron, darker the deeper it lies, and of all."""
+    places = range(1, len(report.step_rates) + 1)
+    neurons = [n for n in report.neurons.values() if n.time_steps == len(places)]
+    for i, neuron in enumerate(neurons):
+        axes.plot(places, neuron.step_rates, color=str(0.9 - 0.6 * i / len(neurons)), linewidth=0.8)
+    axes.plot(
+        places, report.step_rates, color=COLOURS['spikes'], linewidth=2.5, marker='o', label='mean of all neurons'
+    )
+    axes.set(title='Firing rate by time step (grey: each neuron, darker deeper)', ylabel='rate', xlabel='time step')
+    axes.set_xticks(places)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)

@@ -40,7 +40,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--merge', action='store_true', help='count each chain of convolutions as the single one it merges into'
     )
     parser.add_argument('--json', metavar='FILE', help='write all figures to a JSON file')
-    parser.add_argument('--plot', metavar='FILE.png', help='draw firing rates, energies and counts')
+    parser.add_argument(
+        '--plot', metavar='FILE.png', help='draw firing rates, energies and counts, with T > 1 also by time step'
+    )
     parser.add_cfg_options('test_dataloader.batch_size=8')
     args = parser.parse_args(argv)
     if args.plot and not args.plot.endswith('.png'):
@@ -114,10 +116,13 @@ def print_report(report, network: str) -> None:
         'rule': report.rule,
         'firing rate': f'{total["firing_rate"]:.4f}',
         'counts': ', '.join(f'{n}: {100 * share:.1f} %' for n, share in enumerate(total['count_shares'])),
+        'by time step': ', '.join(f'{rate:.4f}' for rate in total['firing_rate_by_step']),
         'SOPs': f'{total["sops"]:,.0f} an image, besides {total["macs"]:,.0f} MACs',
         'energy': f'{total["energy_mj"]:.5g} mJ an image',
         'dense network': f'{total["dense_energy_mj"]:.5g} mJ an image ({total["dense_macs"]:,.0f} MACs)',
     }
+    if len(total['firing_rate_by_step']) == 1:
+        del lines['by time step']
     for name, value in lines.items():
         print(f'{name:<14} {value}')
 

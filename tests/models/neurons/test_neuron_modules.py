@@ -144,6 +144,31 @@ def test_forward_is_single_steps_with_carried_state(decay):
     assert torch.equal(neuron(currents), torch.cat(steps) * 0.5)
 
 
+@pytest.mark.parametrize(
+    'neuron',
+    [IELIF(time_steps=4), IELIF(0.25, 0.5, 2, 4, 0.5), LIF(time_steps=4), LIF(0.5, 2.0, 4, 1.5, -0.5)],
+    ids=repr,
+)
+def test_four_steps_at_once_are_four_steps_one_by_one(neuron):
+    """With the membrane carried by hand; values, and gradients through time."""
+    currents = torch.randn(4, 3, 5, dtype=torch.float64) * 1.5
+    upstream = torch.randn_like(currents)
+    folded, single = currents.flatten(0, 1).requires_grad_(), currents.clone().requires_grad_()
+    carried, outputs = None, []
+    for current in single:
+        count, carried = neuron.step(current, carried)
+        outputs.append(count * neuron.scale)
+    at_once, one_by_one = neuron(folded), torch.stack(outputs)
+    assert torch.equal(at_once.unflatten(0, (4, 3)), one_by_one)
+    at_once.backward(upstream.flatten(0, 1))
+    one_by_one.backward(upstream)
+    assert torch.equal(folded.grad.unflatten(0, (4, 3)), single.grad)
+    # Steps that know nothing of each other would give something else.
+    assert not torch.equal(
+        torch.stack([neuron.step(current, None)[0] for current in currents]) * neuron.scale, one_by_one
+    )
+
+
 @pytest.mark.parametrize('neuron', [IELIF(time_steps=2), LIF(time_steps=2)])
 def test_no_state_between_calls(neuron):
     """Neither the order of batches nor their shape matters, and there is nothing to save."""
@@ -152,6 +177,17 @@ def test_no_state_between_calls(neuron):
     neuron(other)
     assert torch.equal(neuron(first), before)
     assert not neuron.state_dict() and not list(neuron.parameters())
+
+
+@pytest.mark.parametrize('neuron', [IELIF(time_steps=2), LIF(time_steps=2)])
+def test_training_leaves_nothing_for_evaluation(neuron):
+    """Nor for another rank: there are no buffers, and no attribute changes."""
+    before, currents = copy.deepcopy(vars(neuron)), torch.randn(4, 3, requires_grad=True)
+    expected = neuron.eval()(currents)
+    neuron.train()(currents * 3).sum().backward()
+    assert torch.equal(neuron.eval()(currents), expected)
+    neuron.train()
+    assert vars(neuron) == before and not list(neuron.buffers())
 
 
 @pytest.mark.parametrize('neuron', [IELIF(time_steps=2), LIF(time_steps=2)])
