@@ -6,8 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from config_runs import short_run
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 pytest.importorskip('mmpretrain')
 
@@ -24,7 +26,10 @@ PARAMETERS = {
     'e-5m': 5_105_608,
     'e-10m': 10_023_112,
     'e-19m': 18_987_504,
+    'e-83m': 83_015_952,
+    'e-173m': 171_579_824,
 }
+LARGE = ('e-83m', 'e-173m')
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +44,10 @@ def images(tmp_path_factory):
 
 
 def shrink(cfg, images):
-    """The same config with two images, one batch, one epoch."""
+    """The same config with two images, one batch, one epoch; the large sizes in small."""
+    if cfg.model.backbone.arch in LARGE:
+        cfg.model.backbone.arch = dict(preset=cfg.model.backbone.arch, widths=(8, 8, 16, 16), depths=(1, 1, 1, 2))
+        cfg.model.head.in_channels = 16
     for name in ('train_dataloader', 'val_dataloader'):
         loader = cfg[name]
         loader.update(batch_size=2, num_workers=0)
@@ -63,11 +71,21 @@ def test_one_iteration_and_a_validation(path, images, tmp_path):
     assert (tmp_path / 'run/epoch_1.pth').is_file()
     assert (tmp_path / 'run/learning_curves.png').is_file()
     (scalars,) = (tmp_path / 'run').rglob('scalars.json')
-    assert '"firing/head.fc.neuron/rate": ' in scalars.read_text()
+    large = path.stem.startswith(LARGE)
+    assert f'"firing/head.{"fc_dist" if large else "fc"}.neuron/rate": ' in scalars.read_text()
     assert 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
     for preset, size in PARAMETERS.items():
-        if path.stem.startswith(preset + '_'):
+        if path.stem.startswith(preset + '_') and not large:
             assert sum(p.numel() for p in runner.model.parameters()) == size
+
+
+@pytest.mark.parametrize('path', [p for p in CLASSIFICATION if p.stem.startswith(LARGE)], ids=lambda path: path.stem)
+def test_large_sizes_are_those_of_the_paper(path):
+    cfg = cli.load_config(str(path))
+    cli.import_library(cfg)
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[path.stem.partition('_')[0]]
 
 
 def test_every_preset_has_an_imagenet_config():
@@ -81,21 +99,25 @@ def test_imagenet_recipes(path):
     """The papers' tables, and the file's name tells the truth about its batch."""
     cfg = Config.fromfile(path)
     gpus, batch = map(int, re.search(r'_(\d+)xb(\d+)_', path.stem).groups())
-    qsd = path.stem.startswith('qsd')
-    total = 1568 if qsd else 2048
+    qsd, large = path.stem.startswith('qsd'), path.stem.startswith(LARGE)
+    total = 1568 if qsd else 1024 if large else 2048
     assert cfg.train_dataloader.batch_size == batch and gpus * batch == total
     assert cfg.auto_scale_lr.base_batch_size == total
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.weight_decay) == ('Lamb', 0.05)
     assert optimizer.lr == pytest.approx(6e-4 * total / 256)
     assert cfg.optim_wrapper.paramwise_cfg == dict(flat_decay_mult=0.0)
-    epochs, warmup = (300, 15) if qsd else (200, 5)
+    epochs, warmup = (300, 15) if qsd else (150, 10) if large else (200, 5)
     linear, cosine = cfg.param_scheduler
     assert cfg.train_cfg.max_epochs == epochs == cosine.end
     assert linear.end == warmup == cosine.begin and linear.start_factor < 1e-5 and cosine.eta_min == 1e-6
     assert linear.convert_to_iter_based and cosine.convert_to_iter_based
     ema = [hook for hook in cfg.get('custom_hooks', []) if hook.type == 'EMAHook']
-    assert [1 - hook.momentum for hook in ema] == pytest.approx([0.99996] if qsd else [])
+    assert [1 - hook.momentum for hook in ema] == pytest.approx([0.99996] if qsd or large else [])
+    augments = cfg.model.get('train_cfg', {}).get('augments', [])
+    assert [(a.type, a.alpha) for a in augments] == ([('Mixup', 0.8), ('CutMix', 1.0)] if large else [])
+    assert cfg.model.backbone.get('drop_path_rate', 0.0) == (0.1 if large else 0.0)
+    assert cfg.model.backbone.levels == cfg.model.head.levels == (8 if large else 4)
     steps = {step.type: step for step in cfg.test_dataloader.dataset.pipeline}
     assert (steps['ResizeEdge'].scale, steps['CenterCrop'].crop_size) == (256 if qsd else 232, 224)
     assert steps['ResizeEdge'].interpolation == 'bicubic'
