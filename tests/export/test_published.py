@@ -728,6 +728,16 @@ def test_overrides_reach_backbone_and_head(source, images):
     assert not any('quantizer' in name for name in full.state_dict())
 
 
+def test_overrides_reach_both_heads(tmp_path, nets, images):
+    torch.save(dict(model=publish(nets['espike-large'], 'espike-large')), tmp_path / 'published.pth')
+    model = load_published(tmp_path / 'published.pth', (2, 3), levels=8, time_steps=2, drop_path_rate=0.1)
+    assert type(model.head).__name__ == 'SpikeTwoHeadClsHead'
+    assert (model.head.fc.neuron, model.head.fc_dist.neuron.levels, model.head.time_steps) == (None, 8, 2)
+    with torch.no_grad():
+        assert model(images).shape == (2, CLASSES)
+        assert [f.shape[:2] for f in model.backbone(images)] == [(4, 16), (4, 24)]
+
+
 def test_the_model_is_ready_for_a_runner(source, nets):
     model = load_published(source)
     model.init_weights()  # what a runner calls before training
