@@ -109,3 +109,11 @@ def test_pictures(channels, shape):
     assert to_picture(torch.full((channels, 4, 5), 255, dtype=torch.uint8)).shape == shape
     picture = to_picture(torch.randn(channels, 4, 5) * 9)
     assert picture.shape == shape and picture.min() >= 0 and picture.max() <= 1
+
+
+def test_pictures_of_event_frames():
+    frames = torch.zeros(3, 2, 4, 5)
+    frames[0, 1, 0, 0] = frames[2, 0, 3, 4] = 1
+    picture = to_picture(frames)
+    assert picture.shape == (4, 5, 3) and picture.min() >= 0 and (picture.max(-1) == 1).mean() >= 0.9
+    assert picture[0, 0].argmax() == 0 and picture[3, 4].argmax() == 2  # brighter red, darker blue

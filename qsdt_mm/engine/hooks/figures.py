@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from ..figures import new_figure, save_figure
+from ..figures import event_picture, new_figure, save_figure
 
 RIGHT, WRONG, FAINT = '#1b7837', '#c51b1b', '#b0b0b0'
 
@@ -172,9 +172,12 @@ def to_picture(image: torch.Tensor, reverse: bool = False) -> np.ndarray:
     """An image tensor as matplotlib shows it: ``(C, H, W)`` to ``(H, W)`` or ``(H, W, 3)``, from 0 to 1.
 
     Args:
-        image: uint8, or any range of values, which is then stretched.
+        image: uint8, or any range of values, which is then stretched; or frames of events ``(T, 2, H, W)``, which are
+            drawn as one.
         reverse: the channels are BGR.
     """
+    if image.dim() == 4:
+        return event_picture(image.float().sum(0).numpy())
     values = image.float()
     if image.dtype == torch.uint8:
         values = values / 255
