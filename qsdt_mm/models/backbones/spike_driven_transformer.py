@@ -7,6 +7,7 @@ arXiv 2411.16061).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -157,6 +158,25 @@ class SpikeDrivenTransformer(BaseModule):
         """
         with steps_follow_weights(self), whole_weights_only(self, optional=NEW_IN_FINE_TUNING):
             super().init_weights()
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter and the number of depths, for mmpretrain's layer-wise learning rate decay.
+
+        The stem is layer 0, block i is layer i + 1, with the downsampling in front of it; a head comes last.
+
+        Args:
+            param_name: the parameter's name in the model.
+            prefix: of the backbone's parameters in the model.
+        """
+        depths = self.arch.depths
+        last = sum(depths) + 1
+        found = re.fullmatch(r'stages\.(\d+)\.(?:blocks\.(\d+)|downsample)\..+', param_name.removeprefix(prefix))
+        if not param_name.startswith(prefix) or not found:
+            return last, last + 1
+        stage, block = int(found[1]), found[2]
+        if stage == 0 and block is None:
+            return 0, last + 1
+        return min(sum(depths[:stage]) + int(block or 0) + 1, last - 1), last + 1
 
     def train(self, mode: bool = True) -> SpikeDrivenTransformer:
         """Switch to training, with frozen stages and, on ``norm_eval``, all norms left in evaluation mode."""
