@@ -5,7 +5,7 @@ from typing import Any
 try:
     # compat first: it stands in for mmcv's ops before anything imports them; the others register.
     from . import compat, models, registry  # noqa: F401
-    from .analysis import firing_hook  # noqa: F401
+    from .analysis import firing_hook, reconstruction  # noqa: F401
     from .engine import hooks  # noqa: F401
     from .models import IELIF, LIF, SpikeDrivenTransformer
     from .version import __version__
