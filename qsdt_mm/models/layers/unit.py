@@ -69,15 +69,17 @@ class SpikeUnit(nn.Module):
         ``var(w) = 1 / (fan_in * E[y^2])`` with y the neuron's output for a standard normal membrane; so a new network
         fires in evaluation mode too, where batch norm has seen no data yet.
         """
+        layers = [layer for layer in self.synapse.modules() if isinstance(layer, LowBitWeight)]
+        if any(layer.weight.is_meta for layer in layers):  # has no values, and operations on it take long
+            return
         # A neuron that stays silent counts as 1, so that the result can divide.
         power = 1.0 if self.neuron is None else response(self.neuron).square().mean().item() or 1.0
-        for layer in self.synapse.modules():
-            if isinstance(layer, LowBitWeight):
-                nn.init.normal_(layer.weight, std=(layer.fan_in * power) ** -0.5)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-                layer.reset_step()
-                power = 1.0  # what follows inside a chain is driven by membranes of unit variance
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=(layer.fan_in * power) ** -0.5)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            layer.reset_step()
+            power = 1.0  # what follows inside a chain is driven by membranes of unit variance
 
 
 @torch.no_grad()

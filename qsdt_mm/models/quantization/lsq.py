@@ -100,6 +100,8 @@ class LSQ(nn.Module):
     @torch.no_grad()
     def reset_step(self, weight: Tensor) -> None:
         """Set every step to LSQ's first value, ``2 * mean|w| / sqrt(Qp)`` over the whole tensor."""
+        if weight.is_meta:  # has no values, and operations on it take long
+            return
         _, high = integer_range(self.bits)
         self.step.fill_((2 * weight.abs().mean() / math.sqrt(high)).clamp_min(MIN_STEP))
 
