@@ -29,8 +29,8 @@ def draw_path(
     direction: int,
     directions: int,
     size: int,
-    travel: tuple[float, float] = (10.0, 16.0),
-    wobble: float = 1.5,
+    travel: tuple[float, float] = (14.0, 22.0),
+    wobble: float = 1.0,
     steps: int = 48,
 ) -> np.ndarray:
     """A path in one direction with constant speed, from anywhere, with a slow wobble across.

@@ -42,7 +42,7 @@ def test_events_restore_the_film():
     assert t.min() >= 0 and t.max() <= 1000 and len(t) > 1000
 
 
-@pytest.mark.parametrize('wobble', [0.0, 1.5])
+@pytest.mark.parametrize('wobble', [0.0, 1.0])
 @pytest.mark.parametrize('directions', [4, 8])
 def test_one_frame_is_the_same_backwards_with_the_contrast_inverted(directions, wobble):
     """To the last event; several frames are not, and neither is one of the same contrast."""
@@ -77,7 +77,7 @@ def test_labels_are_directions(directions):
     for label, name in enumerate(DIRECTIONS[directions]):
         moved = np.diff(draw_path(np.random.default_rng(label), label, directions, SIZE)[[0, -1]], axis=0)[0]
         wanted = np.sum([signs[word] for word in name.split('-')], 0)
-        assert (np.sign(moved.round(3)) == wanted).all() and 10 <= np.linalg.norm(moved) <= 16.01
+        assert (np.sign(moved.round(3)) == wanted).all() and 14 <= np.linalg.norm(moved) <= 22.01
 
 
 def test_inverted_contrast_inverts_polarity():

@@ -17,7 +17,7 @@ from qsdt_mm.engine.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/dataset_converters/make_moving_digits_events.py
-  python tools/dataset_converters/make_moving_digits_events.py data/moving_digits_8 --directions 8 --train 4000 --seed 1
+  python tools/dataset_converters/make_moving_digits_events.py data/moving_digits_8 --directions 8 --train 6000 --seed 1
 
 Writes {train,val}/NUMBER.npz (arrays t in microseconds, x, y, p), the lists {train,val}_{digit,direction}.txt of lines
 "path label", and meta.json. Digits of the two parts are different ones.
@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('make_moving_digits_events.py', __doc__, EXAMPLE)
     parser.add_argument('out', nargs='?', default='data/moving_digits', metavar='DIR', help='folder to make')
-    parser.add_argument('--train', type=int, default=1500, metavar='N', help='samples to train on (default: 1500)')
+    parser.add_argument('--train', type=int, default=3000, metavar='N', help='samples to train on (default: 3000)')
     parser.add_argument('--val', type=int, default=400, metavar='N', help='samples to validate on (default: 400)')
     parser.add_argument('--directions', type=int, choices=[4, 8], default=4, help='of motion (default: 4)')
     parser.add_argument('--size', type=int, default=32, metavar='PX', help='side of the sensor (default: 32)')
@@ -94,7 +94,7 @@ def write_split(folder: Path, split: str, args: argparse.Namespace, progress) ->
         picture = cv2.resize(digit['img'][..., 0] / 240.0, side, interpolation=cv2.INTER_CUBIC).clip(0, 1)
         labels = dict(digit=digit['gt_label'], direction=i % args.directions)
         path = draw_path(
-            rng, labels['direction'], args.directions, args.size, wobble=1.5 if args.path == 'wavy' else 0.0
+            rng, labels['direction'], args.directions, args.size, wobble=1.0 if args.path == 'wavy' else 0.0
         )
         bright = bool(rng.integers(2))
         events = moving_digit(picture, path, bright, rng, args.size, args.contrast, args.threshold, args.noise)

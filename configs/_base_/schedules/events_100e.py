@@ -1,6 +1,6 @@
 """E-SpikeFormer's HAR-DVS recipe: AdamW, lr 4e-5 per 256 samples, 100 epochs, gradients clipped at 1, EMA 0.999.
 
-Configs give the total batch (``--auto-scale-lr`` follows another one). Mixed precision: tools/train.py CONFIG --amp.
+Configs give the rate for their batch; for another one --auto-scale-lr. Mixed precision: tools/train.py CONFIG --amp.
 """
 
 max_epochs, warmup_epochs = 100, 10

@@ -1,0 +1,17 @@
+_base_ = [
+    '../_base_/models/qsd.py',
+    '../_base_/datasets/hardvs.py',
+    '../_base_/schedules/events_100e.py',
+    '../_base_/default_runtime.py',
+]
+
+num_steps = 4
+model = dict(
+    backbone=dict(arch='qsd-8m', in_channels=2, time_steps=num_steps, levels=4, time_mean=False),
+    head=dict(num_classes=300, in_channels=256, time_steps=num_steps, levels=4),
+)
+train_dataloader = dict(batch_size=16, dataset=dict(num_frames=num_steps))
+val_dataloader = dict(dataset=dict(num_frames=num_steps))
+test_dataloader = dict(dataset=dict(num_frames=num_steps))
+optim_wrapper = dict(optimizer=dict(lr=4e-5 * 128 / 256))
+auto_scale_lr = dict(base_batch_size=128)

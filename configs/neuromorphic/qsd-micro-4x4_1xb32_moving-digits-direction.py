@@ -1,0 +1,20 @@
+"""Direction of simulated digits, T x D = 4 x 4: needs a network that carries something from step to step.
+
+python tools/dataset_converters/make_moving_digits_events.py
+python tools/train.py configs/neuromorphic/qsd-micro-4x4_1xb32_moving-digits-direction.py
+"""
+
+_base_ = [
+    '../_base_/models/qsd-micro_events_32px.py',
+    '../_base_/datasets/moving_digits_direction.py',
+    '../_base_/schedules/moving_digits_8e.py',
+    '../_base_/default_runtime.py',
+]
+
+num_steps = 4
+model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps))
+train_dataloader = dict(dataset=dict(num_frames=num_steps))
+val_dataloader = dict(dataset=dict(num_frames=num_steps))
+test_dataloader = val_dataloader
+default_hooks = dict(logger=dict(interval=20))
+randomness = dict(seed=0)
