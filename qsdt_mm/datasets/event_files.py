@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,12 +45,12 @@ def read_events(path: str | Path, sensor_size: tuple[int, int] | None = None) ->
     Raises:
         InputError: the file is malformed; the message names the file and the fault.
     """
-    fields = _fields(path)
+    fields = _fields(path, FIELDS)
     missing = [name for name in FIELDS if name not in fields]
     if missing:
         raise InputError(f'{path} has no field {", ".join(missing)}: expected t, x, y, p')
     lengths = {name: fields[name].shape for name in FIELDS}
-    if any(array.ndim != 1 for array in fields.values()) or len(set(lengths.values())) > 1:
+    if len(set(lengths.values())) > 1 or fields['t'].ndim != 1:
         shapes = ', '.join(f'{name} {shape}' for name, shape in lengths.items())
         raise InputError(f'{path}: t, x, y, p must be one-dimensional and equally long, got {shapes}')
     if not len(fields['t']):
@@ -88,7 +89,7 @@ def read_frames(path: str | Path, num_frames: int | None = None) -> np.ndarray:
     Raises:
         InputError: the file is malformed; the message names the file and the fault.
     """
-    fields = _fields(path)
+    fields = _fields(path, ('frames',))
     if 'frames' not in fields:
         raise InputError(f'{path} has no field frames')
     frames = fields['frames']
@@ -102,8 +103,8 @@ def read_frames(path: str | Path, num_frames: int | None = None) -> np.ndarray:
     return frames
 
 
-def _fields(path: str | Path) -> dict[str, np.ndarray]:
-    """Arrays of a file by name; those of a structured array by the names of its fields."""
+def _fields(path: str | Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a file by name, of those wanted; where there is none of them, the fields of structured arrays."""
     if not Path(path).is_file():
         raise InputError(f'{path} does not exist')
     try:
@@ -114,7 +115,7 @@ def _fields(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f'{path} is not an npz file but a single array')
     fields = {}
     with archive:
-        for name in archive.files:
+        for name in [name for name in archive.files if name in wanted] or archive.files:
             try:
                 array = archive[name]
             except Exception as error:

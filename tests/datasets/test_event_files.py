@@ -25,6 +25,11 @@ def test_separate_and_structured_arrays_are_the_same(tmp_path):
     assert one.sensor_size == SIZE
 
 
+def test_other_arrays_are_not_read(tmp_path):
+    events = read_events(write(tmp_path / 'a.npz', label=np.array(3), notes=np.array([None])), SIZE)
+    assert len(events.t) == 200
+
+
 def test_polarity_of_minus_one_is_zero_and_whole_floats_pass(tmp_path):
     p = np.where(random_events()['p'] == 0, -1, 1)
     events = read_events(write(tmp_path / 'a.npz', p=p, x=random_events()['x'].astype(float)), SIZE)

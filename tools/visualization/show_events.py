@@ -87,7 +87,8 @@ def draw(events, frames, args: argparse.Namespace, path: Path) -> None:
         upper.suptitle(f'{len(events.t):,} events' + (f', one in {step} drawn' if step > 1 else ''), fontsize=10)
     most = frames.max()
     for i, axes in enumerate(lower.subplots(rows, columns, squeeze=False).flat):
-        axes.axis('off')
+        axes.set(xticks=[], yticks=[])
+        axes.set_visible(i < len(frames))
         if i < len(frames):
             axes.imshow(event_picture(frames[i], most), interpolation='nearest')
             axes.set_title(f'{i + 1}: {frames[i].sum():,.0f}', fontsize=8)
