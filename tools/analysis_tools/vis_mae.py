@@ -36,7 +36,7 @@ def draw(args: argparse.Namespace, session) -> int:
     """Write the figure."""
     from pathlib import Path
 
-    from mmengine.dataset import Compose, pseudo_collate
+    from mmengine.dataset import Compose, default_collate
     from mmengine.registry import DATASETS, DefaultScope
 
     from qsdt_mm.analysis.reconstruction import draw_reconstructions
@@ -60,7 +60,7 @@ def draw(args: argparse.Namespace, session) -> int:
             else:
                 dataset = DATASETS.build(config)
                 samples = [dataset[i] for i in range(min(args.number, len(dataset)))]
-        inputs = model.data_preprocessor(pseudo_collate(samples), False)['inputs']
+        inputs = model.data_preprocessor(default_collate(samples), False)['inputs']
     draw_reconstructions(model, inputs, Path(args.out), args.seed)
     print(args.out)
     session.begin()

@@ -1,5 +1,7 @@
 """E-SpikeFormer's fine-tuning recipe, large sizes: LAMB, lr 6e-4 per 256 images, total batch 1024, 150 epochs, EMA.
 
+From block to block towards the image, the learning rate falls to 3/4.
+
 Mixed precision as in the paper: tools/train.py CONFIG --amp. Another total batch: --auto-scale-lr.
 """
 
@@ -8,7 +10,8 @@ max_epochs, warmup_epochs = 150, 10
 optim_wrapper = dict(
     optimizer=dict(type='Lamb', lr=6e-4 * 1024 / 256, weight_decay=0.05),
     # Biases, norms and gains, all one-dimensional, do not decay.
-    paramwise_cfg=dict(flat_decay_mult=0.0),
+    constructor='LearningRateDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=0.75, flat_decay_mult=0.0),
 )
 param_scheduler = [
     # From zero; the scheduler multiplies, so zero itself would stay.
