@@ -79,5 +79,5 @@ register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.dig
 for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS'):
     register_on_demand(ROOT_DATASETS, _name, {'mmpretrain': 'qsdt_mm.datasets.events'})
 register_on_demand(ROOT_TRANSFORMS, 'CheckLabels', {'mmcv': 'qsdt_mm.datasets.transforms'})
-for _name in ('LoadEvents', 'LoadEventFrames', 'EventsToFrames', 'AugmentFrames'):
+for _name in ('LoadEvents', 'LoadEventFrames', 'EventsToFrames', 'AugmentFrames', 'RandomRoll'):
     register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.event_transforms'})

@@ -88,7 +88,9 @@ def test_steps_agree_and_the_name_tells_them(path):
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert cfg[name].dataset.num_frames == steps
         kinds = [step.type for step in cfg[name].dataset.pipeline]
-        assert kinds[0] == 'LoadEvents' and ('AugmentFrames' in kinds) == (name == 'train_dataloader')
+        assert kinds[0] == 'LoadEvents' and bool({'AugmentFrames', 'RandomRoll'} & set(kinds)) == (
+            name == 'train_dataloader'
+        )
     # Left and right are labels of two of the data sets.
     text = str(cfg.train_dataloader.dataset.pipeline)
     assert ('RandomFlip' in text) == ('hardvs' in path.stem or 'cifar10' in path.stem)

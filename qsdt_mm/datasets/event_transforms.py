@@ -122,6 +122,20 @@ class AugmentFrames(BaseTransform):
         return set_frames(results, frames)
 
 
+class RandomRoll(BaseTransform):
+    """Moves all frames by the same random distance; what leaves on one side comes back on the other.
+
+    For scenes whose edges are joined, such as the moving digits.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Draw a distance and move."""
+        height, width = results['frames'].shape[-2:]
+        shift = (np.random.randint(height), np.random.randint(width))
+        results['frames'] = np.roll(results['frames'], shift, (-2, -1))
+        return results
+
+
 def set_frames(results: dict[str, Any], frames: np.ndarray, original: bool = False) -> dict[str, Any]:
     """Put frames among the results, with their size where mmcv's transforms look for it."""
     results['frames'] = frames

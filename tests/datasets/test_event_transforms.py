@@ -8,7 +8,7 @@ from mmengine.registry import TRANSFORMS
 
 import qsdt_mm  # noqa: F401
 from qsdt_mm.datasets.event_files import Events
-from qsdt_mm.datasets.event_transforms import AugmentFrames, EventsToFrames, LoadEvents, frame_indices
+from qsdt_mm.datasets.event_transforms import AugmentFrames, EventsToFrames, LoadEvents, RandomRoll, frame_indices
 
 SIZE = (20, 30)
 
@@ -88,6 +88,13 @@ class TestAugmentation:
         given = np.random.default_rng(0).random((3, 2, *SIZE)).astype(np.float32)
         flip = AugmentFrames([dict(type='mmcv.RandomFlip', prob=1.0, direction='horizontal')])
         assert np.array_equal(flip(dict(frames=given))['frames'], given[..., ::-1])
+
+    def test_rolling(self):
+        one = np.random.default_rng(0).random((1, 2, *SIZE)).astype(np.float32)
+        rolled = [RandomRoll()(dict(frames=np.repeat(one, 3, 0)))['frames'] for _ in range(4)]
+        assert all(np.array_equal(frames[0], step) for frames in rolled for step in frames)
+        assert len({frames.tobytes() for frames in rolled}) == 4
+        assert all(np.array_equal(np.sort(frames, None), np.sort(np.repeat(one, 3, 0), None)) for frames in rolled)
 
     def test_too_many_frames(self):
         with pytest.raises(ValueError, match='num_frames=257 is not allowed: expected 256 or fewer to augment'):

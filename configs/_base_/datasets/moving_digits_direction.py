@@ -5,11 +5,11 @@ python tools/dataset_converters/make_moving_digits_events.py
 
 data_preprocessor = dict(num_classes=4)
 
-# Flips would change the label. Crops after padding move all frames alike.
+# Flips would change the label.
 train_pipeline = [
     dict(type='LoadEvents'),
     dict(type='EventsToFrames', split_by='time'),
-    dict(type='AugmentFrames', transforms=[dict(type='RandomCrop', crop_size=32, padding=3)]),
+    dict(type='RandomRoll'),
     dict(type='PackInputs', input_key='frames'),
 ]
 test_pipeline = [
