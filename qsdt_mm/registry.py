@@ -75,6 +75,7 @@ for _name, _kind, *_libraries in (
     )
 for _name in ('SpikeMAE', 'SpikeMAEDecoder'):
     register_on_demand(ROOT_MODELS, _name, {'mmpretrain': 'qsdt_mm.models.selfsup.spike_mae'})
+register_on_demand(ROOT_MODELS, 'DistilledClassifier', {'mmpretrain': 'qsdt_mm.models.distillation.classifier'})
 register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})
 for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS'):
     register_on_demand(ROOT_DATASETS, _name, {'mmpretrain': 'qsdt_mm.datasets.events'})

@@ -1,6 +1,6 @@
-"""Spike-MAE on a laptop: CIFAR-10 at 64 px, 64 patches, 20 epochs.
+"""Spike-MAE on a laptop: CIFAR-10 at 64 px, 64 patches, 10 epochs.
 
-python tools/train.py configs/selfsup/spike-mae_e-small_1xb64_cifar10-folder-64px.py
+python tools/train.py configs/selfsup/spike-mae_e-small_1xb64_cifar10-folder-64px.py --work-dir work_dirs/mae
 """
 
 _base_ = [
@@ -18,13 +18,14 @@ model = dict(
             depths=(0, 1, 1, 2),
             strides=(2, 2, 2, 1),  # patches of 8 px, tokens on a grid of 8 x 8
             stem_kernel=3,
+            num_heads=2,
             layer_scale=None,
         ),
     ),
     neck=dict(num_patches=8 * 8, patch_size=8, embed_dim=96, decoder_embed_dim=64, decoder_depth=2),
     head=dict(patch_size=8),
 )
-max_epochs = 20
+max_epochs = 10
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
     paramwise_cfg=dict(flat_decay_mult=0.0),

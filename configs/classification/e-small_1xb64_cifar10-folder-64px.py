@@ -1,0 +1,39 @@
+"""The network of configs/selfsup/spike-mae_e-small_* from scratch, 10 epochs.
+
+python tools/train.py configs/classification/e-small_1xb64_cifar10-folder-64px.py
+"""
+
+_base_ = [
+    '../_base_/models/espike.py',
+    '../_base_/datasets/cifar10_folder_64px.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(
+            family='espike-large',
+            widths=(16, 32, 64, 96),
+            depths=(0, 1, 1, 2),
+            strides=(2, 2, 2, 1),  # tokens on a grid of 8 x 8
+            num_heads=2,
+            stem_kernel=3,
+            layer_scale=0.1,  # 1e-6 is for hundreds of epochs
+        )
+    ),
+    head=dict(num_classes=10, in_channels=96),
+)
+
+max_epochs = 10
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
+    paramwise_cfg=dict(flat_decay_mult=0.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=max_epochs, convert_to_iter_based=True),
+]
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=2)
+val_cfg = dict()
+test_cfg = dict()
+randomness = dict(seed=0)
