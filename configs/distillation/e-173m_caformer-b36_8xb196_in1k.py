@@ -1,31 +1,5 @@
-"""e-173m taught by CAFormer-B36 of timm, which downloads it: 100 epochs, total batch 1568, lr 1e-3 per 256 images."""
+"""e-173m taught as e-83m is."""
 
-_base_ = '../classification/e-173m_8xb128_in1k.py'
+_base_ = './e-83m_caformer-b36_8xb196_in1k.py'
 
-max_epochs, warmup_epochs = 100, 5
-model = dict(
-    type='DistilledClassifier',
-    teacher=dict(type='TimmClassifier', model_name='caformer_b36.sail_in22k_ft_in1k', pretrained=True),
-    distillation=[dict(type='HardLogitDistillation', weight=0.5)],
-    label_weight=0.5,
-    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.5), dict(type='CutMix', alpha=1.0)]),
-)
-train_dataloader = dict(batch_size=196)
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3 * 1568 / 256),
-    constructor='DefaultOptimWrapperConstructor',
-    paramwise_cfg=dict(_delete_=True, flat_decay_mult=0.0),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=True, end=warmup_epochs, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-6,
-        by_epoch=True,
-        begin=warmup_epochs,
-        end=max_epochs,
-        convert_to_iter_based=True,
-    ),
-]
-train_cfg = dict(max_epochs=max_epochs)
-auto_scale_lr = dict(base_batch_size=1568)
+model = dict(backbone=dict(arch='e-173m'), head=dict(in_channels=768))
