@@ -109,3 +109,23 @@ def test_a_classifier_s_backbone_starts_a_detector(detector, tmp_path, capsys):
     assert toy.tool('train').main([*words, *start, 'model.backbone.init_cfg.prefix=backbone.', *frozen]) == 0
     trained = toy.state(tmp_path / 'run/epoch_1.pth')['state_dict']
     assert all(torch.equal(trained[k], v) for k, v in backbone.items() if 'num_batches' not in k)
+
+
+def test_images_without_detections(detector, tmp_path, capsys):
+    words = [
+        *detector,
+        '--work-dir',
+        tmp_path / 'run',
+        '--out',
+        tmp_path / 'none.pkl',
+        '--json',
+        tmp_path / 'none.json',
+    ]
+    nothing = ['--cfg-options', 'model.test_cfg.rcnn.score_thr=1.1']
+    assert toy.tool('test').main([*map(str, words), *nothing]) == 0
+    with open(tmp_path / 'none.pkl', 'rb') as file:
+        assert [len(sample['pred_instances']['scores']) for sample in pickle.load(file)] == [0] * 4
+    assert 'Traceback' not in capsys.readouterr().err
+    tool = toy.tool('analysis_tools/compare_inference')
+    assert tool.main([*map(str, detector), '--images', '2', *nothing]) == 0
+    assert 'agree on 0 of 0' in capsys.readouterr().out
