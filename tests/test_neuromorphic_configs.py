@@ -16,7 +16,7 @@ from qsdt_mm.engine import cli  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/neuromorphic').glob('*.py'))
-MOVING = ROOT / 'configs/neuromorphic/qsd-micro-4x4_1xb32_moving-digits-direction.py'
+MOVING = ROOT / 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
 TASKS = {name: next(p for p in CONFIGS if name in p.stem) for name in ('dvs128-gesture', 'cifar10-dvs', 'hardvs')}
 
 

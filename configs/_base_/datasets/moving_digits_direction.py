@@ -24,7 +24,7 @@ dataset = dict(
     classes=('right', 'down', 'left', 'up'),
 )
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=0,
     dataset=dict(ann_file='train_direction.txt', split='train', pipeline=train_pipeline, **dataset),
     sampler=dict(type='DefaultSampler', shuffle=True),

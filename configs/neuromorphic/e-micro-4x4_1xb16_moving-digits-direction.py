@@ -1,13 +1,13 @@
 """Direction of simulated digits, T x D = 4 x 4: needs a network that carries something from step to step.
 
 python tools/dataset_converters/make_moving_digits_events.py
-python tools/train.py configs/neuromorphic/qsd-micro-4x4_1xb32_moving-digits-direction.py
+python tools/train.py configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py
 """
 
 _base_ = [
-    '../_base_/models/qsd-micro_events_32px.py',
+    '../_base_/models/e-micro_events_32px.py',
     '../_base_/datasets/moving_digits_direction.py',
-    '../_base_/schedules/moving_digits_8e.py',
+    '../_base_/schedules/moving_digits_5e.py',
     '../_base_/default_runtime.py',
 ]
 

@@ -1,4 +1,4 @@
-_base_ = './qsd-micro-8x4_1xb32_moving-digits-digit.py'
+_base_ = './e-micro-8x4_1xb16_moving-digits-direction.py'
 
 neuron = dict(type='LIF', threshold=0.5, tau=2.0, surrogate='atan', alpha=2.0)
 model = dict(

@@ -1,6 +1,6 @@
-"""AdamW, 8 epochs, one of warm-up and a half-cosine: minutes on two cores."""
+"""AdamW, 5 epochs, one of warm-up and a half-cosine: minutes on two cores."""
 
-max_epochs = 8
+max_epochs = 5
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=6e-3, weight_decay=0.05),
@@ -10,6 +10,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=max_epochs, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=2)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

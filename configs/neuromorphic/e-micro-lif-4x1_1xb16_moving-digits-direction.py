@@ -1,4 +1,6 @@
-_base_ = './qsd-micro-1x4_1xb32_moving-digits-direction.py'
+"""The binary leaky neuron with hard reset in place of IELIF: the usual baseline."""
+
+_base_ = './e-micro-4x4_1xb16_moving-digits-direction.py'
 
 neuron = dict(type='LIF', threshold=0.5, tau=2.0, surrogate='atan', alpha=2.0)
 model = dict(

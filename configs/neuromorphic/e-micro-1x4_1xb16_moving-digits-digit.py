@@ -1,11 +1,11 @@
 _base_ = [
-    '../_base_/models/qsd-micro_events_32px.py',
+    '../_base_/models/e-micro_events_32px.py',
     '../_base_/datasets/moving_digits_digit.py',
-    '../_base_/schedules/moving_digits_16e.py',
+    '../_base_/schedules/moving_digits_15e.py',
     '../_base_/default_runtime.py',
 ]
 
-num_steps = 8
+num_steps = 1
 model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps, num_classes=10))
 train_dataloader = dict(dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))

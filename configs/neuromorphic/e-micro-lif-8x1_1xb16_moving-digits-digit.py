@@ -1,6 +1,4 @@
-"""The binary leaky neuron with hard reset in place of IELIF: the usual baseline."""
-
-_base_ = './qsd-micro-4x4_1xb32_moving-digits-direction.py'
+_base_ = './e-micro-8x4_1xb16_moving-digits-digit.py'
 
 neuron = dict(type='LIF', threshold=0.5, tau=2.0, surrogate='atan', alpha=2.0)
 model = dict(
