@@ -7,7 +7,7 @@ python tools/train.py configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-digit
 _base_ = [
     '../_base_/models/e-micro_events_32px.py',
     '../_base_/datasets/moving_digits_digit.py',
-    '../_base_/schedules/moving_digits_15e.py',
+    '../_base_/schedules/moving_digits_10e.py',
     '../_base_/default_runtime.py',
 ]
 
