@@ -30,7 +30,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def event_picture(frame: np.ndarray, most: float | None = None) -> np.ndarray:
-    """Counts of events as a picture on white: brighter red, darker blue, both violet.
+    """Counts of events as a picture on white: brighter red, darker blue, both grey.
 
     Args:
         frame: ``(2, H, W)``, darker and brighter.
