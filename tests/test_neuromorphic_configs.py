@@ -1,4 +1,4 @@
-"""Every config of event data builds, trains for an iteration and validates on a small data set in its users' layout."""
+"""Configs of event data: one for each data set trains and validates on files in the users' layout; all keep their word."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,8 @@ from qsdt_mm.engine import cli  # noqa: E402
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/neuromorphic').glob('*.py'))
 MOVING = ROOT / 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
-TASKS = {name: next(p for p in CONFIGS if name in p.stem) for name in ('dvs128-gesture', 'cifar10-dvs', 'hardvs')}
+# One for each data set, the LIF network among them.
+RUN = [next(p for p in reversed(CONFIGS) if name in p.stem) for name in ('dvs128-gesture', 'cifar10-dvs', 'hardvs')]
 
 
 @pytest.fixture(scope='module')
@@ -70,7 +71,7 @@ def shrink(cfg, path, data):
     return cfg
 
 
-@pytest.mark.parametrize('path', [*TASKS.values(), MOVING], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [*RUN, MOVING], ids=lambda path: path.stem)
 def test_one_iteration_and_a_validation(path, data, tmp_path):
     runner = short_run(shrink(cli.load_config(str(path)), path, data), tmp_path / 'run', ('backbone', 'head'))
     assert runner.iter == 1 and 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
