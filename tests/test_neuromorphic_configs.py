@@ -1,4 +1,4 @@
-"""Configs of event data: one for each data set trains and validates on files in the users' layout; all keep their word."""
+"""Configs of event data: one for each data set trains and validates on files in its layout; all keep their word."""
 
 import re
 from pathlib import Path
