@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from qsdt_mm.engine.errors import InputError
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
+from qsdt_mm.models.neurons.saving import compact_saving, plain_saving
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
 from qsdt_mm.validation import require, require_positive_int
 
@@ -212,13 +213,21 @@ class SpikeDrivenTransformer(BaseModule):
 
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:
-            return checkpoint(
-                module, membrane, use_reentrant=False, context_fn=lambda: (nullcontext(), _StatisticsReplayed(module))
-            )
+            with plain_saving():
+                return checkpoint(
+                    module,
+                    membrane,
+                    use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), _StatisticsReplayed(module)),
+                )
         return module(membrane)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Membrane potentials of the stages in ``out_indices``; see the class for shapes."""
+        with compact_saving():
+            return self._forward(image)
+
+    def _forward(self, image: Tensor) -> tuple[Tensor, ...]:
         membrane, has_time = self._fold_time(image)
         wanted = [self.arch.stage_of(i) for i in self.out_indices]
         outputs = {}

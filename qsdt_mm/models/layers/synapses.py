@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qsdt_mm.models.neurons import saving
+
+from .norms import can_repeat, normalise, repeat
 from .unit import UnitFactory
 
 
@@ -31,12 +34,29 @@ class BNAndPad(nn.Module):
         return (norm.bias - mean * inv_std * norm.weight).view(1, -1, 1, 1)
 
     def forward(self, membrane: Tensor) -> Tensor:
+        def pad(normalised: Tensor, border: Tensor) -> Tensor:
+            return F.pad(normalised - border, (1, 1, 1, 1)) + border
+
         normalised = self.norm(membrane)
-        border = self.border().to(normalised.dtype)
-        return F.pad(normalised - border, (1, 1, 1, 1)) + border
+        border = self.border().to(normalised.dtype)  # after the norm has updated its statistics
+        padded = pad(normalised, border)
+        if can_repeat(self.norm):
+            edge = border.detach()
+            saving.note_derived(padded, lambda source: pad(repeat(self.norm, source), edge), membrane)
+        return padded
 
 
-class RepConvBN(nn.Sequential):
+class NormedChain(nn.Sequential):
+    """Layers, the last a batch norm. Another norm follows in the unit, so that its input is derived, not kept."""
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        *layers, norm = self
+        for layer in layers:
+            spikes = layer(spikes)
+        return normalise(norm, spikes)
+
+
+class RepConvBN(NormedChain):
     """``pw C->C, BN and pad, dw3, pw C->C, BN``: a re-parameterisable 3x3 convolution, without bias.
 
     Only its first convolution is driven by spikes; merged, the whole chain is one 3x3 convolution.
@@ -68,7 +88,7 @@ class DepthwiseSeparableConv(nn.Sequential):
         super().__init__(factory.depthwise(in_channels, kernel_size), factory.conv(in_channels, out_channels))
 
 
-class PointwiseChain(nn.Sequential):
+class PointwiseChain(NormedChain):
     """``pw C->hidden, BN, pw hidden->C, BN``, without bias: merged, one pointwise convolution.
 
     Only its first convolution is driven by spikes.

@@ -15,6 +15,8 @@ from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import LowBitWeight, QuantConv2d
 from qsdt_mm.validation import require
 
+from .norms import normalise
+
 
 class SpikeUnit(nn.Module):
     """Neuron, synapse, norm: ``y = norm(synapse(neuron(u)))``, from membrane potential to membrane potential.
@@ -56,7 +58,7 @@ class SpikeUnit(nn.Module):
     def drive(self, spikes: Tensor) -> Tensor:
         """Membrane potential that spikes cause: synapse, then norm."""
         membrane = self.synapse(spikes)
-        return membrane if self.norm is None else self.norm(membrane)
+        return membrane if self.norm is None else normalise(self.norm, membrane)
 
     def forward(self, membrane: Tensor) -> Tensor:
         """``(N, C_in, ...) -> (N, C_out, ...)``."""

@@ -12,21 +12,37 @@ import math
 import torch
 from torch import Tensor
 
+from . import saving
+
+INSIDE = 0x80
+"""Bit of a saved byte that says that a membrane lies where the gradient passes; the others are the count."""
+
 
 class _SpikeCount(torch.autograd.Function):
-    """``n = clip(floor(u / threshold + 0.5), 0, D)`` with a straight-through gradient."""
+    """``scale * clip(floor(u / threshold + 0.5), 0, D)`` with a straight-through gradient."""
 
     @staticmethod
-    def forward(ctx, membrane: Tensor, threshold: float, levels: int) -> Tensor:
-        ctx.save_for_backward((membrane >= 0) & (membrane <= levels * threshold))
-        ctx.threshold = threshold
+    def forward(ctx, membrane: Tensor, threshold: float, levels: int, scale: float) -> Tensor:
+        inside = (membrane >= 0) & (membrane <= levels * threshold)
         # In place after the first operation: one temporary instead of three.
-        return (membrane / threshold).add_(0.5).floor_().clamp_(0, levels)
+        count = (membrane / threshold).add_(0.5).floor_().clamp_(0, levels)
+        ctx.threshold, ctx.scale = threshold, scale
+        ctx.compact = saving.is_compact() and levels < INSIDE
+        if ctx.compact:  # one byte serves this gradient and those of all that read the spikes
+            code = count.to(torch.uint8).add_(inside.view(torch.uint8), alpha=INSIDE)
+        count = count if scale == 1.0 else count.mul_(scale)
+        if ctx.compact:
+            saving.note_product(count, scale, code, INSIDE - 1)
+        ctx.save_for_backward(code if ctx.compact else inside)
+        return count
 
     @staticmethod
-    def backward(ctx, grad_count: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
-        return grad_count * inside / ctx.threshold, None, None
+        if ctx.compact:
+            inside = inside >= INSIDE
+        grad = grad if ctx.scale == 1.0 else grad * ctx.scale
+        return grad * inside / ctx.threshold, None, None, None
 
 
 def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Tensor:
@@ -45,7 +61,12 @@ def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Te
 
     Source: SFA (arXiv 2411.16061), integer training.
     """
-    return _SpikeCount.apply(membrane, threshold, levels)
+    return _SpikeCount.apply(membrane, threshold, levels, 1.0)
+
+
+def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float) -> Tensor:
+    """``scale * spike_count(membrane, threshold, levels)`` in one function, with one byte kept for all gradients."""
+    return _SpikeCount.apply(membrane, threshold, levels, scale)
 
 
 def integrate_and_fire_step(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from qsdt_mm.validation import require, require_positive, require_positive_int
 
-from .functional import SURROGATES, integrate_and_fire_step, lif_step, spike_count
+from . import saving
+from .functional import SURROGATES, integrate_and_fire_step, lif_step, scaled_spikes, spike_count
 
 
 class SpikingNeuron(nn.Module):
@@ -61,10 +62,19 @@ class SpikingNeuron(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Scaled counts ``n * scale`` of inputs ``(T * N, ...)``, same shape."""
-        return self.count(inputs) * self.scale
+        spikes = self.count(inputs) * self.scale
+        if saving.is_compact() and self.levels < 256:
+            note_spikes(spikes, self.scale)
+        return spikes
 
     def extra_repr(self) -> str:
         return f'threshold={self.threshold:g}, scale={self.scale:g}, D={self.levels}, T={self.time_steps}'
+
+
+def note_spikes(spikes: Tensor, scale: float) -> None:
+    """Say that scaled counts fit bytes."""
+    code = (spikes.detach() / scale).round_().to(torch.uint8)
+    saving.note_product(spikes, scale, code)
 
 
 @MODELS.register_module()
@@ -97,6 +107,11 @@ class IELIF(SpikingNeuron):
 
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
         return integrate_and_fire_step(inputs, carried, self.threshold, self.levels, self.decay)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.time_steps == 1:
+            return scaled_spikes(inputs, self.threshold, self.levels, self.scale)
+        return super().forward(inputs)
 
     def count(self, inputs: Tensor) -> Tensor:
         if self.time_steps == 1:  # no state: skip the residual membrane that nobody reads

@@ -28,7 +28,7 @@ class QuantConv2d(LowBitWeight, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``(N, C_in, H, W) -> (N, C_out, H', W')``."""
-        return self._conv_forward(input, self.quantized_weight, self.bias)
+        return self._conv_forward(input, self.weight_in_use, self.bias)
 
 
 @MODELS.register_module()
@@ -78,4 +78,4 @@ class QuantLinear(LowBitWeight, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """``(..., C_in) -> (..., C_out)``."""
-        return F.linear(input, self.quantized_weight, self.bias)
+        return F.linear(input, self.weight_in_use, self.bias)

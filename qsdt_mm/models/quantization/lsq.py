@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.autocast import autocast_dtype
+from qsdt_mm.models.neurons import saving
 from qsdt_mm.validation import require
 
 WEIGHT_BITS = (2, 3, 4, 8, 32)
@@ -34,7 +36,10 @@ class _LSQ(torch.autograd.Function):
         ctx.save_for_backward(weight, step)
         ctx.low, ctx.high = low, high
         step = step.view(-1, *[1] * (weight.dim() - 1))
-        return (weight / step).clamp_(low, high).round_().mul_(step)
+        integers = (weight / step).clamp_(low, high).round_()
+        if saving.is_compact():
+            saving.note_product(integers, step, integers.to(torch.int8))
+        return integers.mul_(step)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -146,6 +151,17 @@ class LowBitWeight:
         if self.quantizer is None:
             return self.weight
         return self.quantizer(self.channels_first).transpose(0, self.channel_dim)
+
+    @property
+    def weight_in_use(self) -> Tensor:
+        """:attr:`quantized_weight` for a layer's forward pass: of its copies in mixed precision none is kept."""
+        weight = self.quantized_weight
+        dtype = autocast_dtype(weight.device) if saving.is_compact() else None
+        if dtype is None or weight.dtype == dtype:
+            return weight
+        cast = weight.to(dtype)
+        saving.note_derived(cast, lambda source: source.to(dtype), weight)
+        return cast
 
     def reset_step(self) -> None:
         """Derive the step anew from the weight; to be called after the weight was set by hand."""

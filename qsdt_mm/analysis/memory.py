@@ -1,0 +1,51 @@
+"""How many bytes a network keeps for its backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+from qsdt_mm.models.neurons import saving
+
+
+def bytes_saved_for_backward(model: nn.Module, run: Callable[[], Any]) -> int:
+    """Bytes of all distinct storages that autograd keeps after ``run()``, those of parameters left out.
+
+    Short forms (:mod:`qsdt_mm.models.neurons.saving`) count as what is really kept.
+
+    Args:
+        model: its parameters do not count.
+        run: a forward pass; what it returns is dropped after counting.
+    """
+    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    sizes: dict[int, int] = {}
+    alive: list[Any] = []  # an address is not given away while its tensor lives
+
+    def count(*tensors: Tensor) -> None:
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                sizes[storage.data_ptr()] = storage.nbytes()
+        alive.extend(tensors)
+
+    def keep(tensor: Tensor) -> Tensor:
+        count(tensor)
+        return tensor
+
+    pack = saving.Ledger.pack
+
+    def keep_short(ledger: saving.Ledger, tensor: Tensor) -> Any:
+        kept = pack(ledger, tensor)
+        count(*((kept,) if isinstance(kept, Tensor) else kept.form.held))
+        return kept
+
+    with (
+        mock.patch.object(saving.Ledger, 'pack', keep_short),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        alive.append(run())
+    return sum(sizes.values())

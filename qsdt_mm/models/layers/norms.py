@@ -1,0 +1,28 @@
+"""Batch norm whose output need not be kept: its input, which it keeps for its gradient, gives it again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qsdt_mm.models.neurons import saving
+
+
+def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
+    """``norm(membrane)``; what follows saves nothing of it for the backward pass, where :func:`can_repeat`."""
+    out = norm(membrane)
+    if can_repeat(norm):
+        saving.note_derived(out, partial(repeat, norm), membrane)
+    return out
+
+
+def can_repeat(norm: nn.Module) -> bool:
+    """Whether a norm in training can be repeated, and tensors are being saved in short forms."""
+    return saving.is_compact() and type(norm) is nn.BatchNorm2d and norm.training
+
+
+def repeat(norm: nn.BatchNorm2d, membrane: Tensor) -> Tensor:
+    """What a norm in training made of a batch, again, without touching its statistics."""
+    return F.batch_norm(membrane, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)

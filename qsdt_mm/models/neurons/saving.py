@@ -1,0 +1,152 @@
+"""What a network keeps for its backward pass: spikes and low-bit weights as bytes, nothing that can be derived.
+
+Spikes are small integers times a constant; what reads them saves them for its gradient as floats. While
+:func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs have a short form, and autograd
+keeps that instead. The restored tensors equal the saved ones, bit for bit.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ShortForm(NamedTuple):
+    """What is kept for a tensor.
+
+    Args:
+        restore: makes the tensor again, with the strides that it had.
+        held: the tensors that ``restore`` needs.
+    """
+
+    restore: Callable[[], Tensor]
+    held: tuple[Tensor, ...]
+
+
+class Packed(NamedTuple):
+    """What autograd keeps for a view of a tensor that has a short form."""
+
+    form: ShortForm
+    shape: torch.Size
+    stride: tuple[int, ...]
+    offset: int
+
+
+class Ledger:
+    """Short forms of tensors that are alive, by the address of their storage."""
+
+    def __init__(self) -> None:
+        self.entries: dict[int, tuple[weakref.ref, ShortForm]] = {}
+
+    def note(self, tensor: Tensor, form: ShortForm) -> None:
+        """Enter a dense tensor."""
+        self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
+
+    def find(self, tensor: Tensor) -> tuple[Tensor | None, ShortForm | None]:
+        """The tensor of the same storage that was entered, and its short form; None for none."""
+        alive, form = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
+        # An address may belong to another tensor by now: only a live original counts.
+        original = alive()
+        return (None, None) if original is None or tensor.dtype != original.dtype else (original, form)
+
+    def form_of(self, tensor: Tensor) -> ShortForm | None:
+        """The short form of this very tensor, which is not a part of another; None for none."""
+        original, form = self.find(tensor)
+        same = original is not None and tensor.shape == original.shape and tensor.stride() == original.stride()
+        return form if same else None
+
+    def pack(self, tensor: Tensor) -> Tensor | Packed:
+        """The short form of a tensor that autograd saves, or the tensor."""
+        original, form = self.find(tensor)
+        if original is None:
+            return tensor
+        offset = tensor.storage_offset() - original.storage_offset()
+        return Packed(form, tensor.shape, tensor.stride(), offset)
+
+    @staticmethod
+    def unpack(kept: Tensor | Packed) -> Tensor:
+        """The tensor that :meth:`pack` was given."""
+        return kept if isinstance(kept, Tensor) else kept.form.restore().as_strided(*kept[1:])
+
+
+_current: Ledger | None = None
+
+
+def is_compact() -> bool:
+    """Whether :func:`compact_saving` is on."""
+    return _current is not None
+
+
+@contextmanager
+def _use(ledger: Ledger | None) -> Iterator[None]:
+    global _current
+    before, _current = _current, ledger
+    try:
+        yield
+    finally:
+        _current = before
+
+
+@contextmanager
+def compact_saving() -> Iterator[None]:
+    """Within the context, autograd keeps the short forms that :func:`note_product` and :func:`note_derived` tell of."""
+    if is_compact() or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        yield
+        return
+    ledger = Ledger()
+    with _use(ledger), torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack):
+        yield
+
+
+def plain_saving():
+    """Context in which nothing has a short form, for what is computed a second time outside of the first context."""
+    return _use(None)
+
+
+def note_product(tensor: Tensor, factor: float | Tensor, code: Tensor, mask: int = 0xFF) -> None:
+    """Say that ``tensor`` is ``(code & mask) * factor``, exactly.
+
+    Args:
+        tensor: a dense tensor, the result of this very product, or about to be.
+        factor: a number, or a tensor that broadcasts.
+        code: bytes, uint8 or int8, with the strides of ``tensor``.
+        mask: bits of a byte that count.
+    """
+    if _current is None:
+        return
+    dtype = tensor.dtype
+
+    def restore() -> Tensor:
+        return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
+
+    _current.note(tensor, ShortForm(restore, (code, *([factor] if isinstance(factor, Tensor) else []))))
+
+
+def note_derived(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
+    """Say that ``tensor`` is ``derive(source)``, and that ``source``, or its short form, is kept anyway.
+
+    As in autograd itself, it is an error to change the source in place before the backward pass.
+    """
+    if _current is None:
+        return
+    form = _current.form_of(source)
+    if form is None:
+        kept, version = source.detach(), source._version
+
+        def restore_source() -> Tensor:
+            if kept._version != version:
+                raise RuntimeError('a tensor that the gradient needs was modified in place before the backward pass')
+            return kept
+
+        form = ShortForm(restore_source, (kept,))
+
+    @torch.no_grad()
+    def restore() -> Tensor:
+        return derive(form.restore())
+
+    _current.note(tensor, ShortForm(restore, form.held))
