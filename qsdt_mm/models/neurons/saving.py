@@ -7,6 +7,7 @@ keeps that instead. The restored tensors equal the saved ones, bit for bit.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,22 +75,27 @@ class Ledger:
         return kept if isinstance(kept, Tensor) else kept.form.restore().as_strided(*kept[1:])
 
 
-_current: Ledger | None = None
+class _Current(threading.local):
+    """The ledger in use; each thread has its own, as it has its own hooks in autograd."""
+
+    ledger: Ledger | None = None
+
+
+_current = _Current()
 
 
 def is_compact() -> bool:
     """Whether :func:`compact_saving` is on."""
-    return _current is not None
+    return _current.ledger is not None
 
 
 @contextmanager
 def _use(ledger: Ledger | None) -> Iterator[None]:
-    global _current
-    before, _current = _current, ledger
+    before, _current.ledger = _current.ledger, ledger
     try:
         yield
     finally:
-        _current = before
+        _current.ledger = before
 
 
 @contextmanager
@@ -117,14 +123,14 @@ def note_product(tensor: Tensor, factor: float | Tensor, code: Tensor, mask: int
         code: bytes, uint8 or int8, with the strides of ``tensor``.
         mask: bits of a byte that count.
     """
-    if _current is None:
+    if not is_compact():
         return
     dtype = tensor.dtype
 
     def restore() -> Tensor:
         return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
-    _current.note(tensor, ShortForm(restore, (code, *([factor] if isinstance(factor, Tensor) else []))))
+    _current.ledger.note(tensor, ShortForm(restore, (code, *([factor] if isinstance(factor, Tensor) else []))))
 
 
 def note_derived(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
@@ -132,9 +138,9 @@ def note_derived(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Ten
 
     As in autograd itself, it is an error to change the source in place before the backward pass.
     """
-    if _current is None:
+    if not is_compact():
         return
-    form = _current.form_of(source)
+    form = _current.ledger.form_of(source)
     if form is None:
         kept, version = source.detach(), source._version
 
@@ -149,4 +155,4 @@ def note_derived(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Ten
     def restore() -> Tensor:
         return derive(form.restore())
 
-    _current.note(tensor, ShortForm(restore, form.held))
+    _current.ledger.note(tensor, ShortForm(restore, form.held))
