@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def evaluate(checkpoint, work_dir, *words, config=CONFIG, **changes):
 
 
 def start(command, **environment):
-    """Start a command in a process group of its own."""
+    """Start a command in a process group of its own, where Ctrl-C works even if this process was told to ignore it."""
     env = {
         **os.environ,
         'OMP_NUM_THREADS': '1',
@@ -66,6 +67,7 @@ def start(command, **environment):
     return subprocess.Popen(
         [str(word) for word in command],
         env=env,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -341,7 +341,7 @@ def test_copies_are_equal(family, how):
     assert_same_training(twin.train(), model.train(), image)
 
 
-@families
+@pytest.mark.parametrize('family', ['qsd', *(pytest.param(f, marks=pytest.mark.slow) for f in TINY if f != 'qsd')])
 def test_compiling_changes_nothing(family):
     arch = dict(
         TINY[family], depths=(1, 0, 0, 1, 0)[: len(TINY[family]['widths'])]
