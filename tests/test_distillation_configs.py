@@ -39,16 +39,12 @@ def test_one_iteration(path, images, tmp_path):
         cfg[name].update(batch_size=2, num_workers=0)
         cfg[name].dataset.update(data_root=str(images), data_prefix='')
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
-    taught = cfg.model.type == 'DistilledClassifier'
-    if taught:
+    if cfg.model.type == 'DistilledClassifier':
         cli.import_library(cfg)
         settings = {k: v for k, v in cfg.model.teacher.items() if k != 'checkpoint'}
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             torch.save(MODELS.build(settings).state_dict(), tmp_path / 'teacher.pth')
         cfg.model.teacher.checkpoint = str(tmp_path / 'teacher.pth')
-    else:
-        cfg.default_hooks.pop('firing', None)
-        cfg.default_hooks.firing = dict(type='FiringRateHook')
     runner = short_run(cfg, tmp_path / 'run', ('backbone', 'head'))
     losses = {name for name in runner.message_hub.log_scalars if name.startswith('train/loss_')}
     kinds = dict(fgd='train/loss_fgd', hard='train/loss_hard')
