@@ -58,8 +58,9 @@ demo: $(STAMP)
 	@echo "  python tools/train.py $(DEMO_CONFIG) --work-dir work_dirs/two-bit --cfg-options model.backbone.weight_bits=2 model.head.weight_bits=2"
 	@echo "  README.md: your own images, the presets, published weights"
 
+# Every test computes on one thread: two processes use two cores.
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

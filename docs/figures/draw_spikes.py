@@ -1,7 +1,7 @@
-"""Draw docs/images/spikes.png: membranes of the demo's network, their counts, and the binary slots that sum to them.
+"""Draw docs/en/images/spikes.png: membranes of the demo's network, their counts, and the binary slots that sum to them.
 
 make demo
-python docs/figures/draw_spikes.py work_dirs/demo/epoch_12.pth docs/images/spikes.png
+python docs/figures/draw_spikes.py work_dirs/demo/epoch_12.pth docs/en/images/spikes.png
 """
 
 from __future__ import annotations
