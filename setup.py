@@ -23,7 +23,13 @@ DET = ['onedl-mmdetection>=3.5.1', 'pycocotools>=2.0.6']
 SEG = ['onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex']
 DEMO = ['scikit-learn>=1.3']
 # SpikingJelly is compared with in tests; nothing else imports it.
-DEV = ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100', 'ruff>=0.9', 'spikingjelly>=2.0; python_version >= "3.11"']
+DEV = [
+    'pytest>=8',
+    'pytest-xdist>=3.5',
+    'hypothesis>=6.100',
+    'ruff>=0.9',
+    'spikingjelly>=2.0; python_version >= "3.11"',
+]
 
 setup(
     name='qsdt_mm',
