@@ -1,14 +1,9 @@
-_base_ = [
-    '../_base_/models/e-micro_events_32px.py',
-    '../_base_/datasets/moving_digits_digit.py',
-    '../_base_/schedules/moving_digits_10e.py',
-    '../_base_/default_runtime.py',
-]
+"""All events in one frame."""
+
+_base_ = './e-micro-4x4_1xb16_moving-digits-digit.py'
 
 num_steps = 1
-model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps, num_classes=10))
+model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps))
 train_dataloader = dict(dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))
 test_dataloader = val_dataloader
-default_hooks = dict(logger=dict(interval=20))
-randomness = dict(seed=0)

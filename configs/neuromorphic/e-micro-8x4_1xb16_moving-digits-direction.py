@@ -1,14 +1,7 @@
-_base_ = [
-    '../_base_/models/e-micro_events_32px.py',
-    '../_base_/datasets/moving_digits_direction.py',
-    '../_base_/schedules/moving_digits_5e.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './e-micro-4x4_1xb16_moving-digits-direction.py'
 
 num_steps = 8
 model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps))
 train_dataloader = dict(dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))
 test_dataloader = val_dataloader
-default_hooks = dict(logger=dict(interval=20))
-randomness = dict(seed=0)
