@@ -39,7 +39,7 @@ def register_on_demand(registry: Registry, name: str, modules: Mapping[str, str]
             several, the one of the default scope is taken, else the first.
     """
 
-    def build(**config: Any) -> Any:
+    def find() -> type:
         scope = DefaultScope.get_current_instance()
         needs = scope.scope_name if scope is not None and scope.scope_name in modules else next(iter(modules))
         try:
@@ -50,8 +50,12 @@ def register_on_demand(registry: Registry, name: str, modules: Mapping[str, str]
             raise ImportError(
                 f'{name} needs {needs}, which is not installed: pip install {PACKAGES.get(needs, needs)}'
             ) from None
-        return getattr(source, name)(**config)
+        return getattr(source, name)
 
+    def build(**config: Any) -> Any:
+        return find()(**config)
+
+    build.find = find
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f'{name} of {", ".join(modules.values())}, imported on demand.'
     registry.register_module(name=name, module=build)
@@ -82,3 +86,4 @@ for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS'):
 register_on_demand(ROOT_TRANSFORMS, 'CheckLabels', {'mmcv': 'qsdt_mm.datasets.transforms'})
 for _name in ('LoadEvents', 'LoadEventFrames', 'EventsToFrames', 'AugmentFrames', 'RandomRoll'):
     register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.event_transforms'})
+register_on_demand(ROOT_HOOKS, 'EventVisualizationHook', {'mmpretrain': 'qsdt_mm.datasets.event_pictures'})

@@ -2,7 +2,7 @@ _base_ = [
     '../_base_/models/espike.py',
     '../_base_/datasets/dvs128_gesture.py',
     '../_base_/schedules/events_small_100e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/events_runtime.py',
 ]
 
 num_steps = 16

@@ -8,7 +8,7 @@ _base_ = [
     '../_base_/models/e-micro_events_32px.py',
     '../_base_/datasets/moving_digits_direction.py',
     '../_base_/schedules/moving_digits_5e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/events_runtime.py',
 ]
 
 num_steps = 4

@@ -2,7 +2,7 @@ _base_ = [
     '../_base_/models/qsd.py',
     '../_base_/datasets/hardvs.py',
     '../_base_/schedules/events_100e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/events_runtime.py',
 ]
 
 num_steps = 4

@@ -83,6 +83,11 @@ def accepted_arguments(target: Any) -> tuple[set[str], bool]:
     Returns:
         Their names, and whether others are taken too.
     """
+    if hasattr(target, 'find'):  # imported on demand
+        try:
+            target = target.find()
+        except ImportError:  # building it says what is missing
+            return set(), True
     if not inspect.isclass(target):
         return _parameters(target)
     names: set[str] = set()

@@ -122,6 +122,8 @@ def test_signatures_through_bases():
     assert accepted_arguments(Silent) == ({'a', 'b', 'c'}, False)
     assert accepted_arguments(Closed) == ({'d'}, False)
     assert accepted_arguments(lambda x, **rest: None) == ({'x'}, True)
+    (on_demand,) = resolve_type('EventsToFrames')
+    assert accepted_arguments(on_demand) == ({'num_frames', 'split_by', 'size'}, False)
 
 
 def test_types_are_found_by_name_scope_or_class():
