@@ -30,7 +30,7 @@ class EventVisualizationHook(VisualizationHook):
 
 
 def strip(frames: torch.Tensor) -> torch.Tensor:
-    """Frames ``(T, 2, H, W)`` as one picture, ``(3, H', W')``, 0 to 255: on one scale of counts, small ones magnified."""
+    """Frames ``(T, 2, H, W)`` as one picture, ``(3, H', W')``, 0 to 255: one scale for all, small ones magnified."""
     frames = frames.cpu().float()
     most = frames.max().item()
     pictures = [torch.from_numpy(event_picture(frame.numpy(), most)).permute(2, 0, 1) for frame in frames]
