@@ -125,23 +125,26 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        wanted = re.search(r'GLOBAL (\S+)', str(error))
-        if wanted:
-            raise CheckpointError(
-                f'checkpoint {path} wants to run {wanted.group(1).rstrip(".,")}, which is not among '
-                'the types a checkpoint may hold: refused'
-            ) from error
-        call = re.search(
-            r'Trying to call reduce for unrecognized function (.+)|Can only (?:create|build) .*', str(error)
-        )
-        if call:
-            raise CheckpointError(
-                f'checkpoint {path} wants to run something that a checkpoint may not hold '
-                f'({" ".join(call.group(0).split())[:120]}): refused'
-            ) from error
+        said = refusal(error)
+        if said:
+            raise CheckpointError(f'checkpoint {path} {said}') from error
         raise CheckpointError(
             f'checkpoint {path} is truncated or damaged ({type(error).__name__}: {_first_line(error)})'
         ) from error
+
+
+def refusal(error: BaseException) -> str | None:
+    """What a file wanted to run, from the error that refused it; None if it was refused for another reason."""
+    wanted = re.search(r'GLOBAL (\S+)', str(error))
+    if wanted:
+        return (
+            f'wants to run {wanted.group(1).rstrip(".,")}, which is not among the types a checkpoint may hold: refused'
+        )
+    call = re.search(r'Trying to call reduce for unrecognized function (.+)|Can only (?:create|build) .*', str(error))
+    if call:
+        what = ' '.join(call.group(0).split())[:120]
+        return f'wants to run something that a checkpoint may not hold ({what}): refused'
+    return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,9 +4,11 @@
 status meaning
 ====== =============================================================================================
 0      done
-1      training stopped: one line if it met values that are not finite, otherwise a traceback
-2      bad input, or an error before the run began: one line
-130    interrupted
+1      stopped: one line if it met values that are not finite or a disk that takes no more, otherwise a
+       traceback; also a fault of this package at any time, with a traceback
+2      bad input (configuration, checkpoint, data), or an error before the run began: one line
+130    interrupted (Ctrl-C)
+143    terminated (SIGTERM)
 ====== =============================================================================================
 """
 
@@ -17,8 +19,11 @@ import argparse
 import contextlib
 import copy
 import importlib
+import logging
 import os
+import pickle
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -27,8 +32,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .checkpoint import force_safe_loading
-from .errors import InputError, NonFiniteError
+from .checkpoint import force_safe_loading, refusal
+from .errors import InputError, NonFiniteError, is_disk_fault, is_own_fault
 from .launch import is_main_process
 from .noise import quiet_imports, quiet_logger, without_noise
 
@@ -79,9 +84,11 @@ class ToolParser(argparse.ArgumentParser):
 class Session:
     """What a tool tells its shell while it works."""
 
-    def __init__(self, prog: str) -> None:
+    def __init__(self, prog: str, files: Sequence[str] = ()) -> None:
         self.prog = prog
+        self.files = files  # whose faults are ours, besides the package's
         self.started = False
+        self.signal = signal.SIGINT
 
     def begin(self) -> None:
         """Set-up is over: an error from here on is no longer the input's fault."""
@@ -92,13 +99,15 @@ class Session:
         """Name a part of the set-up, so that an error that arises in it says where it belongs.
 
         Raises:
-            InputError: In place of any other error.
+            InputError: In place of any other error, a fault of this package excepted.
         """
         try:
             yield
         except InputError:
             raise
         except Exception as error:
+            if is_own_fault(error, self.files) or is_disk_fault(error):
+                raise
             raise InputError(f'{what}: {describe(error)}') from error
 
     def note(self, message: str) -> None:
@@ -111,8 +120,12 @@ def describe(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f'{error.filename}: {error.strerror}'
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
     elif isinstance(error, KeyError) and error.args:
         text = str(error.args[0])
+    elif isinstance(error, pickle.UnpicklingError) and refusal(error):
+        text = f'a file {refusal(error)}'
     else:
         text = str(error)
     if 'Original Traceback' in text:  # from a data loading worker: its last line says what was wrong
@@ -120,7 +133,7 @@ def describe(error: BaseException) -> str:
     text = ' '.join(text.split()).partition(' More details can be found')[0]
     if len(text) > 600:
         text = text[:597] + '...'
-    plain = isinstance(error, (InputError, NonFiniteError, OSError))
+    plain = isinstance(error, (InputError, NonFiniteError, OSError, pickle.UnpicklingError))
     name = type(error).__name__
     if plain and text:
         return text
@@ -143,6 +156,37 @@ def deliver_interrupts() -> None:
     sys.unraisablehook = again
 
 
+@contextlib.contextmanager
+def catch_termination(session: Session) -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that what is half-done is cleaned up; in the main thread only."""
+    own, before = os.getpid(), None
+
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() != own:  # a worker that has not set handlers of its own yet
+            os._exit(128 + number)
+        signal.signal(number, signal.SIG_IGN)  # once is enough; what does not end is killed
+        session.signal = signal.SIGTERM
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def quiet_log_faults() -> Iterator[None]:
+    """A log that cannot be written (the disk is full) is no reason for a traceback with each line."""
+    before, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before
+
+
 def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = False) -> int:
     """Run a tool's work and turn what goes wrong into a line and an exit status.
 
@@ -154,30 +198,32 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     Returns:
         The exit status.
     """
-    session = Session(prog)
+    session = Session(prog, [body.__code__.co_filename] if hasattr(body, '__code__') else [])
     show_traceback = show_traceback or os.environ.get('QSDT_TRACEBACK', '') not in ('', '0')
     hook_before = sys.unraisablehook
     deliver_interrupts()
     try:
-        with force_safe_loading(), warnings.catch_warnings():
+        with force_safe_loading(), warnings.catch_warnings(), catch_termination(session), quiet_log_faults():
             quiet_imports()
             status = body(session)
         sys.unraisablehook = hook_before
         return int(status or 0)
     except KeyboardInterrupt:
         sys.unraisablehook = lambda unraisable: None  # half-made data loaders complain as they are dropped
-        session.note('interrupted')
-        return 130
+        session.note('interrupted' if session.signal == signal.SIGINT else 'terminated')
+        return 128 + session.signal
     except SystemExit:
         raise
     except BaseException as error:
         sys.unraisablehook = hook_before
-        known = isinstance(error, (NonFiniteError, InputError)) or not session.started
+        listed = isinstance(error, (NonFiniteError, InputError)) or is_disk_fault(error)
+        own = is_own_fault(error, session.files)
+        known = listed or not (session.started or own)
         if show_traceback or not known:
             traceback.print_exc()
         if known:
             session.note(f'error: {describe(error)}')
-        return 1 if session.started and not isinstance(error, InputError) else 2
+        return 1 if (session.started or own) and not isinstance(error, InputError) else 2
 
 
 def load_config(path: str, options: Sequence[str] | None = None) -> Any:

@@ -1,4 +1,13 @@
-"""The errors that the tools report in one line."""
+"""The errors that the tools report in one line, and those that stay tracebacks."""
+
+import errno
+import traceback
+from collections.abc import Collection
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+# What a disk says that takes no more: it is full, a quota or limit is reached, it became read-only, it failed.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 class InputError(ValueError):
@@ -19,3 +28,28 @@ class NonFiniteLossError(NonFiniteError):
 
 class NonFiniteWeightsError(NonFiniteError):
     """A model that was about to be saved holds a parameter that is not finite."""
+
+
+def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
+    """Whether an error is a fault of this package rather than of what it was given.
+
+    It is if the innermost frame is in the package and the error is no ``ValueError`` (what checks of arguments raise),
+    ``OSError``, missing module or missing memory. What other libraries raise is put down to what they were given, and
+    so is a call that a configuration describes (``registry.py`` only passes it on).
+
+    Args:
+        error: the error, with its traceback.
+        files: files that count as the package's besides its own.
+    """
+    if isinstance(error, (ValueError, OSError, NonFiniteError, ImportError, MemoryError)):
+        return False
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    if not frames:
+        return False
+    path = Path(frames[0].filename)
+    return frames[0].filename in files or (PACKAGE in path.parents and path != PACKAGE / 'registry.py')
+
+
+def is_disk_fault(error: BaseException) -> bool:
+    """Whether a file could not be written because the disk takes no more."""
+    return isinstance(error, OSError) and error.errno in DISK_FAULTS

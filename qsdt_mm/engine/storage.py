@@ -8,7 +8,10 @@ from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from .errors import is_disk_fault
+
 PathLike = str | Path
+BESIDE = '.tmp'  # end of the names of files that are being written
 
 
 @contextmanager
@@ -25,16 +28,18 @@ def atomic_open(path: PathLike, mode: str = 'wb', **kwargs) -> Iterator[IO]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.tmp')
+    beside = path.with_name(f'.{path.name}{BESIDE}')
     try:
         with open(beside, mode, **kwargs) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             beside.unlink()
+        if is_disk_fault(error) and error.filename is None:  # a full disk does not say what was being written
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     with suppress(OSError):  # not every file system lets a directory be synchronised
         directory = os.open(path.parent, os.O_RDONLY)
@@ -42,6 +47,13 @@ def atomic_open(path: PathLike, mode: str = 'wb', **kwargs) -> Iterator[IO]:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def remove_leftovers(directory: PathLike, pattern: str) -> None:
+    """Remove what a process that was killed while writing ``pattern`` has left beside it."""
+    for path in Path(directory).glob(f'.{pattern}{BESIDE}'):
+        with suppress(OSError):
+            path.unlink()
 
 
 @register_backend('atomic_local', force=True)
