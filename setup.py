@@ -1,9 +1,12 @@
 """Packaging: loose ranges here, the exact versions that the project is tested with in requirements/lock.txt."""
 
+import atexit
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'qsdt_mm/version.py').read_text()).group(1)
@@ -31,6 +34,47 @@ DEV = [
     'spikingjelly>=2.0; python_version >= "3.11"',
 ]
 
+# mim looks for .mim beside the first file that pip lists of an installation (onedl-mim) or in the folder of the module
+# (openmim). pip lists by name, and qsdt_mm-VERSION.dist-info comes before qsdt_mm: so a package that comes before both
+# has a .mim, too. For the same reason there are no console scripts, whose bin/ would be listed first.
+MIM_PACKAGES = ('_qsdt_mm', 'qsdt_mm')
+MIM_SUFFIXES = ('.py', '.sh', '.yml')
+PTH = 'qsdt_mm/compat/startup/qsdt_mm.pth'
+
+
+def mim_files() -> list[tuple[str, list[str]]]:
+    """What .mim holds, once for each package: folder in the wheel, files."""
+    files = [Path('model-index.yml'), Path('dataset-index.yml')]
+    for room in ('configs', 'tools', 'demo'):
+        files += sorted(path.relative_to(HERE) for path in (HERE / room).rglob('*') if path.suffix in MIM_SUFFIXES)
+    return [
+        ((Path(package) / '.mim' / file.parent).as_posix(), [file.as_posix()])
+        for package in MIM_PACKAGES
+        for file in files
+    ]
+
+
+# What is built stays out of the tree: what an earlier build left there would end in the wheel, and mim would search it.
+OUTSIDE = tempfile.mkdtemp(prefix='qsdt_mm-')
+atexit.register(shutil.rmtree, OUTSIDE, ignore_errors=True)
+
+
+class Parts(Distribution):
+    """Has data files under the name by which an editable build asks for them, too."""
+
+    has_data = Distribution.has_data_files
+
+
+class InstallBeside(Distribution().get_command_class('install_data')):
+    """Puts data files where packages are installed; of an editable installation, where mim finds the tree, the .pth."""
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options('install', ('install_lib', 'install_dir'))
+        super().finalize_options()
+        if self.get_finalized_command('build_py').editable_mode:
+            self.data_files = [(folder, files) for folder, files in self.data_files if files == [PTH]]
+
+
 setup(
     name='qsdt_mm',
     version=VERSION,
@@ -39,7 +83,12 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=find_packages(include=['qsdt_mm', 'qsdt_mm.*']),
+    packages=[*find_packages(include=['qsdt_mm', 'qsdt_mm.*']), '_qsdt_mm'],
+    package_dir={'_qsdt_mm': 'qsdt_mm/compat/startup'},
+    data_files=[('', [PTH]), *mim_files()],
+    distclass=Parts,
+    cmdclass=dict(install_data=InstallBeside),
+    options=dict(build=dict(build_base=OUTSIDE), egg_info=dict(egg_base=OUTSIDE)),
     install_requires=CORE,
     extras_require=dict(det=DET, seg=SEG, demo=DEMO, dev=DET + SEG + DEMO + DEV, all=DET + SEG + DEMO),
     keywords=['spiking neural network', 'vision transformer', 'quantization', 'OpenMMLab'],
