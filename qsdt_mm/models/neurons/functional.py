@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from qsdt_mm.models import kernels
+
 from . import saving
 
 INSIDE = 0x80
@@ -23,26 +25,39 @@ class _SpikeCount(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, membrane: Tensor, threshold: float, levels: int, scale: float) -> Tensor:
-        inside = (membrane >= 0) & (membrane <= levels * threshold)
-        # In place after the first operation: one temporary instead of three.
-        count = (membrane / threshold).add_(0.5).floor_().clamp_(0, levels)
+        compact = saving.is_compact() and levels < INSIDE
         ctx.threshold, ctx.scale = threshold, scale
-        ctx.compact = saving.is_compact() and levels < INSIDE
-        if ctx.compact:  # one byte serves this gradient and those of all that read the spikes
-            code = count.to(torch.uint8).add_(inside.view(torch.uint8), alpha=INSIDE)
-        count = count if scale == 1.0 else count.mul_(scale)
-        if ctx.compact:
-            saving.note_product(count, scale, code, INSIDE - 1)
-        ctx.save_for_backward(code if ctx.compact else inside)
+        ctx.bit = INSIDE if compact else int(ctx.needs_input_grad[0])
+        count, kept = (kernels.find('fire', membrane) or _fire)(membrane, threshold, levels, scale, ctx.bit)
+        if compact:
+            saving.note_product(count, scale, kept, INSIDE - 1)
+        ctx.save_for_backward(kept)
         return count
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        if ctx.compact:
-            inside = inside >= INSIDE
-        grad = grad if ctx.scale == 1.0 else grad * ctx.scale
-        return grad * inside / ctx.threshold, None, None, None
+        (kept,) = ctx.saved_tensors
+        # A gradient that is itself differentiated needs operations that autograd knows.
+        kernel = None if torch.is_grad_enabled() else kernels.find('fire_backward', grad)
+        return (kernel or _fire_backward)(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None
+
+
+def _fire(membrane: Tensor, threshold: float, levels: int, scale: float, bit: int) -> tuple[Tensor, Tensor | None]:
+    """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
+    # In place after the first operation: one temporary instead of three.
+    count = (membrane / threshold).add_(0.5).floor_().clamp_(0, levels)
+    kept = None
+    if bit:
+        kept = ((membrane >= 0) & (membrane <= levels * threshold)).view(torch.uint8)
+    if bit > 1:  # one byte serves this gradient and those of all that read the spikes
+        kept = count.to(torch.uint8).add_(kept, alpha=bit)
+    return count if scale == 1.0 else count.mul_(scale), kept
+
+
+def _fire_backward(grad: Tensor, kept: Tensor, threshold: float, scale: float, bit: int) -> Tensor:
+    """Gradient of the membrane from that of the scaled counts."""
+    grad = grad if scale == 1.0 else grad * scale
+    return grad * (kept.view(torch.bool) if bit == 1 else kept >= bit) / threshold
 
 
 def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Tensor:

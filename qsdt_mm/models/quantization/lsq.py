@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qsdt_mm.compat.autocast import autocast_dtype
+from qsdt_mm.models import kernels
 from qsdt_mm.models.neurons import saving
 from qsdt_mm.validation import require
 
@@ -35,22 +36,37 @@ class _LSQ(torch.autograd.Function):
     def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         ctx.save_for_backward(weight, step)
         ctx.low, ctx.high = low, high
-        step = step.view(-1, *[1] * (weight.dim() - 1))
-        integers = (weight / step).clamp_(low, high).round_()
-        if saving.is_compact():
-            saving.note_product(integers, step, integers.to(torch.int8))
-        return integers.mul_(step)
+        quantize = kernels.find('quantize', weight, step) or _quantize
+        quantized, integers = quantize(weight, step, low, high, saving.is_compact())
+        if integers is not None:
+            saving.note_product(quantized, step.view(-1, *[1] * (weight.dim() - 1)), integers)
+        return quantized
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         weight, step = ctx.saved_tensors
-        ratio = weight / step.view(-1, *[1] * (weight.dim() - 1))
-        inside = (ratio >= ctx.low) & (ratio <= ctx.high)
-        clipped = ratio.clamp(ctx.low, ctx.high).round_()
-        # d w_q / d step = round(w/step) - w/step inside the range, the bound itself outside.
-        slope = torch.where(inside, clipped - ratio, clipped)
-        scale = 1 / math.sqrt(weight.numel() * ctx.high)
-        return grad * inside, (grad * slope).flatten(1).sum(1) * scale, None, None
+        # A gradient that is itself differentiated needs operations that autograd knows.
+        kernel = None if torch.is_grad_enabled() else kernels.find('quantize_backward', grad, weight, step)
+        return *(kernel or _quantize_backward)(grad, weight, step, ctx.low, ctx.high), None, None
+
+
+def _quantize(weight: Tensor, step: Tensor, low: int, high: int, keep: bool) -> tuple[Tensor, Tensor | None]:
+    """The quantized weight, and its integers as bytes if they are to be kept."""
+    step = step.view(-1, *[1] * (weight.dim() - 1))
+    integers = (weight / step).clamp_(low, high).round_()
+    kept = integers.to(torch.int8) if keep else None
+    return integers.mul_(step), kept
+
+
+def _quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    """Gradients of the weight and of the steps."""
+    ratio = weight / step.view(-1, *[1] * (weight.dim() - 1))
+    inside = (ratio >= low) & (ratio <= high)
+    clipped = ratio.clamp(low, high).round_()
+    # d w_q / d step = round(w/step) - w/step inside the range, the bound itself outside.
+    slope = torch.where(inside, clipped - ratio, clipped)
+    scale = 1 / math.sqrt(weight.numel() * high)
+    return grad * inside, (grad * slope).flatten(1).sum(1) * scale
 
 
 def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
