@@ -116,6 +116,7 @@ def look(args: argparse.Namespace, session) -> None:
     from qsdt_mm import SpikeDrivenTransformer
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.storage import atomic_path
     from qsdt_mm.models.neurons import SpikingNeuron
 
     if not Path(args.image).is_file():
@@ -145,9 +146,9 @@ def look(args: argparse.Namespace, session) -> None:
         image = mmcv.imread(args.image, channel_order='rgb')
         stem = Path(args.image).stem
         found, firing = (Path(args.out_dir) / f'{stem}_{what}.png' for what in ('found', 'firing'))
-        found.parent.mkdir(parents=True, exist_ok=True)
         meta = metainfo(cfg)
-        draw_found(cfg, sample, image, meta, found, args.score_thr)
+        with atomic_path(found) as path:
+            draw_found(cfg, sample, image, meta, path, args.score_thr)
     draw_firing(image, {stage: [m for m in maps if m.ndim == 2] for stage, maps in rates.items()}, firing)
     if 'pred_score' in sample:
         best = int(sample.pred_score.argmax())

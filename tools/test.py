@@ -87,12 +87,24 @@ def enable_pictures(cfg, args: argparse.Namespace) -> None:
 def keep_predictions(runner, cfg, path: str) -> None:
     """Have the predictions written beside the metrics."""
     from mmengine.evaluator import DumpResults
+    from mmengine.fileio import dump
 
-    dump = DumpResults
+    from qsdt_mm.engine.storage import atomic_path
+
+    base = DumpResults
     if cfg.get('default_scope') == 'mmdet':
-        from mmdet.evaluation import DumpDetResults as dump
+        from mmdet.evaluation import DumpDetResults as base
+
+    class WholeDump(base):
+        """Writes a file that is either whole or not there."""
+
+        def compute_metrics(self, results: list) -> dict:
+            with atomic_path(path) as beside:
+                dump(results, beside)
+            return {}
+
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    runner.test_evaluator.metrics.append(dump(out_file_path=path))
+    runner.test_evaluator.metrics.append(WholeDump(out_file_path=path))
 
 
 def converted(model, args: argparse.Namespace):

@@ -15,7 +15,7 @@ EXAMPLE = """examples:
   python tools/train.py CONFIG --work-dir work_dirs/try --cfg-options optim_wrapper.optimizer.lr=1e-3
   python tools/train.py CONFIG --work-dir work_dirs/try --resume auto
 
-exit status: 0 done, 1 training failed, 2 bad input (nothing touched), 130 interrupted
+exit status: 0 done, 1 training failed, 2 bad input, 130 interrupted, 143 terminated
 """
 
 
@@ -133,6 +133,7 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import list_checkpoints, load_training_state, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.engine.storage import remove_leftovers
 
     cfg = cli.load_config(args.config, args.cfg_options)
     if cfg.get('train_cfg') is None or cfg.get('train_dataloader') is None or cfg.get('optim_wrapper') is None:
@@ -170,6 +171,7 @@ def train(args: argparse.Namespace, session) -> None:
                 if args.overwrite:
                     for path in [*stale, *work_dir.glob('best_*.pth'), work_dir / 'last_checkpoint']:
                         path.unlink(missing_ok=True)
+                remove_leftovers(work_dir, '*.pth')  # of a process that was killed while it saved
                 if hasattr(runner, 'begin'):
                     runner.begin()
             session.begin()

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .checkpoint import force_safe_loading, refusal
-from .errors import InputError, NonFiniteError, is_disk_fault, is_own_fault
+from .errors import InputError, NonFiniteError, disk_fault, is_own_fault
 from .launch import is_main_process
 from .noise import quiet_imports, quiet_logger, without_noise
 
@@ -106,7 +106,7 @@ class Session:
         except InputError:
             raise
         except Exception as error:
-            if is_own_fault(error, self.files) or is_disk_fault(error):
+            if is_own_fault(error, self.files) or disk_fault(error):
                 raise
             raise InputError(f'{what}: {describe(error)}') from error
 
@@ -216,7 +216,9 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
         raise
     except BaseException as error:
         sys.unraisablehook = hook_before
-        listed = isinstance(error, (NonFiniteError, InputError)) or is_disk_fault(error)
+        if not isinstance(error, InputError):
+            error = disk_fault(error) or error
+        listed = isinstance(error, (NonFiniteError, InputError)) or disk_fault(error) is not None
         own = is_own_fault(error, session.files)
         known = listed or not (session.started or own)
         if show_traceback or not known:

@@ -50,6 +50,10 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
     return frames[0].filename in files or (PACKAGE in path.parents and path != PACKAGE / 'registry.py')
 
 
-def is_disk_fault(error: BaseException) -> bool:
-    """Whether a file could not be written because the disk takes no more."""
-    return isinstance(error, OSError) and error.errno in DISK_FAULTS
+def disk_fault(error: BaseException | None) -> OSError | None:
+    """What the disk said when it took no more, also where a library has put an error of its own in its place."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -8,10 +8,41 @@ from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from .errors import is_disk_fault
+from .errors import disk_fault
 
 PathLike = str | Path
-BESIDE = '.tmp'  # end of the names of files that are being written
+BESIDE = '.tmp'  # in the names of files that are being written
+
+
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """A path beside ``path``, of the same suffix; what is written there is renamed when the block ends without an error.
+
+    Args:
+        path: Where the file is to appear; its directory is made when missing.
+
+    Raises:
+        OSError: The file cannot be written (what was there before is left alone).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}{BESIDE}{path.suffix}')
+    try:
+        yield beside
+        os.replace(beside, path)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        fault = disk_fault(error)
+        if fault and fault.filename in (None, str(beside)):  # say which file was to be there
+            raise OSError(fault.errno, fault.strerror, str(path)) from error
+        raise
+    with suppress(OSError):  # not every file system lets a directory be synchronised
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 @contextmanager
@@ -26,32 +57,15 @@ def atomic_open(path: PathLike, mode: str = 'wb', **kwargs) -> Iterator[IO]:
     Raises:
         OSError: The file cannot be written (what was there before is left alone).
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}{BESIDE}')
-    try:
-        with open(beside, mode, **kwargs) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException as error:
-        with suppress(OSError):
-            beside.unlink()
-        if is_disk_fault(error) and error.filename is None:  # a full disk does not say what was being written
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    with suppress(OSError):  # not every file system lets a directory be synchronised
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    with atomic_path(path) as beside, open(beside, mode, **kwargs) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove_leftovers(directory: PathLike, pattern: str) -> None:
     """Remove what a process that was killed while writing ``pattern`` has left beside it."""
-    for path in Path(directory).glob(f'.{pattern}{BESIDE}'):
+    for path in Path(directory).glob(f'.{pattern}{BESIDE}*'):
         with suppress(OSError):
             path.unlink()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from qsdt_mm.engine.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/misc/print_config.py configs/classification/NAME.py
   python tools/misc/print_config.py CONFIG --cfg-options train_cfg.max_epochs=1 --save-path short.py
+
+exit status: 0 done, 2 bad input, 130 interrupted
 """
 
 
@@ -30,18 +31,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def print_config(args: argparse.Namespace) -> None:
     """Print or save the configuration."""
     from qsdt_mm.engine.cli import load_config
+    from qsdt_mm.engine.storage import atomic_path
 
     cfg = load_config(args.config, args.cfg_options)
     if args.save_path is None:
         print(cfg.pretty_text)
         return
-    Path(args.save_path).parent.mkdir(parents=True, exist_ok=True)
-    if args.save_path.endswith('.py'):
-        Path(args.save_path).write_text(cfg.pretty_text, encoding='utf-8')
-    else:
-        from mmengine.fileio import dump
+    with atomic_path(args.save_path) as path:
+        if args.save_path.endswith('.py'):
+            path.write_text(cfg.pretty_text, encoding='utf-8')
+        else:
+            from mmengine.fileio import dump
 
-        dump(cfg.to_dict(), args.save_path)
+            dump(cfg.to_dict(), path)
     print(f'saved to {args.save_path}')
 
 
