@@ -63,6 +63,6 @@ def rint(x):
 
 
 @triton.jit
-def block(size, BLOCK: tl.constexpr):
-    """Offsets of this program's elements, in 64 bits; those at ``size`` and beyond do not exist."""
+def block(BLOCK: tl.constexpr):
+    """Offsets of this program's elements, in 64 bits."""
     return tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

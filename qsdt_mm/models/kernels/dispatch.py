@@ -21,8 +21,11 @@ ROOMS = {
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
-# Whether kernels give the right values on a device, by device; found out at the first tensor.
-_verdicts: dict[torch.device, bool] = {}
+# Subclasses (fake or distributed tensors) may have no memory of their own.
+PLAIN = (Tensor, nn.Parameter)
+
+# Whether kernels give the right values, by device and dtype; found out at the first tensor.
+_verdicts: dict[tuple[torch.device, torch.dtype], bool] = {}
 
 
 def find(name: str, *tensors: Tensor) -> Callable | None:
@@ -41,32 +44,34 @@ def serves(first: Tensor, *others: Tensor) -> bool:
     if first.device.type != 'cuda' or first.dtype not in DTYPES or torch.jit.is_tracing():
         return False
     for tensor in (first, *others):
-        # Subclasses (fake or distributed tensors) may have no memory of their own.
-        if type(tensor) not in (Tensor, nn.Parameter) or tensor.numel() == 0:
+        if type(tensor) not in PLAIN or tensor.numel() == 0:
             return False
         if tensor.device != first.device or tensor.dtype != first.dtype:
             return False
-    return works(first.device)
+    return works(first.device, first.dtype)
 
 
-def works(device: torch.device) -> bool:
-    """Whether Triton is here, compiles for this device, and divides and rounds as a CPU does."""
-    if device not in _verdicts:
-        _verdicts[device] = find_spec('triton') is not None and _passes_trial(device)
-    return _verdicts[device]
+def works(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton is here, compiles for this device, and divides and rounds there as a CPU does."""
+    key = device, dtype
+    if key not in _verdicts:
+        _verdicts[key] = find_spec('triton') is not None and _passes_trial(device, dtype)
+    return _verdicts[key]
 
 
-def _passes_trial(device: torch.device) -> bool:
+def _passes_trial(device: torch.device, dtype: torch.dtype) -> bool:
     # Triton needs a compiler and a recent enough device and driver: only a launch tells.
     try:
         from .trial import differing
 
-        wrong = differing(device)
-        reason = f'wrong values of {", ".join(wrong)}' if wrong else ''
+        wrong = differing(device, dtype)
+        reason = f'wrong {", ".join(wrong)}' if wrong else ''
     except Exception as error:  # whatever Triton raises, the plain functions are right
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
     if reason:
-        warnings.warn(f'Triton kernels are off on {device}, plain operations run instead ({reason})', stacklevel=2)
+        warnings.warn(
+            f'no Triton kernels for {dtype} on {device}, plain operations run instead: {reason}', stacklevel=2
+        )
     return not reason
 
 

@@ -40,7 +40,7 @@ def passed(grad, byte, threshold, BIT: tl.constexpr, dtype: tl.constexpr):
 @triton.jit
 def _fire(membranes, spikes, kept, size, threshold, levels, top, scale, BIT: tl.constexpr, BLOCK: tl.constexpr):
     dtype: tl.constexpr = membranes.dtype.element_ty
-    at = block(size, BLOCK)
+    at = block(BLOCK)
     membrane = widened(tl.load(membranes + at, mask=at < size))
     count = count_of(membrane, threshold, levels, dtype)
     tl.store(spikes + at, narrowed(rounded(count * scale, dtype), dtype), mask=at < size)
@@ -51,7 +51,7 @@ def _fire(membranes, spikes, kept, size, threshold, levels, top, scale, BIT: tl.
 @triton.jit
 def _fire_backward(grads, kept, result, size, threshold, scale, BIT: tl.constexpr, BLOCK: tl.constexpr):
     dtype: tl.constexpr = grads.dtype.element_ty
-    at = block(size, BLOCK)
+    at = block(BLOCK)
     grad = rounded(widened(tl.load(grads + at, mask=at < size)) * scale, dtype)
     byte = tl.load(kept + at, mask=at < size)
     tl.store(result + at, narrowed(passed(grad, byte, threshold, BIT, dtype), dtype), mask=at < size)
@@ -60,7 +60,7 @@ def _fire_backward(grads, kept, result, size, threshold, scale, BIT: tl.constexp
 @lru_cache
 def in_dtype(value: float, dtype: torch.dtype) -> float:
     """A number as torch compares tensors of ``dtype`` with it."""
-    return torch.tensor(value, dtype=dtype).item()
+    return torch.tensor(value, dtype=dtype, device='cpu').item()
 
 
 def grid(size: int) -> tuple[int]:

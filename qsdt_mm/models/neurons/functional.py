@@ -107,6 +107,27 @@ def integrate_and_fire_step(
     return count, decay * (membrane - count * threshold)
 
 
+def integrate_and_fire(
+    inputs: Tensor, time_steps: int, threshold: float, levels: int, decay: float, scale: float
+) -> Tensor | None:
+    """All steps of :func:`integrate_and_fire_step` in one kernel; None where none serves.
+
+    Args:
+        inputs: ``(T * N, ...)``, time first.
+        time_steps: T.
+        threshold, levels, decay: as in :func:`integrate_and_fire_step`.
+        scale: worth of a spike.
+
+    Returns:
+        ``scale * n``, same shape.
+    """
+    walk = kernels.find('integrate_and_fire', inputs)
+    # The count is to fit a byte, and a kernel holds each step's instructions.
+    if walk is None or levels >= INSIDE or time_steps > 32 or len(inputs) % time_steps:
+        return None
+    return walk(inputs, time_steps, threshold, levels, decay, scale)
+
+
 class _BinarySpike(torch.autograd.Function):
     """Heaviside step with a smooth surrogate derivative."""
 
