@@ -146,7 +146,7 @@ def test(args: argparse.Namespace, session) -> None:
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
     if missing:
         raise InputError(f'config {args.config} cannot be evaluated: it has no {", ".join(missing)}')
-    weights = model_weights(load_checkpoint_safely(args.checkpoint))
+    weights = model_weights(load_checkpoint_safely(args.checkpoint), args.checkpoint)
     cli.import_library(cfg)
     cli.default_loaders(cfg)
     work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)

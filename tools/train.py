@@ -131,7 +131,13 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str 
 def train(args: argparse.Namespace, session) -> None:
     """Set up, then train."""
     from qsdt_mm.engine import cli
-    from qsdt_mm.engine.checkpoint import list_checkpoints, load_training_state, load_weights, model_weights
+    from qsdt_mm.engine.checkpoint import (
+        check_pretrained,
+        list_checkpoints,
+        load_training_state,
+        load_weights,
+        model_weights,
+    )
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.storage import remove_leftovers
 
@@ -155,6 +161,7 @@ def train(args: argparse.Namespace, session) -> None:
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
+    from mmengine.model import is_model_wrapper
 
     from qsdt_mm.engine.launch import prepare_launcher
 
@@ -186,11 +193,10 @@ def train(args: argparse.Namespace, session) -> None:
                 cli.check_loader(runner.val_loop.dataloader, 'validation')
         with session.stage(f'building the optimizer of optim_wrapper {dict(cfg.optim_wrapper)}'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_pretrained(model)
         if resume:
-            from mmengine.model import is_model_wrapper
-
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            mismatch = load_weights(model, model_weights(load_training_state(resume)))
+            mismatch = load_weights(model, model_weights(load_training_state(resume), resume))
             if mismatch:
                 raise CheckpointError(f'{resume} does not fit the model: weights {mismatch}')
         runner.register_hook(Begin(), priority='HIGHEST')

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,8 +107,8 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
         What the file holds.
 
     Raises:
-        CheckpointError: The file is missing, cannot be read, is truncated or damaged, or asks for anything
-            that is not on the list; one line.
+        CheckpointError: The file is missing, cannot be read, is truncated or damaged (the checksums of its records
+            are compared, which torch does not do), or asks for anything that is not on the list; one line.
     """
     path = Path(path)
     if not path.exists():
@@ -116,6 +117,7 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
         raise CheckpointError(f'checkpoint {path} is not a file')
     allowed = [*allowed_types(), *extra_allowed]
     try:
+        _compare_checksums(path)
         if not _HAS_SAFE_GLOBALS:
             return _load_restricted(path, map_location, allowed)
         with torch.serialization.safe_globals(allowed):
@@ -145,6 +147,42 @@ def refusal(error: BaseException) -> str | None:
         what = ' '.join(call.group(0).split())[:120]
         return f'wants to run something that a checkpoint may not hold ({what}): refused'
     return None
+
+
+def _compare_checksums(path: PathLike) -> None:
+    """Read a checkpoint's records once and compare their checksums, where it has any.
+
+    Raises:
+        zipfile.BadZipFile: A record is not what was written.
+    """
+    if not zipfile.is_zipfile(path):  # an older format, without checksums, or no checkpoint at all
+        return
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            if record.CRC == 0:  # written under torch.serialization.set_crc32_options(False), or empty
+                continue
+            with archive.open(record) as file:
+                while file.read(1 << 20):
+                    pass
+
+
+def check_pretrained(module: nn.Module) -> None:
+    """Load the local files that ``init_cfg=dict(type='Pretrained')`` of a module and its parts names, as data only.
+
+    mmengine loads such a file in whatever way it can, which may run what is in it; a file that passes here does not.
+
+    Raises:
+        CheckpointError: As :func:`load_checkpoint_safely`.
+    """
+    files = set()
+    for part in module.modules():
+        found = getattr(part, 'init_cfg', None)
+        for init in found if isinstance(found, (list, tuple)) else [found]:
+            if isinstance(init, dict) and init.get('type') in ('Pretrained', 'PretrainedInit'):
+                files.add(str(init.get('checkpoint')))
+    for name in sorted(files):
+        if not re.match(r'\w+://', name):
+            load_checkpoint_safely(os.path.expanduser(name))
 
 
 def _first_line(error: BaseException) -> str:
@@ -249,15 +287,23 @@ class Mismatch(NamedTuple):
         return '; '.join(parts) or 'none'
 
 
-def model_weights(checkpoint: Any) -> dict[str, torch.Tensor]:
+def model_weights(checkpoint: Any, path: PathLike | None = None) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint, without the prefix that a parallel wrapper leaves.
 
+    Args:
+        checkpoint: What the file holds.
+        path: The file, for the message.
+
     Raises:
-        CheckpointError: There are none.
+        CheckpointError: There are none, or they have no names.
     """
+    what = 'the checkpoint' if path is None else f'checkpoint {path}'
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CheckpointError('the checkpoint holds no weights (no state_dict)')
+        raise CheckpointError(f'{what} holds no weights (no state_dict)')
+    nameless = [key for key in state if not isinstance(key, str)]
+    if nameless:
+        raise CheckpointError(f'{what} holds weights whose names are no words: {nameless[0]!r}')
     return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
 
 
@@ -265,6 +311,9 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch
     """Load weights into a model as far as they fit, and say what did not.
 
     The model's own hooks for older names run, as they do in any loading.
+
+    Raises:
+        CheckpointError: A weight is no tensor.
     """
     weights = dict(weights)
     shape: list[str] = []
@@ -275,7 +324,11 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch
             wrong = re.findall(r'size mismatch for ([^:\s]+):', str(error))
             wrong = [name for name in wrong if name in weights]
             if not wrong:
-                raise
+                kinds = {name: type(value).__name__ for name, value in weights.items() if not torch.is_tensor(value)}
+                if not kinds:
+                    raise
+                name, kind = next(iter(kinds.items()))
+                raise CheckpointError(f'the checkpoint does not fit the model: {name} is {kind}, no tensor') from error
             shape += wrong
             for name in wrong:
                 del weights[name]

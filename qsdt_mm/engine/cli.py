@@ -345,7 +345,7 @@ def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
     """
     from mmengine.registry import MODELS
 
-    from .checkpoint import load_checkpoint_safely, load_weights, model_weights
+    from .checkpoint import check_pretrained, load_checkpoint_safely, load_weights, model_weights
     from .errors import CheckpointError
 
     settings = copy.deepcopy(cfg.model)
@@ -355,9 +355,10 @@ def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
         model = MODELS.build(settings)
     if checkpoint is None:
         if hasattr(model, 'init_weights'):
+            check_pretrained(model)
             model.init_weights()
         return model.eval()
-    mismatch = load_weights(model, model_weights(load_checkpoint_safely(checkpoint)))
+    mismatch = load_weights(model, model_weights(load_checkpoint_safely(checkpoint), checkpoint))
     if mismatch:
         raise CheckpointError(f'{checkpoint} does not fit the model: weights {mismatch}')
     return model.eval()

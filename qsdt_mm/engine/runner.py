@@ -70,11 +70,11 @@ class SafeRunner(Runner):
             return drop_code(super().load_checkpoint(filename, map_location, strict, **extra))
         checkpoint = load_checkpoint_safely(filename, map_location)
         if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
-            checkpoint = dict(state_dict=model_weights(checkpoint))
+            checkpoint = dict(state_dict=model_weights(checkpoint, filename))
         drop_code(checkpoint)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        mismatch = load_weights(model, model_weights(checkpoint))
+        mismatch = load_weights(model, model_weights(checkpoint, filename))
         if mismatch:
             message = f'{filename} does not fit the model: weights {mismatch}'
             if strict or (self.strict_load and (self._resume or self.testing)):

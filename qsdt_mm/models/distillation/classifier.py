@@ -117,7 +117,7 @@ def build_teacher(config: dict) -> nn.Module:
     path = settings.pop('checkpoint', None)
     teacher = MODELS.build(settings)
     if path is not None:
-        mismatch = load_weights(teacher, model_weights(load_checkpoint_safely(path)))
+        mismatch = load_weights(teacher, model_weights(load_checkpoint_safely(path), path))
         if mismatch:
             raise CheckpointError(f'teacher.checkpoint {path} does not fit the teacher: {mismatch}')
     elif not settings.get('pretrained'):
