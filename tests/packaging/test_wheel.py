@@ -1,0 +1,182 @@
+"""What a wheel holds, built offline from a tree with remains of work in it."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import qsdt_mm
+
+ROOT = Path(__file__).parents[2]
+PARTS = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', 'dataset-index.yml')
+BUILD = 'import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))'
+
+
+def copy_tree(target):
+    """The parts of the repository that packaging reads, and what should not be in a wheel."""
+    target.mkdir()
+    for name in PARTS:
+        shutil.copy(ROOT / name, target / name)
+    for name in ('qsdt_mm', 'configs', 'tools', 'demo'):
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in (
+        'tests/test_a.py',
+        'work_dirs/run/qsd-tiny_1xb32_digits.py',
+        'work_dirs/run/epoch_1.pth',
+        'data/set/0.jpg',
+        'build/lib/qsdt_mm/old.py',
+        'build/lib/stale/__init__.py',
+        'configs/__pycache__/a.cpython-311.pyc',
+        'tools/notes.ipynb',
+    ):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text('')
+    return target
+
+
+def build(tree, out, kind='build_wheel'):
+    """Build as pip does without isolation; returns the path."""
+    out.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, '-c', BUILD, kind, str(out)], cwd=tree, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    return out / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    return copy_tree(tmp_path_factory.mktemp('packaging') / 'tree')
+
+
+@pytest.fixture(scope='module')
+def wheel(tree):
+    return build(tree, tree.parent / 'wheel')
+
+
+@pytest.fixture(scope='module')
+def site(wheel):
+    """The wheel's files as installed."""
+    out = wheel.parent / 'site'
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(out)
+    return out
+
+
+def test_wheel_holds_the_package_and_mims_files_and_nothing_else(tree, wheel):
+    version = qsdt_mm.__version__
+    assert wheel.name == f'qsdt_mm-{version}-py3-none-any.whl'
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    modules = {path.relative_to(tree).as_posix() for path in (tree / 'qsdt_mm').rglob('*.py')}
+    mim = {'model-index.yml', 'dataset-index.yml'}
+    for folder, patterns in dict(configs=('*.py', '*.yml'), tools=('*.py', '*.sh'), demo=('*.py',)).items():
+        mim |= {path.relative_to(tree).as_posix() for pattern in patterns for path in (tree / folder).rglob(pattern)}
+    assert {
+        'configs/classification/qsd-tiny_1xb32_digits.py',
+        'configs/detection/metafile.yml',
+        'tools/train.py',
+    } <= mim
+    expected = modules | {f'{package}/.mim/{name}' for package in ('_qsdt_mm', 'qsdt_mm') for name in mim}
+    expected |= {'_qsdt_mm/__init__.py', 'qsdt_mm.pth'}
+    assert {name for name in names if not name.startswith(f'qsdt_mm-{version}.dist-info/')} == expected
+    # onedl-mim takes the folder of the first file of an installation; pip lists them in this order
+    assert min(names).startswith('_qsdt_mm/.mim/')
+
+
+def test_building_leaves_nothing_behind(tree, wheel):
+    assert not list(tree.glob('*.egg-info'))
+    assert {path.name for path in (tree / 'build').iterdir()} == {'lib'}  # the one that was there
+
+
+def run_in(site, code, *paths):
+    """Run code in an interpreter that has nothing but these folders of packages; returns what it prints."""
+    start = f'import site, sys; site.addsitedir({str(site)!r}); sys.path[:0] = {[str(path) for path in paths]!r}\n'
+    done = subprocess.run([sys.executable, '-I', '-S', '-c', start + code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, '')
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def mmcv(tmp_path):
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv/__init__.py').write_text('')
+    return tmp_path / 'mmcv'
+
+
+WHERE = "import importlib.util; print(importlib.util.find_spec('mmcv._ext').origin)"
+
+
+def test_stand_in_is_found_without_importing_the_package(site, mmcv):
+    code = WHERE + "\nprint([name for name in ('qsdt_mm', 'torch', 'mmcv') if name in sys.modules])"
+    assert run_in(site, code, mmcv.parent).splitlines() == [str(site / 'qsdt_mm/compat/mmcv_ext.py'), "['mmcv']"]
+
+
+def test_starting_up_imports_one_small_module(site):
+    code = f"""
+before = set(sys.modules)
+site.addsitedir({str(site)!r})
+print(sorted(set(sys.modules) - before))
+"""
+    assert run_in(site.parent, code) == "['__future__', '_qsdt_mm']"
+
+
+def test_compiled_ops_win(site, mmcv):
+    (mmcv / '_ext.py').write_text('')
+    assert run_in(site, WHERE, mmcv.parent) == str(mmcv / '_ext.py')
+
+
+def test_compiled_ops_of_a_later_finder_win(site, mmcv, tmp_path):
+    """An editable mmcv is found by a finder that may come after ours."""
+    (tmp_path / 'built.py').write_text('')
+    code = f"""
+import importlib.util
+class Later:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == 'mmcv._ext':
+            return importlib.util.spec_from_file_location(name, {str(tmp_path / 'built.py')!r})
+sys.meta_path.append(Later)
+"""
+    assert run_in(site, code + WHERE, mmcv.parent) == str(tmp_path / 'built.py')
+
+
+def test_package_and_startup_share_one_finder(site):
+    code = """
+import importlib.util
+spec = importlib.util.spec_from_file_location('second', sys.modules['_qsdt_mm'].__file__)
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+print(sum(getattr(finder, '__name__', '') == 'StandInFinder' for finder in sys.meta_path))
+"""
+    assert run_in(site, code) == '1'
+
+
+def test_editable_wheel_starts_up_too(tree):
+    wheel = build(tree, tree.parent / 'editable', 'build_editable')
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert 'qsdt_mm.pth' in names and not any('.mim' in name for name in names)
+        archive.extractall(wheel.parent / 'site')
+    code = 'import _qsdt_mm; print(_qsdt_mm.__file__)'
+    assert run_in(wheel.parent / 'site', code) == str(tree / 'qsdt_mm/compat/startup/__init__.py')
+
+
+@pytest.mark.slow
+def test_source_distribution_makes_the_same_wheel(tree, wheel):
+    source = build(tree, tree.parent / 'source', 'build_sdist')
+    shutil.unpack_archive(source, source.parent)
+    again = build(source.parent / source.name.removesuffix('.tar.gz'), source.parent / 'wheel')
+    contents = []
+    for path in (wheel, again):
+        with zipfile.ZipFile(path) as archive:
+            contents.append({name: archive.read(name) for name in archive.namelist() if not name.endswith('RECORD')})
+    assert contents[0] == contents[1]
+
+
+def test_version_is_said_once():
+    files = [ROOT / name for name in ('setup.py', 'pyproject.toml', 'model-index.yml')]
+    files += [path for path in (ROOT / 'qsdt_mm').rglob('*.py') if path.name != 'version.py']
+    assert [path.name for path in files if qsdt_mm.__version__ in path.read_text(encoding='utf-8')] == []
