@@ -4,6 +4,7 @@ from .answers import agreement, answers, same_bits
 from .comparison import unit_errors
 from .conversion import MODES, convert
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
+from .folding import fold_norms
 
 __all__ = [
     'MODES',
@@ -13,6 +14,7 @@ __all__ = [
     'agreement',
     'answers',
     'convert',
+    'fold_norms',
     'same_bits',
     'unit_errors',
 ]

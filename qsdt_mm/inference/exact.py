@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from qsdt_mm.models.layers import linear_attention
 from qsdt_mm.models.layers.attention import keys_first
 from qsdt_mm.validation import require
 
+from . import int8
 from .slots import product_over_slots, sum_over_slots
 
 EXACT = {torch.float32: 2**24, torch.float64: 2**53}
@@ -54,7 +56,13 @@ class FoldedLayer(nn.Module):
         if not isinstance(layer, nn.Linear):
             names = ('stride', 'padding', 'dilation', 'groups', *(('output_padding',) if self.transposed else ()))
             self.conv_args = {name: getattr(layer, name) for name in names}
+        # Only a pointwise convolution makes of a border of zeros what the unit wants there: zeros.
+        pointwise = self.conv_args is not None and weight.shape[2:] == (1, 1) and set(self.conv_args['stride']) == {1}
+        require(
+            not border or pointwise, 'synapse', f'BNAndPad after {layer}', 'a pointwise convolution before BNAndPad'
+        )
         self.border = border
+        self._packed = None
         self.register_buffer('weight', weight)
         self.register_buffer('gain', gain)
         self.register_buffer('offset', offset)
@@ -63,19 +71,48 @@ class FoldedLayer(nn.Module):
         by_output = weight.transpose(0, int(self.transposed)).flatten(1)
         self.reach = int(by_output.long().abs().sum(1).max()) if self.integer else None
 
+    @property
+    def args_with_border(self) -> dict[str, Any]:
+        """The convolution's arguments, the border among its padding."""
+        padding = self.conv_args['padding']
+        return dict(self.conv_args, padding=tuple(p + self.border for p in padding) if self.border else padding)
+
     def linear(self, values: Tensor) -> Tensor:
-        """``W x`` in the type of ``x``."""
+        """``W x`` in the type of ``x``, with its border."""
         weight = self.weight.to(values.dtype)
         if self.conv_args is None:
             return F.linear(values, weight)
-        return (F.conv_transpose2d if self.transposed else F.conv2d)(values, weight, **self.conv_args)
+        return (F.conv_transpose2d if self.transposed else F.conv2d)(values, weight, **self.args_with_border)
+
+    def takes_int8(self, levels: int | None, values: Tensor) -> bool:
+        """Whether ``W n`` of counts up to D is exact in 8-bit operands and float32 results, and can be had here."""
+        return (
+            levels is not None
+            and self.integer
+            and levels <= int8.MOST
+            and levels * self.reach <= EXACT[torch.float32]
+            and self.conv_args is not None
+            and not self.transposed
+            and not isinstance(self.conv_args['padding'], str)
+            and values.device.type == 'cpu'
+            and values.dim() == 4
+            and int8.is_available()
+        )
+
+    def linear_int8(self, count: Tensor) -> Tensor:
+        """``W n`` in float32, with its border; see :meth:`takes_int8`."""
+        version = self.weight._version
+        if self._packed is None or self._packed[0] != version:
+            self._packed = version, int8.pack(self.weight, self.args_with_border)
+        return int8.sums(count, self._packed[1], self.args_with_border)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__, _packed=None)  # packed weights cannot be copied
 
     def affine(self, sums: Tensor) -> Tensor:
-        """``gain * sums + offset`` in the type of ``sums``."""
+        """``gain * sums + offset``, in place."""
         shape = (-1,) if self.conv_args is None else (-1, 1, 1)
-        if self.border:
-            sums = F.pad(sums, [self.border] * 4)
-        return sums * self.gain.to(sums.dtype).view(shape) + self.offset.to(sums.dtype).view(shape)
+        return sums.mul_(self.gain.to(sums.dtype).view(shape)).add_(self.offset.to(sums.dtype).view(shape))
 
     def forward(self, values: Tensor) -> Tensor:
         """``y`` for real-valued ``x``."""
@@ -107,7 +144,10 @@ class ExactSynapse(nn.Module):
 
     def sums(self, count: Tensor) -> Tensor:
         """``W n`` of the first layer."""
-        first, count = self.layers[0], count.to(on_device(self.carrier, count))
+        first = self.layers[0]
+        if not self.spiking and first.takes_int8(self.levels, count):
+            return first.linear_int8(count)
+        count = count.to(on_device(self.carrier, count))
         return sum_over_slots(first.linear, count, self.levels) if self.spiking else first.linear(count)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -119,6 +159,9 @@ class ExactSynapse(nn.Module):
             sums = self.sums(inputs)
             wide = torch.promote_types(sums.dtype, inputs.dtype)
             membrane = first.affine(sums.to(wide)).to(inputs.dtype)
+        if membrane.dim() == 4 and membrane.device.type == 'cpu':
+            # One layout, whichever convolution made the sums, so that what comes after rounds alike.
+            membrane = membrane.contiguous(memory_format=torch.channels_last)
         for layer in chained:
             membrane = layer(membrane)
         return membrane

@@ -5,52 +5,15 @@ import copy
 import pytest
 import torch
 from torch import nn
+from trained_networks import assert_same_bits, membranes, trained
 
-from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.inference import ExactAttention, ExactSynapse, convert, unit_errors
 from qsdt_mm.inference.exact import carrier_for
 from qsdt_mm.models import SpikeUnit
 from qsdt_mm.models.layers import RepConvBN, SpikeDrivenSelfAttention, UnitFactory
-from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import QuantConv2d
 
 LIF = dict(type='LIF', tau=1.5, threshold=0.5, scale=0.5)
-
-
-def trained(family='qsd', seed=0, **options):
-    """A small network whose norms look as after some training."""
-    torch.manual_seed(seed)
-    arch = dict(family=family, widths=(4, 8, 8, 16, 24), depths=(1, 1, 1, 1, 1), num_heads=4, layer_scale=0.5)
-    if family == 'espike-large':
-        arch |= dict(widths=(4, 8, 8, 24), depths=(1, 1, 1, 2), pointwise_branch=True)
-    model = SpikeDrivenTransformer(arch, **{'weight_bits': 4, 'out_indices': range(5), **options})
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.2, 0.4)
-    return model.eval()
-
-
-def membranes(model, image):
-    """What every neuron receives, and the outputs."""
-    seen, hooks = {}, []
-    for name, module in model.named_modules():
-        if isinstance(module, SpikingNeuron):
-            hooks.append(
-                module.register_forward_pre_hook(lambda m, args, name=name: seen.__setitem__(name, args[0].clone()))
-            )
-    with torch.no_grad():
-        outputs = model(image)
-    for hook in hooks:
-        hook.remove()
-    return {**seen, **{f'output {i}': out for i, out in enumerate(outputs)}}
-
-
-def assert_same_bits(a, b):
-    assert a.keys() == b.keys() and len(a) > 10
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
 
 
 NETWORKS = [

@@ -209,7 +209,11 @@ class SpikeDrivenTransformer(BaseModule):
         )
         check(image.shape[-3] == self.in_channels, f'in_channels={self.in_channels} channels')
         check(min(image.shape[-2:]) >= MIN_IMAGE_SIZE, f'a height and width of {MIN_IMAGE_SIZE} px or more')
-        return (image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
+        image = image.transpose(0, 1).flatten(0, 1) if has_time else image
+        if image.device.type == 'cpu':
+            # Channels last all the way: the CPU's convolutions need not reorder what they read and write.
+            image = image.contiguous(memory_format=torch.channels_last)
+        return image, has_time
 
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:

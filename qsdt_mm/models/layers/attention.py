@@ -120,8 +120,10 @@ class SpikeDrivenSelfAttention(nn.Module):
             neuron(unit.drive(spikes)).flatten(2).unflatten(1, (self.num_heads, -1))
             for unit, neuron in zip((self.query, self.key, self.value), self.neurons)
         )
-        attended = self.product(query, key, value)
-        return self.projection(attended.flatten(1, 2).unflatten(2, membrane.shape[2:]))
+        attended = self.product(query, key, value).flatten(1, 2).unflatten(2, membrane.shape[2:])
+        if membrane.device.type == 'cpu':  # as the backbone has it
+            attended = attended.contiguous(memory_format=torch.channels_last)
+        return self.projection(attended)
 
 
 def require_heads(channels: int, num_heads: int) -> None:

@@ -1,0 +1,48 @@
+"""Exact sums of counts by 8-bit convolutions, where this machine has them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MOST = 127
+"""Counts up to this are summed exactly on every instruction set: older ones add pairs of products in 16 bits."""
+
+
+def pack(weight: Tensor, conv_args: dict[str, Any]) -> tuple[Tensor, ...]:
+    """A weight of int8 ``(C_out, C_in / groups, kH, kW)`` as the convolution wants it."""
+    # Scales of one and no offsets: the sums come out as they are.
+    scale, zero = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int)
+    args = [list(conv_args[name]) for name in ('stride', 'padding', 'dilation')]
+    packed = torch.ops.onednn.qconv_prepack(weight.contiguous(), scale, 1.0, 0, *args, conv_args['groups'], None)
+    return packed, scale, zero
+
+
+def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any]) -> Tensor:
+    """``W n`` in float32, exact up to 2^24, for counts ``(N, C_in, H, W)`` up to :data:`MOST`."""
+    weight, scale, zero = packed
+    count = count.to(torch.uint8, memory_format=torch.channels_last)
+    args = [list(conv_args[name]) for name in ('stride', 'padding', 'dilation')]
+    return torch.ops.onednn.qconv2d_pointwise(
+        count, 1.0, 0, weight, scale, zero, None, *args, conv_args['groups'], 1.0, 0, torch.float32, 'none', [], ''
+    )
+
+
+@lru_cache(maxsize=1)
+def is_available() -> bool:
+    """Whether 8-bit convolutions are here and exact; tried once, on the largest values, plain and depthwise."""
+    try:
+        for groups in (1, 64):
+            weight = torch.full((64, 64 // groups, 3, 3), -128, dtype=torch.int8)
+            weight[::2] = 127
+            count = torch.full((1, 64, 5, 5), float(MOST))
+            args = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=groups)
+            if not torch.equal(sums(count, pack(weight, args), args), F.conv2d(count, weight.float(), **args)):
+                return False
+    except (AttributeError, RuntimeError, TypeError):  # other machines, other versions of torch
+        return False
+    return True
