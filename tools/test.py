@@ -137,6 +137,7 @@ def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
     import json
 
+    from qsdt_mm.datasets.checks import check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
@@ -149,6 +150,7 @@ def test(args: argparse.Namespace, session) -> None:
     weights = model_weights(load_checkpoint_safely(args.checkpoint), args.checkpoint)
     cli.import_library(cfg)
     cli.default_loaders(cfg)
+    check_annotation_files(cfg, 'test')
     work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
@@ -184,10 +186,10 @@ def test(args: argparse.Namespace, session) -> None:
     try:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
-        with session.stage('building the test data'):
-            cli.check_loader(runner.test_loop.dataloader, 'test')
-        runner.testing, runner.strict_load = True, not args.allow_mismatch
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        with session.stage('building the test data'):
+            cli.check_loader(runner.test_loop.dataloader, 'test', model)
+        runner.testing, runner.strict_load = True, not args.allow_mismatch
         mismatch = load_weights(model, weights)
         if mismatch and not args.allow_mismatch:
             raise CheckpointError(

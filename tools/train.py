@@ -130,6 +130,7 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str 
 
 def train(args: argparse.Namespace, session) -> None:
     """Set up, then train."""
+    from qsdt_mm.datasets.checks import check_annotation_files, check_same_classes
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import (
         check_pretrained,
@@ -151,6 +152,7 @@ def train(args: argparse.Namespace, session) -> None:
     work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val']))
     if args.amp:
         enable_amp(cfg)
     if args.auto_scale_lr:
@@ -186,14 +188,15 @@ def train(args: argparse.Namespace, session) -> None:
     try:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with session.stage('building the training data'):
-            cli.check_loader(runner.train_loop.dataloader, 'training')
+            cli.check_loader(runner.train_loop.dataloader, 'training', model)
         with session.stage('building the validation data'):
             if runner.val_loop is not None:
-                cli.check_loader(runner.val_loop.dataloader, 'validation')
+                cli.check_loader(runner.val_loop.dataloader, 'validation', model)
+                check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
         with session.stage(f'building the optimizer of optim_wrapper {dict(cfg.optim_wrapper)}'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         check_pretrained(model)
         if resume:
             mismatch = load_weights(model, model_weights(load_training_state(resume), resume))

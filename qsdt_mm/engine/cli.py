@@ -143,6 +143,16 @@ def describe(error: BaseException) -> str:
     return f'{name} in {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}' if frames else name
 
 
+def is_data_fault(error: BaseException, files: Sequence[str] = ()) -> bool:
+    """Whether an error arose while a data loader read samples or put them together, and is no fault of this package."""
+    if isinstance(error, (InputError, NonFiniteError, MemoryError)) or is_own_fault(error, files):
+        return False
+    if str(error).startswith('DataLoader worker'):  # it was killed, for want of memory say
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.filename.endswith(os.path.join('torch', 'utils', 'data', 'dataloader.py')) for frame in frames)
+
+
 def deliver_interrupts() -> None:
     """Deliver Ctrl-C again where Python dropped it, as it does inside a destructor (of a data loader, say)."""
     before = sys.unraisablehook
@@ -218,6 +228,8 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
         sys.unraisablehook = hook_before
         if not isinstance(error, InputError):
             error = disk_fault(error) or error
+        if session.started and is_data_fault(error, session.files):
+            error = InputError(f'the data cannot be used: {describe(error)}').with_traceback(error.__traceback__)
         listed = isinstance(error, (NonFiniteError, InputError)) or disk_fault(error) is not None
         own = is_own_fault(error, session.files)
         known = listed or not (session.started or own)
@@ -364,13 +376,40 @@ def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
     return model.eval()
 
 
-def check_loader(loader: Any, what: str) -> None:
-    """Refuse a data loader that yields nothing.
+def build_samples(config: Any, model: Any, session: Session) -> Any:
+    """A data set for a tool that goes through its samples by itself.
+
+    Args:
+        config: The data set's configuration.
+        model: The network that gets the samples.
+        session: Of the tool.
 
     Raises:
-        InputError: The data set is empty, or smaller than the one batch that ``drop_last`` asks for.
+        InputError: It cannot be built, is empty, or has other classes than the network.
     """
+    from mmengine.registry import DATASETS
+
+    from ..datasets.checks import check_samples
+
+    with session.stage('building the images'):
+        dataset = DATASETS.build(config)
+        check_samples(dataset, model, 'test')
+        if not len(dataset):
+            raise InputError(f'the test data set is empty ({type(dataset).__name__})')
+    return dataset
+
+
+def check_loader(loader: Any, what: str, model: Any) -> None:
+    """Refuse a data loader that yields nothing, or other classes than the network's; name files with faulty samples.
+
+    Raises:
+        InputError: The data set is empty, or smaller than the one batch that ``drop_last`` asks for, or has more
+            classes than the network.
+    """
+    from ..datasets.checks import check_samples
+
     dataset = loader.dataset
+    check_samples(dataset, model, what)
     where = getattr(dataset, 'data_root', '') or getattr(dataset, 'ann_file', '')
     name = type(dataset).__name__ + (f' in {where}' if where else '')
     try:

@@ -39,8 +39,9 @@ def compare(args: argparse.Namespace, session) -> int:
     import rich.console
     import rich.progress
     from mmengine.dataset import pseudo_collate
-    from mmengine.registry import DATASETS, DefaultScope
+    from mmengine.registry import DefaultScope
 
+    from qsdt_mm.datasets.checks import check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.engine.storage import atomic_open
@@ -48,11 +49,13 @@ def compare(args: argparse.Namespace, session) -> int:
     from qsdt_mm.models.neurons import SpikingNeuron
 
     cfg = cli.load_config(args.config, args.cfg_options)
+    if cfg.get('test_dataloader') is None:
+        raise InputError(f'config {args.config} has no test_dataloader')
     cli.import_library(cfg)
+    check_annotation_files(cfg, 'test')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
-        with session.stage('building the images'):
-            dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        dataset = cli.build_samples(cfg.test_dataloader.dataset, model, session)
     try:
         modes = {'float': model, **{mode: convert(model, mode, args.weight_bits) for mode in ('integer', 'spike')}}
     except ValueError as error:

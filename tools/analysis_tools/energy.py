@@ -52,18 +52,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def samples_of(cfg, args: argparse.Namespace) -> tuple[Iterator[dict], int]:
+def samples_of(cfg, args: argparse.Namespace, model, session) -> tuple[Iterator[dict], int]:
     """Samples as the configuration's test pipeline packs them, and how many there are."""
     from mmengine.dataset import Compose
-    from mmengine.registry import DATASETS
 
+    from qsdt_mm.datasets.checks import CheckedPipeline, Limits
+    from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
 
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if loader is None:
         raise InputError(f'config {args.config} has no test_dataloader')
     if args.images.isdigit():
-        dataset = DATASETS.build(loader.dataset)
+        dataset = cli.build_samples(loader.dataset, model, session)
         count = min(int(args.images), len(dataset))
         return (dataset[i] for i in range(count)), count
     folder = Path(args.images)
@@ -75,7 +76,7 @@ def samples_of(cfg, args: argparse.Namespace) -> tuple[Iterator[dict], int]:
     pipeline = [dict(step) for step in loader.dataset.pipeline if not step['type'].startswith('LoadAnnotations')]
     if pipeline[0]['type'] != 'LoadImageFromFile':  # the configuration's own data come as arrays
         pipeline.insert(0, dict(type='LoadImageFromFile'))
-    compose = Compose(pipeline)
+    compose = CheckedPipeline(Compose(pipeline), Limits(None))
     return (compose(dict(img_path=str(path), img_id=i)) for i, path in enumerate(files)), len(files)
 
 
@@ -135,16 +136,19 @@ def measure(args: argparse.Namespace, session) -> None:
 
     from qsdt_mm.analysis import measure_energy
     from qsdt_mm.analysis.plots import plot_energy
+    from qsdt_mm.datasets.checks import check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.engine.storage import atomic_open
 
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
+    if args.images.isdigit():
+        check_annotation_files(cfg, 'test')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
         with session.stage('building the images'):
-            samples, count = samples_of(cfg, args)
+            samples, count = samples_of(cfg, args, model, session)
     batch_size = (cfg.get('test_dataloader') or cfg.val_dataloader).get('batch_size', 1)
     progress = rich.progress.track(
         samples, total=count, description='counting', console=rich.console.Console(stderr=True)

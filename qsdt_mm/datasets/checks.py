@@ -1,0 +1,286 @@
+"""Checks of data that somebody else's code reads: what is wrong is said in a line that names the file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.dataset import Compose
+from torch import nn
+
+from qsdt_mm.engine.cli import describe
+from qsdt_mm.engine.config_check import resolve_type
+from qsdt_mm.engine.errors import InputError, is_own_fault
+
+
+class Limits(NamedTuple):
+    """How many classes a network tells apart, None where it cannot be known, and labels that mean nothing."""
+
+    num_classes: int | None
+    ignored: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Limits:
+        """What the heads of a classifier, detector or segmenter say."""
+        for path in ('head', 'bbox_head', 'roi_head.bbox_head', 'decode_head'):
+            head = model
+            for name in path.split('.'):
+                head = getattr(head, name, None)
+            heads = list(head) if isinstance(head, nn.ModuleList) else [head]
+            numbers = [n for n in (getattr(one, 'num_classes', None) for one in heads) if isinstance(n, int)]
+            if numbers:
+                ignored = (255, getattr(heads[0], 'ignore_index', 255)) if path == 'decode_head' else ()
+                return cls(min(numbers), ignored)
+        return cls(None)
+
+
+class CheckedPipeline(Compose):
+    """A pipeline whose errors name the sample's file, and that lets no label outside of the classes through.
+
+    Args:
+        pipeline: the pipeline to take over.
+        limits: of the labels.
+
+    Raises:
+        InputError: a step fails on a sample, an image has another size than its annotations say, or a label is not one
+            of the network's classes. Faults of this package stay what they are.
+    """
+
+    def __init__(self, pipeline: Compose, limits: Limits) -> None:
+        vars(self).update(vars(pipeline))
+        self.limits = limits
+
+    def __call__(self, data: dict) -> dict | None:
+        """Apply the steps, then look at the labels."""
+        sample = data.get('sample_idx')
+        where = str(data.get('img_path') or ('a sample' if sample is None else f'sample {sample}'))
+        said = data.get('height'), data.get('width')
+        for step in self.transforms:
+            try:
+                data = step(data)
+            except InputError:
+                raise
+            except Exception as error:
+                if is_own_fault(error):
+                    raise
+                text = describe(error)
+                raise InputError(text if where in text else f'{where}: {type(step).__name__}: {text}') from error
+            if data is None:
+                return None
+            size = data.get('ori_shape') if isinstance(data, dict) else None
+            if size and None not in said:  # sides may change places with the orientation that a camera wrote down
+                if sorted(size[:2]) != sorted(said):
+                    raise InputError(
+                        f'{where} has {size[0]} x {size[1]} pixels: its annotations say {said[0]} x {said[1]}'
+                    )
+                said = None, None
+        self.check_labels(data, where)
+        return data
+
+    def check_labels(self, data: Any, where: str) -> None:
+        """Refuse a label that the network has no output for."""
+        sample = data.get('data_samples') if isinstance(data, dict) else None
+        if sample is None or self.limits.num_classes is None:
+            return
+        for labels in (
+            getattr(sample, 'gt_label', None),
+            getattr(getattr(sample, 'gt_instances', None), 'labels', None),
+            getattr(getattr(sample, 'gt_sem_seg', None), 'data', None),
+        ):
+            if not isinstance(labels, torch.Tensor) or not labels.numel():
+                continue
+            inside = (labels >= 0) & (labels < self.limits.num_classes)
+            for ignored in self.limits.ignored:
+                inside |= labels == ignored
+            if not inside.all():
+                outside = int(labels[~inside].flatten()[0])
+                raise InputError(
+                    f'{where} has the label {outside}: expected 0 to {self.limits.num_classes - 1}, as the network '
+                    f'has {self.limits.num_classes} classes'
+                )
+
+
+def parts_of(dataset: Any) -> Iterator[Any]:
+    """A data set and those that it wraps."""
+    yield dataset
+    inner = getattr(dataset, 'datasets', None)
+    for part in inner if isinstance(inner, (list, tuple)) else [getattr(dataset, 'dataset', None)]:
+        if part is not None and part is not dataset:
+            yield from parts_of(part)
+
+
+def classes_of(dataset: Any) -> list[str] | None:
+    """The names of a data set's classes, if it has any."""
+    meta = getattr(dataset, 'metainfo', None)
+    classes = meta.get('classes') if isinstance(meta, Mapping) else None
+    return [str(name) for name in classes] if isinstance(classes, (list, tuple)) and classes else None
+
+
+def check_samples(dataset: Any, model: nn.Module, what: str) -> None:
+    """Compare a data set's classes with a network's, and have its samples checked as they are read.
+
+    Args:
+        dataset: mmengine's, or one that wraps such; any other is left alone.
+        model: the network.
+        what: its part, for the message.
+
+    Raises:
+        InputError: there are more classes than the network tells apart.
+    """
+    limits, classes = Limits.of(model), classes_of(dataset)
+    if classes and limits.num_classes is not None and len(classes) > limits.num_classes:
+        raise InputError(
+            f'the {what} data have {len(classes)} classes ({", ".join(classes[:3])}, ...), the network has '
+            f'num_classes={limits.num_classes}'
+        )
+    for part in parts_of(dataset):
+        if isinstance(getattr(part, 'pipeline', None), Compose) and not isinstance(part.pipeline, CheckedPipeline):
+            part.pipeline = CheckedPipeline(part.pipeline, limits)
+
+
+def check_same_classes(train: Any, val: Any) -> None:
+    """Refuse two parts of the data in which a label means two things, as with a class's folder in one of them only.
+
+    Raises:
+        InputError: the classes differ.
+    """
+    first, second = classes_of(train), classes_of(val)
+    different = next(((a, b) for a, b in zip(first or [], second or []) if a != b), None)
+    if different:
+        label = [*zip(first, second)].index(different)
+        raise InputError(
+            f'label {label} is {different[0]!r} in the training data and {different[1]!r} in the validation data: '
+            'both need the same classes'
+        )
+
+
+def check_annotation_files(cfg: Any, *splits: str) -> None:
+    """Check the COCO files of a configuration's data sets and evaluators, before code reads them that trusts them.
+
+    Args:
+        cfg: the configuration.
+        splits: which of 'train', 'val', 'test'.
+
+    Raises:
+        InputError: a file is missing or malformed; the message names it and the place in it.
+    """
+    wanted: dict[str, list[str]] = {}
+    scope = cfg.get('default_scope')
+    for split in splits:
+        for config in _data_sets(cfg.get(f'{split}_dataloader')):
+            kinds = [c for kind in resolve_type(config.get('type'), scope) for c in getattr(kind, '__mro__', ())]
+            file = config.get('ann_file')
+            if file and any(kind.__name__ == 'CocoDataset' for kind in kinds):
+                root, meta = config.get('data_root') or '', config.get('metainfo')
+                given = meta.get('classes') if isinstance(meta, Mapping) else None
+                known = next((k.METAINFO['classes'] for k in kinds if 'classes' in getattr(k, 'METAINFO', {})), ())
+                classes = wanted.setdefault(str(Path(str(root)) / str(file)), [])
+                classes += [str(name) for name in ([given] if isinstance(given, str) else given or known)]
+        evaluators = cfg.get(f'{split}_evaluator')
+        for config in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+            if (
+                isinstance(config, Mapping)
+                and str(config.get('type')).endswith('CocoMetric')
+                and config.get('ann_file')
+            ):
+                wanted.setdefault(str(config['ann_file']), [])
+    for file, classes in wanted.items():
+        if '://' not in file:
+            check_coco_file(file, classes)
+
+
+def _data_sets(config: Any) -> Iterator[Mapping]:
+    if isinstance(config, Mapping):
+        if 'type' in config and 'ann_file' in config:
+            yield config
+        for key in ('dataset', 'datasets'):
+            yield from _data_sets(config.get(key))
+    elif isinstance(config, (list, tuple)):
+        for item in config:
+            yield from _data_sets(item)
+
+
+def check_coco_file(path: str | Path, classes: Sequence[str] = ()) -> None:
+    """Check that a file holds COCO annotations whose identifiers fit together.
+
+    Args:
+        path: the file.
+        classes: names that must be among its categories.
+
+    Raises:
+        InputError: it does not; the message names the file and the first place that is wrong.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            held = json.load(file)
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror or error}') from error
+    except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
+        raise InputError(f'{path} is no JSON file: {" ".join(str(error).split())[:120]}') from error
+
+    def rows(name: str) -> list[dict]:
+        found = held.get(name) if isinstance(held, dict) else None
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise InputError(f'{path} holds no COCO annotations: expected a list of objects under {name!r}')
+        return found
+
+    def identifiers(name: str) -> set:
+        seen: set = set()
+        for i, row in enumerate(rows(name)):
+            key = row.get('id')
+            if not isinstance(key, (int, str)) or isinstance(key, bool):
+                raise InputError(f'{path}: {name}[{i}] has id {key!r}: expected a number or a word')
+            if key in seen:
+                raise InputError(f'{path}: {name}[{i}] has id {key!r}, which another has too')
+            seen.add(key)
+        return seen
+
+    images, categories = identifiers('images'), identifiers('categories')
+    identifiers('annotations')
+    for i, row in enumerate(held['images']):
+        if not isinstance(row.get('file_name'), str) or not row['file_name']:
+            raise InputError(f'{path}: images[{i}] has file_name {row.get("file_name")!r}: expected a file')
+        for side in ('height', 'width'):
+            if not isinstance(row.get(side), int) or isinstance(row[side], bool) or row[side] < 1:
+                raise InputError(f'{path}: images[{i}] has {side} {row.get(side)!r}: expected an integer >= 1')
+    names = [row.get('name') for row in held['categories']]
+    for i, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InputError(f'{path}: categories[{i}] has name {name!r}: expected a word')
+    absent = [name for name in classes if name not in names]
+    if absent:
+        raise InputError(
+            f'{path} has no category {absent[0]!r}, which is among the classes; it has {", ".join(names[:5])}'
+            + (', ...' if len(names) > 5 else '')
+        )
+    sizes = {row['id']: [row['height'], row['width']] for row in held['images']}
+    for i, row in enumerate(held['annotations']):
+        place = f'{path}: annotations[{i}]'
+        for key, known in (('image_id', images), ('category_id', categories)):
+            if not isinstance(row.get(key), (int, str)) or row[key] not in known:
+                raise InputError(f'{place} has {key} {row.get(key)!r}, which is not there')
+        box, area, shape = row.get('bbox'), row.get('area'), row.get('segmentation')
+        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+            raise InputError(f'{place} has bbox {str(box)[:60]}: expected four numbers')
+        if not _is_number(area):
+            raise InputError(f'{place} has area {str(area)[:60]}: expected a number')
+        if row.get('iscrowd', 0) not in (0, 1):
+            raise InputError(f'{place} has iscrowd {row["iscrowd"]!r}: expected 0 or 1')
+        polygons = isinstance(shape, list) and all(
+            isinstance(part, list) and all(map(_is_number, part)) for part in shape
+        )
+        mask = isinstance(shape, dict) and {'size', 'counts'} <= set(shape)
+        if shape is not None and not polygons and not mask:
+            raise InputError(f'{place} has segmentation {str(shape)[:60]}: expected polygons or a mask')
+        if mask:
+            size = sizes[row['image_id']]
+            if shape['size'] != size or not isinstance(shape['counts'], (list, str)):
+                raise InputError(f'{place} has a mask of size {shape["size"]}: its image has {size}')
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
