@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsdt_mm.models.layers import linear_attention
+from qsdt_mm.models.layers import layout, linear_attention
 from qsdt_mm.models.layers.attention import keys_first
 from qsdt_mm.validation import require
 
@@ -159,9 +159,7 @@ class ExactSynapse(nn.Module):
             sums = self.sums(inputs)
             wide = torch.promote_types(sums.dtype, inputs.dtype)
             membrane = first.affine(sums.to(wide)).to(inputs.dtype)
-        if membrane.dim() == 4 and membrane.device.type == 'cpu':
-            # One layout, whichever convolution made the sums, so that what comes after rounds alike.
-            membrane = membrane.contiguous(memory_format=torch.channels_last)
+        membrane = layout.settle(membrane)  # so that what comes after rounds alike, whatever made the sums
         for layer in chained:
             membrane = layer(membrane)
         return membrane

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from qsdt_mm.engine.errors import InputError
-from qsdt_mm.models.layers import UnitFactory
+from qsdt_mm.models.layers import UnitFactory, layout
 from qsdt_mm.models.layers.blocks import downsampling
 from qsdt_mm.models.neurons.saving import compact_saving, plain_saving
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
@@ -209,11 +209,8 @@ class SpikeDrivenTransformer(BaseModule):
         )
         check(image.shape[-3] == self.in_channels, f'in_channels={self.in_channels} channels')
         check(min(image.shape[-2:]) >= MIN_IMAGE_SIZE, f'a height and width of {MIN_IMAGE_SIZE} px or more')
-        image = image.transpose(0, 1).flatten(0, 1) if has_time else image
-        if image.device.type == 'cpu':
-            # Channels last all the way: the CPU's convolutions need not reorder what they read and write.
-            image = image.contiguous(memory_format=torch.channels_last)
-        return image, has_time
+        # What follows keeps the layout that it finds.
+        return layout.settle(image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
 
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.validation import require
 
+from . import layout
 from .synapses import PointwiseChain, RepConvBN
 from .unit import SpikeUnit, UnitFactory, response
 
@@ -121,9 +122,7 @@ class SpikeDrivenSelfAttention(nn.Module):
             for unit, neuron in zip((self.query, self.key, self.value), self.neurons)
         )
         attended = self.product(query, key, value).flatten(1, 2).unflatten(2, membrane.shape[2:])
-        if membrane.device.type == 'cpu':  # as the backbone has it
-            attended = attended.contiguous(memory_format=torch.channels_last)
-        return self.projection(attended)
+        return self.projection(layout.settle(attended))
 
 
 def require_heads(channels: int, num_heads: int) -> None:

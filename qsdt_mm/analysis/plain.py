@@ -1,0 +1,55 @@
+"""The plain path: what the fast paths must equal, written as autograd composes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from unittest import mock
+
+from torch import Tensor
+
+from qsdt_mm.models.backbones import spike_driven_transformer
+from qsdt_mm.models.layers import layout
+from qsdt_mm.models.neurons import functional, modules
+from qsdt_mm.models.quantization import lsq
+
+
+def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Tensor:
+    """:func:`qsdt_mm.models.neurons.spike_count`, with a straight-through gradient made of detached parts."""
+    clipped = membrane.clamp(0, levels * threshold) / threshold
+    return clipped + ((clipped + 0.5).floor() - clipped).detach()
+
+
+def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float) -> Tensor:
+    """``scale * spike_count(membrane, threshold, levels)``."""
+    return spike_count(membrane, threshold, levels) * scale
+
+
+def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
+    """:func:`qsdt_mm.models.quantization.lsq_quantize`, with a straight-through gradient made of detached parts."""
+    low, high = lsq.integer_range(bits)
+    step = step.view(-1, *[1] * (weight.dim() - 1))
+    step = step.detach() + (step - step.detach()) / math.sqrt(weight.numel() * high)
+    clipped = (weight / step).clamp(low, high)
+    return (clipped + (clipped.round() - clipped).detach()) * step
+
+
+@contextmanager
+def plain_path() -> Iterator[None]:
+    """Within the context, networks compute by plain operations: no function of ours for the backward pass, no short
+    forms of what is kept for it, no layout of our own.
+
+    For tests and benchmarks; not for several threads.
+    """
+    with ExitStack() as stack:
+        for owner, name, plain in (
+            (functional, 'spike_count', spike_count),
+            (modules, 'spike_count', spike_count),
+            (modules, 'scaled_spikes', scaled_spikes),
+            (lsq, 'lsq_quantize', lsq_quantize),
+            (spike_driven_transformer, 'compact_saving', nullcontext),
+            (layout, 'settle', lambda feature: feature),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, plain))
+        yield
