@@ -35,7 +35,7 @@ from typing import Any, NoReturn
 from .checkpoint import force_safe_loading, refusal
 from .errors import InputError, NonFiniteError, disk_fault, is_own_fault
 from .launch import is_main_process
-from .noise import quiet_imports, quiet_logger, without_noise
+from .noise import quiet_imports, quiet_logger, warnings_only, without_noise
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -109,6 +109,17 @@ class Session:
             if is_own_fault(error, self.files) or disk_fault(error):
                 raise
             raise InputError(f'{what}: {describe(error)}') from error
+
+    @contextlib.contextmanager
+    def setting_up(self) -> Iterator[None]:
+        """As :meth:`stage`, of what a runner does by itself before it calls :meth:`begin`."""
+        try:
+            yield
+        except Exception as error:
+            if self.started:
+                raise
+            with self.stage('setting up the run'):
+                raise error
 
     def note(self, message: str) -> None:
         """Tell the user something, once however many processes there are."""
@@ -355,6 +366,7 @@ def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
     Raises:
         InputError: The model cannot be built, or the checkpoint cannot be loaded or does not fit it.
     """
+    from mmengine.logging import MMLogger
     from mmengine.registry import MODELS
 
     from .checkpoint import check_pretrained, load_checkpoint_safely, load_weights, model_weights
@@ -368,7 +380,8 @@ def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
     if checkpoint is None:
         if hasattr(model, 'init_weights'):
             check_pretrained(model)
-            model.init_weights()
+            with warnings_only(MMLogger.get_current_instance()):
+                model.init_weights()
         return model.eval()
     mismatch = load_weights(model, model_weights(load_checkpoint_safely(checkpoint), checkpoint))
     if mismatch:

@@ -66,3 +66,14 @@ def without_noise() -> Iterator[None]:
         for line in held.getvalue().splitlines():
             if not _PATTERN.search(line):
                 print(line)
+
+
+@contextlib.contextmanager
+def warnings_only(logger: logging.Logger) -> Iterator[None]:
+    """Keep back what a log says for information: of new weights, three lines for each parameter."""
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -45,12 +45,16 @@ def scores(tmp_path, checkpoint, *words):
 
 
 def test_modes(tmp_path, checkpoint):
-    plain, integer, spike = (
+    plain, folded, integer, spike = (
         scores(tmp_path, checkpoint, '--inference', mode, '--json', str(tmp_path / f'{mode}.json'), *FEW)
-        for mode in ('float', 'integer', 'spike')
+        for mode in ('float', 'folded', 'integer', 'spike')
     )
     assert torch.equal(integer, spike)
-    assert torch.allclose(plain, integer, atol=1e-4) and not torch.equal(plain, torch.zeros_like(plain))
+    assert (
+        torch.allclose(plain, folded, atol=1e-4)
+        and torch.allclose(plain, integer, atol=1e-4)
+        and not torch.equal(plain, torch.zeros_like(plain))
+    )
     assert json.loads((tmp_path / 'spike.json').read_text())['inference'] == 'spike'
 
 

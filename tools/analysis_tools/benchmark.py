@@ -1,0 +1,284 @@
+"""Measure speed and memory of a network: training steps, evaluation, integer and spike-driven inference."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qsdt_mm.engine.cli import ToolParser, run_tool
+
+EXAMPLE = """examples:
+  python tools/analysis_tools/benchmark.py configs/classification/NAME.py --threads 2 --compare plain
+  python tools/analysis_tools/benchmark.py CONFIG --mode integer --compare plain --json benchmark.json
+  python tools/analysis_tools/benchmark.py CONFIG --size 448 --batch 2 --floor
+  python tools/analysis_tools/benchmark.py CONFIG --loader --threads 2
+
+--mode train: forward and backward pass, mean square of the outputs as the loss; eval: norms folded, weights quantized
+once; integer, spike: as tools/test.py --inference. --compare plain runs the plain composition of the same formulas in
+turn: of a training step, or of evaluation as trained. Images are random, weights too unless there is a checkpoint; of
+a classifier the outputs are logits, of a segmenter maps, of a detector what its neck puts out.
+
+exit status: 0 done, 2 bad input, 130 interrupted
+"""
+MODES = ('train', 'eval', 'integer', 'spike')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = ToolParser('benchmark.py', __doc__, EXAMPLE)
+    parser.add_argument('config', help='configuration file')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; without it the weights are random')
+    parser.add_argument('--mode', choices=MODES, default='train', help='what to measure (default: train)')
+    parser.add_argument('--batch', type=int, default=4, metavar='N', help='images in a batch (default: 4)')
+    parser.add_argument('--size', type=int, default=224, metavar='S', help='height and width (default: 224)')
+    parser.add_argument('--compare', choices=['plain'], help='measure the plain path too, in turn, and say the ratio')
+    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
+    parser.add_argument('--repeats', type=int, default=7, metavar='N', help='measured runs (default: 7)')
+    parser.add_argument('--warm-up', type=int, default=2, metavar='N', help='runs before them (default: 2)')
+    parser.add_argument('--threads', type=int, metavar='N', help='threads of the CPU (default: as torch has it)')
+    parser.add_argument('--weight-bits', type=int, choices=[2, 3, 4, 8], help='for real weights in integer and spike')
+    parser.add_argument('--device', help='such as cpu or cuda:0 (default: the GPU if there is one)')
+    parser.add_argument('--floor', action='store_true', help="compare with the machine's own rates")
+    parser.add_argument('--loader', action='store_true', help="the share that the training data's loader has of a step")
+    parser.add_argument('--json', metavar='FILE', help='write the figures to a JSON file')
+    parser.add_cfg_options('model.backbone.with_cp=True')
+    args = parser.parse_args(argv)
+    for name, least in (('batch', 1), ('size', 32), ('repeats', 1), ('warm_up', 0), ('threads', 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f'--{name.replace("_", "-")} must be at least {least}, got {value}')
+    if args.amp and args.mode in ('integer', 'spike'):
+        parser.error(f'--amp goes with --mode train or eval, got --mode {args.mode}')
+    if args.loader and args.mode != 'train':
+        parser.error(f'--loader goes with --mode train, got --mode {args.mode}')
+    return args
+
+
+def outputs_of(model, images) -> list:
+    """What the network makes of images, as tensors."""
+    from qsdt_mm.analysis.benchmark import tensors_in
+
+    if hasattr(model, 'roi_head') or hasattr(model, 'bbox_head'):
+        return list(tensors_in(model.extract_feat(images)))
+    return list(tensors_in(model(images, mode='tensor')))
+
+
+def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Callable[[], Any]]]:
+    """By name: a network, and a call that does with it what is to be measured."""
+    import torch
+
+    from qsdt_mm.analysis.plain import plain_path
+    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.inference import convert, fold_norms
+
+    def autocast():
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=args.amp)
+
+    def step():
+        model.zero_grad()
+        with autocast():
+            outputs = outputs_of(model, images)
+        sum(out.float().square().mean() for out in outputs).backward()
+
+    def evaluate(network) -> Callable[[], Any]:
+        @torch.no_grad()
+        def run():
+            with autocast():
+                return outputs_of(network, images)
+
+        return run
+
+    def plainly(run: Callable[[], Any]) -> Callable[[], Any]:
+        def plain():
+            with plain_path():
+                return run()
+
+        return plain
+
+    if args.mode == 'train':
+        model.train()
+        found = {'train': (model, step)}
+    else:
+        model.eval()
+        try:
+            form = fold_norms(model) if args.mode == 'eval' else convert(model, args.mode, args.weight_bits)
+        except ValueError as error:
+            raise InputError(f'--mode {args.mode}: {error}') from error
+        found = {args.mode: (form, evaluate(form))}
+    if args.compare:
+        found['plain'] = (model, plainly(step if args.mode == 'train' else evaluate(model)))
+    return found
+
+
+def time_the_loader(cfg, model, session, device, batches: int) -> dict[str, float]:
+    """How long steps of training wait for their data."""
+    import time
+
+    from mmengine.runner import Runner
+
+    from qsdt_mm.analysis.benchmark import synchronize
+
+    with session.stage('config'):
+        loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    model.train()
+    waiting = working = 0.0
+    iterator, done = iter(loader), 0
+    while done <= batches:
+        start = time.perf_counter()
+        batch = next(iterator, None)
+        if batch is None:
+            iterator = iter(loader)
+            continue
+        loaded = time.perf_counter()
+        data = model.data_preprocessor(batch, True)
+        losses = model(**data, mode='loss')
+        model.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        synchronize(device)
+        if done:  # workers start with the first
+            waiting += loaded - start
+            working += time.perf_counter() - loaded
+        done += 1
+    return dict(batches=batches, waiting=waiting / batches, working=working / batches)
+
+
+def measure(args: argparse.Namespace, session) -> None:
+    """Build, run, and report."""
+    import torch
+    from mmengine.registry import DefaultScope
+
+    from qsdt_mm.analysis import benchmark
+    from qsdt_mm.analysis.memory import bytes_saved_for_backward
+    from qsdt_mm.engine import cli
+    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.storage import atomic_open
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f'--device {args.device}: {cli.describe(error)}') from error
+    cfg = cli.load_config(args.config, args.cfg_options)
+    cli.import_library(cfg)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = cli.build_model(cfg, args.checkpoint, session).to(device)
+        channels = model.backbone.in_channels
+        steps = model.backbone.time_steps
+        shape = (args.batch, *((steps,) if steps > 1 and channels == 2 else ()), channels, args.size, args.size)
+        images = torch.randn(shape, device=device)
+        found = forms(args, model, images)
+        session.begin()
+        figures: dict[str, Any] = dict(
+            config=args.config,
+            mode=args.mode,
+            batch=args.batch,
+            size=args.size,
+            amp=args.amp,
+            device=str(device) if device.type == 'cpu' else torch.cuda.get_device_name(device),
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+        )
+        for _, run in found.values():
+            for _ in range(max(args.warm_up, 1)):
+                run()
+        seconds = benchmark.seconds_of({name: run for name, (_, run) in found.items()}, args.repeats, device)
+        for name, (network, run) in found.items():
+            row = dict(seconds=benchmark.summary(seconds[name]), peak_bytes=benchmark.peak_bytes(run, device))
+            row['images_per_second'] = args.batch / row['seconds']['median']
+            if args.mode == 'train':
+                row['bytes_saved_for_backward_per_image'] = (
+                    bytes_saved_for_backward(network, forward_only(args, network, images, name)) // args.batch
+                )
+            figures[name] = row
+        if args.compare:
+            ratios = [slow / fast for slow, fast in zip(seconds['plain'], seconds[args.mode])]
+            figures['plain_time_by_this'] = benchmark.summary(ratios)
+        if args.floor:
+            rates = benchmark.machine_rates(device)
+            counts = benchmark.work(model.eval(), lambda: outputs_of(model, images))
+            floor = benchmark.floor_seconds(counts, rates, args.mode == 'train')
+            figures['floor'] = dict(seconds=floor, **counts, **rates)
+        if args.loader:
+            figures['loader'] = time_the_loader(cfg, model, session, device, max(args.repeats, 2))
+    report(figures, args)
+    if args.json:
+        with atomic_open(args.json, 'w', encoding='utf-8') as file:
+            json.dump(figures, file, indent=2)
+            file.write('\n')
+
+
+def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable[[], Any]:
+    """A forward pass in training that ends in the loss, for what it keeps."""
+    from contextlib import nullcontext
+
+    import torch
+
+    from qsdt_mm.analysis.plain import plain_path
+
+    def run():
+        with plain_path() if name == 'plain' else nullcontext():
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=args.amp):
+                outputs = outputs_of(model, images)
+            return sum(out.float().square().mean() for out in outputs)
+
+    return run
+
+
+def report(figures: dict[str, Any], args: argparse.Namespace) -> None:
+    """Say it in lines."""
+    print(
+        f'{"measured":<10} {args.config}: batches of {args.batch} at {args.size} px, '
+        f'{"bfloat16 autocast" if args.amp else "float32"}, {figures["device"]}, '
+        f'{figures["threads"]} threads, torch {figures["torch"]}'
+    )
+    for name in (args.mode, 'plain'):
+        if name not in figures:
+            continue
+        row = figures[name]
+        times = row['seconds']
+        parts = [
+            f'{1000 * times["median"]:.1f} ms ({1000 * times["fastest"]:.1f} to {1000 * times["slowest"]:.1f})',
+            f'{row["images_per_second"]:.2f} images/s',
+        ]
+        if row['peak_bytes'] is not None:
+            parts.append(f'peak {row["peak_bytes"] / 1e6:.0f} MB')
+        if 'bytes_saved_for_backward_per_image' in row:
+            parts.append(f'kept for backward {row["bytes_saved_for_backward_per_image"] / 1e6:.1f} MB an image')
+        print(f'{name:<10} {", ".join(parts)}')
+    if args.compare:
+        ratio = figures['plain_time_by_this']
+        print(
+            f'{"ratio":<10} {ratio["median"]:.2f} times as fast as plain '
+            f'({ratio["fastest"]:.2f} to {ratio["slowest"]:.2f})'
+        )
+    if args.floor:
+        floor = figures['floor']
+        share = floor['seconds'] / figures[args.mode]['seconds']['median']
+        print(
+            f'{"floor":<10} {1000 * floor["seconds"]:.1f} ms, {100 * share:.0f} % of the time taken: '
+            f'{floor["macs"]:,} MACs at {floor["macs_per_second"] / 1e9:.1f} G/s, {4 * floor["values"] / 1e6:.0f} MB '
+            f'at {floor["bytes_per_second"] / 1e9:.1f} GB/s'
+        )
+    if args.loader:
+        loader = figures['loader']
+        share = loader['waiting'] / (loader['waiting'] + loader['working'])
+        print(
+            f'{"loader":<10} {100 * share:.1f} % of a step: waits {1000 * loader["waiting"]:.1f} ms for its data, '
+            f'works {1000 * loader["working"]:.0f} ms'
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    return run_tool('benchmark.py', lambda session: measure(args, session), args.traceback)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
