@@ -1,6 +1,7 @@
 # make demo   trains, tests and draws a small network on real digits
 # make test   runs the default suite
-# Both make .venv first if it is missing. PYTHON=python3.12 names the interpreter, VENV=DIR another place.
+# make docs   builds the documentation as pages in build/docs
+# The first two make .venv first if it is missing. PYTHON=python3.12 names the interpreter, VENV=DIR another place.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,7 +22,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo test docs lint clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -61,6 +62,17 @@ demo: $(STAMP)
 # Every test computes on one thread: two processes use two cores.
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# In a small environment of its own: nothing of the package is imported, so none of its libraries is needed.
+DOCS_ENV := build/docs_env
+docs: $(DOCS_ENV)/.installed
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_ENV)/bin/mkdocs build --strict --quiet
+	@echo "Open build/docs/index.html"
+
+$(DOCS_ENV)/.installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear $(DOCS_ENV)
+	$(DOCS_ENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

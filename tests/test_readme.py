@@ -9,7 +9,7 @@ import pytest
 from qsdt_mm.models.backbones.presets import ARCH_ZOO
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+PAGES = [*sorted(ROOT.glob('README*.md')), ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 CONFIGS = [path.name for path in (ROOT / 'configs').rglob('*.py')]
 
 

@@ -1,0 +1,24 @@
+"""Your own images in folders of classes, from scratch; the example draws its data with make_shapes.py.
+
+python tools/train.py configs/classification/qsd-tiny_1xb32_shapes.py
+"""
+
+_base_ = './qsd-tiny_1xb32_digits.py'
+
+num_classes = 3
+model = dict(backbone=dict(in_channels=3), head=dict(num_classes=num_classes))
+data_preprocessor = dict(
+    num_classes=num_classes, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
+)
+
+data = dict(_delete_=True, type='CustomDataset', data_root='data/shapes/crops')
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(32, 32)),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs'),
+]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32)), dict(type='PackInputs')]
+train_dataloader = dict(dataset=dict(**data, data_prefix='train', pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(**data, data_prefix='val', pipeline=test_pipeline))
+test_dataloader = val_dataloader

@@ -1,0 +1,97 @@
+"""The messages that docs/en/troubleshooting.md quotes are in the package (fast) and are what the tools say (slow)."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / 'docs/en/troubleshooting.md').read_text(encoding='utf-8')
+QUOTED = re.findall(r'^```text\n\$ (.+)\n(.+)\n```', PAGE, re.MULTILINE)
+INLINE = [
+    'LABELS.png has the label 151: expected 0 to 149, or 255 for pixels to ignore',
+    'NEURON fires no spike at iteration 300: what follows learns nothing',
+    'checkpoint FILE is truncated or damaged (ERROR: WHY)',
+    'qsdt_mm needs mmdet, which is not installed: pip install onedl-mmdetection',
+    "mmcv's op NAME has no stand-in: WHY",
+]
+LEAST = 12  # letters that a message of the package has to share with a quotation
+
+
+def template(node):
+    """A string as a regular expression, in which what is filled in may be anything."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.escape(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return ''.join(template(v) if isinstance(v, ast.Constant) else '.+?' for v in node.values)
+    return None
+
+
+@pytest.fixture(scope='module')
+def messages():
+    """All strings of package and tools that are long enough to tell one message from another."""
+    found = set()
+    for folder in ('qsdt_mm', 'tools', 'demo'):
+        for path in (ROOT / folder).rglob('*.py'):
+            found |= {template(node) for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))}
+    return [re.compile(one) for one in found - {None} if len(re.sub(r'\.\+\?|\\', '', one).strip()) >= LEAST]
+
+
+def in_package(text, messages):
+    """Whether a string of the package, with something filled in, makes up most of what a quotation says."""
+    said = re.sub(r'^\w+\.py: error: (?:building the [\w ]+: )?(?:ValueError: )?', '', text)
+    longest = max((found[0] for one in messages if (found := one.search(said))), key=len, default='')
+    return len(longest) >= 0.35 * len(said)
+
+
+@pytest.mark.parametrize('message', [message for _, message in QUOTED] + INLINE)
+def test_message_is_in_the_package(message, messages):
+    assert in_package(message, messages) or 'No such file or directory' in message
+
+
+def test_the_search_can_fail(messages):
+    assert not in_package('train.py: error: the moon is not in the sky', messages)
+    assert not in_package('energy.py: error: config a.py exists no more and never did', messages)
+
+
+def test_inline_messages_are_on_the_page():
+    page = ' '.join(PAGE.split())
+    for message in INLINE:
+        assert message in page
+    assert len(QUOTED) > 20
+
+
+@pytest.mark.slow
+def test_the_tools_say_so(tmp_path):
+    """Each command as it is printed, in a folder with one finished training."""
+    for name in ('configs', 'tools', 'demo', 'qsdt_mm'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / 'empty').mkdir()
+    env = {
+        **os.environ,
+        'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]),
+        'PYTHONPATH': str(ROOT),
+        'OMP_NUM_THREADS': '1',
+    }
+
+    def run(line):
+        return subprocess.run(shlex.split(line), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+
+    assert run('python tools/dataset_converters/make_shapes.py --train 8 --val 4').returncode == 0
+    digits = 'configs/classification/qsd-tiny_1xb32_digits.py'
+    done = run(f'python tools/train.py {digits} --work-dir work_dirs/used --cfg-options train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr
+    (tmp_path / 'work_dirs/used/epoch_1.pth').rename(tmp_path / 'work_dirs/used/epoch_12.pth')
+    for best in (tmp_path / 'work_dirs/used').glob('best*'):
+        best.unlink()
+    wrong = []
+    for line, message in QUOTED:
+        done = run(line)
+        if message not in done.stderr.splitlines() or done.returncode not in (1, 2):
+            wrong.append(f'{line}\nshould say {message}\nsaid {done.returncode}: {done.stderr[-1000:]}')
+    assert not wrong, '\n\n'.join(wrong)
