@@ -1,0 +1,224 @@
+"""The model zoo: measures what each config's network costs, and draws the tables of docs/en/model_zoo.md.
+
+    python docs/model_zoo.py [classification ...]
+
+goes through the folders of configs/ (all, or those named), adds configs that the folder's metafile.yml does not list,
+brings parameters, operations and figures of the recipe up to date, and redraws the tables. Results are written into a
+metafile by hand; one that is not of this project has its source in the metric's name: ``Top 1 Accuracy (paper)``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from qsdt_mm.analysis.operations import attention_macs, dense_macs
+from qsdt_mm.engine import cli
+from qsdt_mm.models.layers.attention import LinearAttention
+from qsdt_mm.models.neurons import SpikingNeuron
+from qsdt_mm.models.quantization import LowBitWeight
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / 'docs/en/model_zoo.md'
+ROOMS = ('classification', 'distillation', 'selfsup', 'detection', 'segmentation', 'neuromorphic')
+DATA = {
+    # last word of the config's name: data set, height and width for which operations are counted
+    'in1k': ('ImageNet-1k', 224),
+    'cifar10': ('CIFAR-10', 32),
+    'cifar10-folder': ('CIFAR-10', 32),
+    'cifar10-folder-64px': ('CIFAR-10', 64),
+    'digits': ('Handwritten digits', 32),
+    'shapes': ('Drawn shapes', 32),
+    'shapes-128x128': ('Drawn shapes', 128),
+    'coco': ('COCO', None),
+    'cells': ('Nuclei', None),
+    'cells-256x256': ('Nuclei', 256),
+    'ade20k-512x512': ('ADE20K', 512),
+    'voc12-512x512': ('Pascal VOC 2012', 512),
+    'hardvs': ('HAR-DVS', 224),
+    'dvs128-gesture': ('DVS128 Gesture', 128),
+    'cifar10-dvs': ('CIFAR10-DVS', 128),
+    'moving-digits-digit': ('Moving digits, digit', 32),
+    'moving-digits-direction': ('Moving digits, direction', 32),
+}
+
+
+def configs(room: str) -> list[Path]:
+    """The configs of a folder that can be trained."""
+    return sorted((ROOT / 'configs' / room).glob('*.py'))
+
+
+def build(cfg: Any) -> nn.Module:
+    """A config's network on the meta device; of a student without its teacher."""
+    model = cfg.model.copy()
+    if model.type == 'DistilledClassifier':
+        model = {k: v for k, v in model.items() if k not in ('teacher', 'distillation', 'label_weight', 'train_cfg')}
+        model['type'] = 'ImageClassifier'
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
+        return MODELS.build(model).eval()
+
+
+@torch.no_grad()
+def macs(model: nn.Module, image: torch.Tensor) -> int:
+    """Multiply-accumulates of one image, all time steps together, without regard to zeros; none is computed."""
+    total = 0
+
+    def layer(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        nonlocal total
+        total += dense_macs(module, args[0], output)
+
+    def product(module: nn.Module, args: tuple) -> None:
+        nonlocal total
+        total += attention_macs(*args)
+
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            module.register_forward_hook(layer)
+        elif isinstance(module, LinearAttention):
+            module.register_forward_pre_hook(product)
+    features = model.backbone(image)
+    if getattr(model, 'with_neck', False):
+        features = model.neck(features)
+    head = getattr(model, 'decode_head', None) or model.head
+    head(features)
+    return total
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """What a metafile says about a config, apart from results."""
+    cfg = cli.load_config(str(path))
+    cli.import_library(cfg)
+    model = build(cfg)
+    name, size = DATA[path.stem.rpartition('_')[2]]
+    out: dict[str, Any] = {'Training Data': name}
+    if cfg.train_cfg.get('max_epochs'):
+        out['Epochs'] = cfg.train_cfg.max_epochs
+    else:
+        out['Iterations'] = cfg.train_cfg.max_iters
+    gpus, batch = map(int, re.search(r'_(\d+)xb(\d+)', path.stem).groups())
+    out['Batch Size'] = gpus * batch
+    out['Parameters'] = sum(p.numel() for p in model.parameters())
+    neurons = [module for module in model.backbone.modules() if isinstance(module, SpikingNeuron)]
+    steps = max((neuron.time_steps for neuron in neurons), default=1)
+    if size and path.parent.name not in ('selfsup', 'detection'):
+        shape = [cfg.model.backbone.get('in_channels', 3), size, size]
+        if shape[0] == 2:  # frames of events, darker and brighter
+            shape.insert(0, steps)
+        out['FLOPs'] = macs(model, torch.zeros(1, *shape, device='meta'))
+        out['Input'] = ' x '.join(map(str, shape))
+    if neurons:
+        out['T x D'] = f'{steps} x {neurons[0].levels}'
+    bits = {module.weight_bits for module in model.backbone.modules() if isinstance(module, LowBitWeight)}
+    out['Bits'] = min(bits, default=32)
+    return out
+
+
+def metafile(room: str) -> Path:
+    """Of a folder of configs."""
+    return ROOT / 'configs' / room / 'metafile.yml'
+
+
+def load(room: str) -> dict[str, Any]:
+    """A folder's metafile."""
+    return yaml.safe_load(metafile(room).read_text(encoding='utf-8'))
+
+
+def collection_of(path: Path) -> str:
+    """The collection a new entry goes to: the networks of one paper, or one kind of detector or segmenter."""
+    for start, name in (
+        ('spike-mae', 'Spike-MAE'),
+        ('cascade-mask-rcnn', 'Spiking Cascade Mask R-CNN'),
+        ('mask-rcnn_r18', 'Mask R-CNN'),
+        ('mask-rcnn', 'Spiking Mask R-CNN'),
+        ('retinanet', 'Spiking RetinaNet'),
+        ('semantic-fpn_r18', 'Semantic FPN'),
+        ('semantic-fpn', 'Spiking Semantic FPN'),
+        ('e-', 'E-SpikeFormer'),
+    ):
+        if path.stem.startswith(start):
+            return name
+    return 'QSD-Transformer'
+
+
+def updated(room: str) -> dict[str, Any]:
+    """A folder's metafile as it should be: entries of all its configs, with their figures; the rest as it is."""
+    content = load(room)
+    known = {entry['Name']: entry for entry in content['Models'] or []}
+    content['Models'] = []
+    for path in configs(room):
+        old = known.get(path.stem, {})
+        entry = {
+            'Name': path.stem,
+            'In Collection': old.get('In Collection', collection_of(path)),
+            'Config': path.relative_to(ROOT).as_posix(),
+            'Metadata': facts(path),
+        }
+        content['Models'].append({**entry, **{key: old[key] for key in ('Results', 'Weights') if key in old}})
+    return content
+
+
+def short(number: int) -> str:
+    """A count in three digits."""
+    for unit, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+        if number >= unit:
+            return f'{number / unit:.3g} {letter}'
+    return str(number)
+
+
+def results(entry: dict[str, Any]) -> str:
+    """What a model reached, and where that is from."""
+    return '; '.join(
+        f'{name} {value}' for result in entry.get('Results', []) for name, value in result['Metrics'].items()
+    )
+
+
+def table(room: str) -> str:
+    """A folder's table, from its metafile."""
+    lines = [
+        '| config | data | weights | T x D | parameters | MACs | epochs | results |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for entry in load(room)['Models']:
+        data = entry['Metadata']
+        cells = (
+            f'`{entry["Name"]}`',
+            data['Training Data'],
+            f'{data["Bits"]} bits',
+            data.get('T x D', 'no spikes'),
+            short(data['Parameters']),
+            short(data['FLOPs']) if 'FLOPs' in data else '-',
+            data['Epochs'] if 'Epochs' in data else f'{data["Iterations"]:,} iterations',
+            results(entry) or '-',
+        )
+        lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
+    return '\n'.join(lines)
+
+
+def drawn(page: str) -> str:
+    """The page with its tables drawn anew, each between its two marks."""
+    for room in ROOMS:
+        start, end = f'<!-- {room}: drawn by docs/model_zoo.py -->', f'<!-- end of {room} -->'
+        head, _, rest = page.partition(start)
+        page = f'{head}{start}\n\n{table(room)}\n\n{end}{rest.partition(end)[2]}'
+    return page
+
+
+def main(rooms: Sequence[str]) -> int:
+    """Bring metafiles and page up to date."""
+    for room in rooms or ROOMS:
+        text = yaml.safe_dump(updated(room), sort_keys=False, allow_unicode=True, width=120)
+        metafile(room).write_text(text, encoding='utf-8')
+    PAGE.write_text(drawn(PAGE.read_text(encoding='utf-8')), encoding='utf-8')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
