@@ -203,7 +203,8 @@ def train(args: argparse.Namespace, session) -> None:
             if mismatch:
                 raise CheckpointError(f'{resume} does not fit the model: weights {mismatch}')
         runner.register_hook(Begin(), priority='HIGHEST')
-        runner.train()
+        with session.setting_up():
+            runner.train()
     except BaseException:
         if not session.started and not was_there and is_main_process():
             import shutil

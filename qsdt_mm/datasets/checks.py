@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from mmengine.dataset import Compose
 from torch import nn
@@ -140,6 +142,23 @@ def check_samples(dataset: Any, model: nn.Module, what: str) -> None:
     for part in parts_of(dataset):
         if isinstance(getattr(part, 'pipeline', None), Compose) and not isinstance(part.pipeline, CheckedPipeline):
             part.pipeline = CheckedPipeline(part.pipeline, limits)
+
+
+def try_sample(dataset: Any) -> None:
+    """Read the first sample as a run would, so that a pipeline that cannot work is found before the run begins.
+
+    Random numbers are what they were afterwards. Data sets without a pipeline of mmengine's are left alone.
+
+    Raises:
+        InputError: the sample or the pipeline is faulty.
+    """
+    if any(isinstance(getattr(part, 'pipeline', None), CheckedPipeline) for part in parts_of(dataset)):
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            dataset[0]
+        finally:
+            for put_back, state in zip((random.setstate, np.random.set_state, torch.set_rng_state), states):
+                put_back(state)
 
 
 def check_same_classes(train: Any, val: Any) -> None:

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .checkpoint import force_safe_loading, refusal
-from .errors import InputError, NonFiniteError, disk_fault, is_own_fault
+from .errors import PACKAGE, InputError, NonFiniteError, disk_fault, is_own_fault
 from .launch import is_main_process
 from .noise import quiet_imports, quiet_logger, warnings_only, without_noise
 
@@ -154,14 +154,35 @@ def describe(error: BaseException) -> str:
     return f'{name} in {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}' if frames else name
 
 
-def is_data_fault(error: BaseException, files: Sequence[str] = ()) -> bool:
-    """Whether an error arose while a data loader read samples or put them together, and is no fault of this package."""
-    if isinstance(error, (InputError, NonFiniteError, MemoryError)) or is_own_fault(error, files):
-        return False
-    if str(error).startswith('DataLoader worker'):  # it was killed, for want of memory say
-        return False
-    frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.filename.endswith(os.path.join('torch', 'utils', 'data', 'dataloader.py')) for frame in frames)
+# Where a run hands over to what its configuration names: what then fails without this package was told so.
+HANDED_OVER = {
+    os.path.join('torch', 'utils', 'data', 'dataloader.py'): ('the data cannot be used', Exception),
+    os.path.join('mmengine', 'evaluator', 'evaluator.py'): (
+        'the metrics cannot be computed',
+        (TypeError, ValueError, LookupError, AttributeError, AssertionError),
+    ),
+    os.path.join('mmengine', 'runner', 'runner.py'): (
+        'a hook cannot do its work',
+        (TypeError, ValueError, LookupError, AttributeError),
+    ),
+}
+
+
+def handed_over(error: BaseException) -> str | None:
+    """What was at work when an error arose in a running session, if it is one that the configuration names.
+
+    That is a data loader, a metric or a hook of another library; with code of this package in between it is not.
+    """
+    if isinstance(error, (InputError, NonFiniteError, MemoryError)) or str(error).startswith('DataLoader worker'):
+        return None
+    found = None
+    for frame in traceback.extract_tb(error.__traceback__):
+        place = next((end for end in HANDED_OVER if frame.filename.endswith(end)), None)
+        if place and not (place.endswith('runner.py') and frame.name != 'call_hook'):
+            found = HANDED_OVER[place]
+        elif PACKAGE in Path(frame.filename).parents:
+            found = None
+    return found[0] if found and isinstance(error, found[1]) else None
 
 
 def deliver_interrupts() -> None:
@@ -239,8 +260,9 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
         sys.unraisablehook = hook_before
         if not isinstance(error, InputError):
             error = disk_fault(error) or error
-        if session.started and is_data_fault(error, session.files):
-            error = InputError(f'the data cannot be used: {describe(error)}').with_traceback(error.__traceback__)
+        handed = handed_over(error) if session.started else None
+        if handed:
+            error = InputError(f'{handed}: {describe(error)}').with_traceback(error.__traceback__)
         listed = isinstance(error, (NonFiniteError, InputError)) or disk_fault(error) is not None
         own = is_own_fault(error, session.files)
         known = listed or not (session.started or own)
@@ -402,13 +424,14 @@ def build_samples(config: Any, model: Any, session: Session) -> Any:
     """
     from mmengine.registry import DATASETS
 
-    from ..datasets.checks import check_samples
+    from ..datasets.checks import check_samples, try_sample
 
     with session.stage('building the images'):
         dataset = DATASETS.build(config)
         check_samples(dataset, model, 'test')
         if not len(dataset):
             raise InputError(f'the test data set is empty ({type(dataset).__name__})')
+        try_sample(dataset)
     return dataset
 
 
@@ -419,7 +442,7 @@ def check_loader(loader: Any, what: str, model: Any) -> None:
         InputError: The data set is empty, or smaller than the one batch that ``drop_last`` asks for, or has more
             classes than the network.
     """
-    from ..datasets.checks import check_samples
+    from ..datasets.checks import check_samples, try_sample
 
     dataset = loader.dataset
     check_samples(dataset, model, what)
@@ -433,3 +456,4 @@ def check_loader(loader: Any, what: str, model: Any) -> None:
         raise InputError(f'the {what} data set is empty ({name})')
     if batches == 0:
         raise InputError(f'the {what} data set gives no batch: {samples} samples ({name}), drop_last=True')
+    try_sample(dataset)

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from qsdt_mm.validation import require
 
 from ..storage import AtomicLocalBackend  # noqa: F401  (registers the backend)
 
@@ -40,10 +44,19 @@ class SafeCheckpointHook(CheckpointHook):
         out_dir: As in ``CheckpointHook``. A remote one (``s3://...``) keeps that storage's own way of
             writing.
         backend_args: As in ``CheckpointHook``; ``dict(backend='atomic_local')`` unless given.
-        **kwargs: As in ``CheckpointHook``.
+        **kwargs: As in ``CheckpointHook``; the rest goes to ``Runner.save_checkpoint``.
+
+    Raises:
+        ValueError: An argument is unknown, which mmengine would say when the first checkpoint is due, or is no number.
     """
 
     def __init__(self, *args, out_dir: str | None = None, backend_args: dict | None = None, **kwargs) -> None:
+        known = {name for c in (CheckpointHook.__init__, Runner.save_checkpoint) for name in signature(c).parameters}
+        for name, value in kwargs.items():
+            require(name in known - {'self', 'kwargs'}, name, value, 'an argument of CheckpointHook')
+        for name in ('interval', 'max_keep_ckpts', 'save_begin'):
+            value = kwargs.get(name, 1)
+            require(isinstance(value, int) and not isinstance(value, bool), name, value, 'an integer')
         remote = out_dir is not None and '://' in str(out_dir)
         if backend_args is None and kwargs.get('file_client_args') is None and not remote:
             backend_args = dict(backend='atomic_local')
