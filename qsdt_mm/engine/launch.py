@@ -46,7 +46,7 @@ def prepare_launcher(cfg: Config, launcher: str) -> list[str]:
     """Make a configuration ready for ``launcher``; without a GPU, join the processes over gloo.
 
     mmengine assigns every process a GPU. Where there is none the group is made here first, the model is
-    wrapped without device ids, and synchronised batch norm, which needs GPUs, becomes plain batch norm.
+    wrapped without device ids, and batch norm is synchronised in a way that needs no GPU.
 
     Args:
         cfg: The configuration; changed in place.
@@ -80,20 +80,20 @@ def prepare_launcher(cfg: Config, launcher: str) -> list[str]:
     if not dist.is_initialized():
         dist.init_process_group('gloo')
     wrapper = dict(cfg.get('model_wrapper_cfg') or {})
-    wrapper.setdefault('type', 'MMDistributedDataParallel')
+    wrapper.setdefault('type', 'CpuDistributedDataParallel')
     wrapper.setdefault('broadcast_buffers', False)
     wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
     wrapper['device_ids'] = None
-    cfg.model_wrapper_cfg = wrapper
     remarks = [f'no GPU: {dist.get_world_size()} processes on CPU, joined over gloo']
-    changed = 0
+    wanted = cfg.get('sync_bn') is not None
+    cfg.sync_bn = None
     for node in _dicts(cfg._cfg_dict.get('model')):
         if node.get('type') in ('SyncBN', 'MMSyncBN', 'SyncBatchNorm', 'NaiveSyncBatchNorm'):
             node['type'] = 'BN'
-            changed += 1
-    if cfg.get('sync_bn') is not None:
-        cfg.sync_bn = None
-        changed += 1
-    if changed:
-        remarks.append('synchronised batch norm needs GPUs: plain batch norm is used')
+            wanted = True
+    if wanted and wrapper['type'] == 'CpuDistributedDataParallel':
+        wrapper['sync_bn'] = True
+    elif wanted:
+        remarks.append(f'batch norm is not synchronised: on CPUs {wrapper["type"]} cannot')
+    cfg.model_wrapper_cfg = wrapper
     return remarks

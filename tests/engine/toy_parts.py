@@ -47,6 +47,25 @@ class ToyModel(BaseModel):
         return [dict(pred=int(p), label=int(t)) for p, t in zip(scores.argmax(1), labels, strict=True)]
 
 
+@MODELS.register_module()
+class SpikingToy(BaseModel):
+    """A spiking network and a classifier, in float64."""
+
+    def __init__(self, norm_eval=False, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        from qsdt_mm import SpikeDrivenTransformer
+
+        torch.manual_seed(0)
+        arch = dict(family='qsd', widths=(4, 4, 8, 8, 8), depths=(0, 1, 0, 1, 0), num_heads=2, layer_scale=0.1)
+        self.backbone = SpikeDrivenTransformer(arch, in_channels=1, norm_eval=norm_eval)
+        self.head = nn.Linear(8, 3)
+        self.double()
+
+    def forward(self, inputs, labels, mode='tensor'):
+        (feature,) = self.backbone(inputs.double().repeat_interleave(6, -1).repeat_interleave(6, -2))
+        return dict(loss_toy=F.cross_entropy(self.head(feature.mean((2, 3))), labels))
+
+
 @DATASETS.register_module()
 class ToyData(Dataset):
     """Noise with a class-dependent mean, and augmentation that draws from all three generators."""

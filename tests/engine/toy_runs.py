@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,13 @@ def start(command, **environment):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def free_port():
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
 
 
 def start_train(work_dir, *words, **changes):

@@ -338,20 +338,12 @@ def test_slurm_script_starts_the_tool(tmp_path):
     assert words[start + 1 :] == ['c.py', '--work-dir', 'out', '--launcher', 'slurm', '--amp']
 
 
-def free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return str(probe.getsockname()[1])
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason='one process per GPU there')
 def test_two_processes_without_a_gpu(tmp_path):
     words = toy.options(train_cfg__max_epochs=2, train_dataloader__num_workers=0)
     process = toy.start(
         ['bash', toy.ROOT / 'tools/dist_train.sh', toy.CONFIG, '2', '--work-dir', tmp_path / 'run', *words],
-        PORT=free_port(),
+        PORT=toy.free_port(),
     )
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, out[-2000:] + error[-2000:]
@@ -369,7 +361,7 @@ def test_two_processes_without_a_gpu(tmp_path):
             '--json',
             tmp_path / 'm.json',
         ],
-        PORT=free_port(),
+        PORT=toy.free_port(),
     )
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, out[-2000:] + error[-2000:]

@@ -2,6 +2,7 @@
 
 from ..amp import CpuAmpOptimWrapper
 from ..storage import AtomicLocalBackend
+from ..sync_norm import CpuDistributedDataParallel
 from .checkpoint import SafeCheckpointHook
 from .figures import LearningCurvesHook, PredictionGridHook
 from .non_finite import NonFiniteGuardHook
@@ -9,6 +10,7 @@ from .reseed import ReseedHook, seed_worker
 
 __all__ = [
     'AtomicLocalBackend',
+    'CpuDistributedDataParallel',
     'CpuAmpOptimWrapper',
     'LearningCurvesHook',
     'NonFiniteGuardHook',
