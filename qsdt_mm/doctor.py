@@ -87,6 +87,12 @@ def compiled_ops() -> Iterator[Finding]:
         yield Finding('mmcv ops', 'compiled')
         return
     yield Finding('mmcv ops', f'not compiled; stood in for: {", ".join(OPS)}')
+    if not compat.found_at_start():
+        yield Finding(
+            '',
+            'found once qsdt_mm is imported',
+            "mmdet's own tools need them earlier: pip install --no-deps -e . in the tree of qsdt_mm",
+        )
     yield Finding('', 'other ops refuse, each with a line that names it', f'only if you need them: {HOW_TO_COMPILE}')
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import qsdt_mm
+from qsdt_mm import compat, doctor
 
 ROOT = Path(__file__).parents[2]
 PARTS = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', 'dataset-index.yml')
@@ -180,3 +181,14 @@ def test_version_is_said_once():
     files = [ROOT / name for name in ('setup.py', 'pyproject.toml', 'model-index.yml')]
     files += [path for path in (ROOT / 'qsdt_mm').rglob('*.py') if path.name != 'version.py']
     assert [path.name for path in files if qsdt_mm.__version__ in path.read_text(encoding='utf-8')] == []
+
+
+def test_doctor_says_when_the_stand_in_comes_late(monkeypatch):
+    """As in a tree that is on the path, but not installed."""
+    if compat.ops_are_compiled() is not False:
+        pytest.skip('mmcv has compiled ops, or is not here')
+    monkeypatch.setitem(sys.modules, '_qsdt_mm', qsdt_mm)
+    assert not any('is imported' in finding.state for finding in doctor.compiled_ops())
+    monkeypatch.delitem(sys.modules, '_qsdt_mm')
+    (late,) = (finding for finding in doctor.compiled_ops() if 'is imported' in finding.state)
+    assert 'pip install' in late.advice and not late.fatal

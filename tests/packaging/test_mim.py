@@ -1,0 +1,115 @@
+"""mim, of both lines, on an installed wheel: slow, and openmim has to come from a package index."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'downstream'))
+import plain  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+CONFIG = 'qsd-tiny_1xb32_digits'
+PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check', '-q')
+
+pytestmark = pytest.mark.slow
+
+
+class Mim:
+    """An environment with the wheel and one mim, and everything else from the environment of the tests."""
+
+    def __init__(self, folder, wheel, line):
+        self.line = line
+        subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(folder)], check=True)
+        self.python = folder / 'bin/python'
+        (site,) = folder.glob('lib/python*/site-packages')
+        # a path in a .pth: the .pth files over there are not read, so that its editable installation is not seen
+        (site / 'around.pth').write_text(sysconfig.get_path('purelib'))
+        self.install('--no-deps', '--no-index', str(wheel))
+        if line == 'openmim':
+            # openmim imports pkg_resources, which later versions of setuptools do not have
+            try:
+                self.install('--no-deps', 'openmim==0.3.9', 'setuptools<82')
+            except subprocess.CalledProcessError as error:
+                pytest.skip(f'openmim cannot be installed here: {error.stderr[-200:]}')
+
+    def install(self, *words):
+        command = [*PIP, '--python', str(self.python), 'install', *words]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+
+    def __call__(self, *words, cwd, status=0):
+        """Run mim; returns all that it says."""
+        environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+        done = subprocess.run(
+            [str(self.python), '-W', 'ignore', '-m', 'mim', *map(str, words)],
+            cwd=cwd,
+            env=dict(environment, OMP_NUM_THREADS='1', COLUMNS='200'),
+            capture_output=True,
+            text=True,
+            timeout=1200,
+        )
+        assert (done.returncode == 0) == (status == 0), done.stdout[-4000:] + done.stderr[-4000:]
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp('wheel')
+    subprocess.run(
+        [*PIP, 'wheel', '--no-deps', '--no-build-isolation', '--no-index', '-w', str(out), str(ROOT)], check=True
+    )
+    (path,) = out.glob('*.whl')
+    return path
+
+
+@pytest.fixture(scope='module', params=['onedl-mim', 'openmim'])
+def mim(request, wheel, tmp_path_factory):
+    if request.param == 'onedl-mim':
+        pytest.importorskip('mim')
+    return Mim(tmp_path_factory.mktemp(request.param), wheel, request.param)
+
+
+def test_search(mim, tmp_path):
+    names = {path.stem for path in (ROOT / 'configs').glob('[!_]*/*.py')}
+    said = mim('search', 'qsdt_mm', '--valid-config', cwd=tmp_path)
+    assert all(f"'{name}'" in said for name in names)
+    said = mim('search', 'qsdt_mm', '--config', 'qsd-15m_8xb196_in1k', '--json', 'found.json', cwd=tmp_path)
+    assert '15160432' in (tmp_path / 'found.json').read_text()
+
+
+def test_train_test_and_run(mim, tmp_path):
+    """A config is found by its name alone, far from the repository."""
+    few = ['train_dataloader.dataset.indices=64', 'test_dataloader.dataset.indices=32', 'train_cfg.max_epochs=1']
+    said = mim(
+        'train', 'qsdt_mm', f'{CONFIG}.py', '--gpus', 0, '--work-dir', 'run', '--cfg-options', *few, cwd=tmp_path
+    )
+    assert f'.mim/configs/classification/{CONFIG}.py' in said and str(ROOT) not in said
+    said = mim('test', 'qsdt_mm', f'{CONFIG}.py', '--checkpoint', 'run/epoch_1.pth', cwd=tmp_path)
+    assert 'accuracy/top1' in said
+    said = mim('run', 'qsdt_mm', 'print_config', f'run/{CONFIG}.py', cwd=tmp_path)
+    assert 'SpikeDrivenTransformer' in said
+
+
+def test_download_of_what_has_no_weights_is_refused(mim, tmp_path):
+    said = mim('download', 'qsdt_mm', '--config', CONFIG, '--dest', 'here', cwd=tmp_path, status=1)
+    assert 'Expected fields' in said and "but got {'weight'}" in said
+
+
+DISTRIBUTIONS = dict(mmpretrain='onedl-mmpretrain', mmdet='onedl-mmdetection', mmseg='onedl-mmsegmentation')
+
+
+@pytest.mark.parametrize('header', plain.HEADERS)
+@pytest.mark.parametrize('library', plain.CONFIGS)
+def test_plain_configs_elsewhere(mim, library, header, tmp_path):
+    """Configs of stock libraries, trained and tested by the libraries' own tools."""
+    pytest.importorskip(library)
+    if mim.line == 'openmim':
+        pytest.skip('looks for distributions called mmdet, mmpretrain, mmsegmentation')
+    name = DISTRIBUTIONS[library]
+    config = plain.write_config(tmp_path / 'plain.py', library, header, plain.make_data(tmp_path / 'data'))
+    mim('train', name, config, '--gpus', 0, '--work-dir', 'run', cwd=tmp_path)
+    said = mim('test', name, config, '--checkpoint', 'run/epoch_1.pth', '--work-dir', 'run', cwd=tmp_path)
+    assert plain.METRIC[library] in said
