@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from unittest import mock
 
+import torch
 from torch import Tensor
 
 from qsdt_mm.models.backbones import spike_driven_transformer
@@ -17,8 +18,11 @@ from qsdt_mm.models.quantization import lsq
 
 def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Tensor:
     """:func:`qsdt_mm.models.neurons.spike_count`, with a straight-through gradient made of detached parts."""
-    clipped = membrane.clamp(0, levels * threshold) / threshold
-    return clipped + ((clipped + 0.5).floor() - clipped).detach()
+    ratio = membrane / threshold
+    count = (ratio + 0.5).floor().clamp(0, levels).detach()
+    # Not by clamp, whose gradient at the bounds differs from version to version.
+    inside = (membrane >= 0) & (membrane <= levels * threshold)
+    return count + torch.where(inside, ratio - ratio.detach(), 0)
 
 
 def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float) -> Tensor:
@@ -31,8 +35,10 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     low, high = lsq.integer_range(bits)
     step = step.view(-1, *[1] * (weight.dim() - 1))
     step = step.detach() + (step - step.detach()) / math.sqrt(weight.numel() * high)
-    clipped = (weight / step).clamp(low, high)
-    return (clipped + (clipped.round() - clipped).detach()) * step
+    ratio = weight / step
+    integers = ratio.clamp(low, high).round().detach()
+    inside = (ratio >= low) & (ratio <= high)
+    return (integers + torch.where(inside, ratio - ratio.detach(), 0)) * step
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from qsdt_mm.models.neurons import SpikingNeuron
+from qsdt_mm.models.neurons import SpikingNeuron, saving
 from qsdt_mm.validation import require
 
 from . import layout
@@ -36,6 +36,14 @@ def keys_first(key: Tensor, value: Tensor) -> bool:
     """Whether ``q (k^T v)`` costs no more multiplications than ``(q k^T) v``."""
     (key_width, tokens), value_width = key.shape[-2:], value.shape[-2]
     return 2 * key_width * value_width <= tokens * (key_width + value_width)
+
+
+def tokens(spikes: Tensor) -> Tensor:
+    """``(N, C, H, W) -> (N, C, H * W)``, one token after the other; of a copy nothing is kept but where it came from."""
+    ordered = spikes.contiguous()
+    if ordered is not spikes:
+        saving.note_derived(ordered, Tensor.contiguous, spikes)
+    return ordered.flatten(2)
 
 
 class LinearAttention(nn.Module):
@@ -118,7 +126,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         """``(N, C, H, W) -> (N, C, H, W)``; time steps are folded into N and do not mix here."""
         spikes = self.query.fire(membrane)
         query, key, value = (
-            neuron(unit.drive(spikes)).flatten(2).unflatten(1, (self.num_heads, -1))
+            tokens(neuron(unit.drive(spikes))).unflatten(1, (self.num_heads, -1))
             for unit, neuron in zip((self.query, self.key, self.value), self.neurons)
         )
         attended = self.product(query, key, value).flatten(1, 2).unflatten(2, membrane.shape[2:])

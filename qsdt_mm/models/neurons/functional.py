@@ -8,6 +8,7 @@ Efficient Spike Firing Approximation Training", arXiv 2411.16061).
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from . import saving
 
 INSIDE = 0x80
 """Bit of a saved byte that says that a membrane lies where the gradient passes; the others are the count."""
+INSIDE_HALF = 0x8
+"""The same where counts fit three bits, so that two neurons share a byte."""
 
 
 class _SpikeCount(torch.autograd.Function):
@@ -27,16 +30,22 @@ class _SpikeCount(torch.autograd.Function):
     def forward(ctx, membrane: Tensor, threshold: float, levels: int, scale: float) -> Tensor:
         compact = saving.is_compact() and levels < INSIDE
         ctx.threshold, ctx.scale = threshold, scale
-        ctx.bit = INSIDE if compact else int(ctx.needs_input_grad[0])
+        ctx.bit, ctx.unpack = int(ctx.needs_input_grad[0]), None
+        if compact:
+            ctx.bit = INSIDE_HALF if levels < INSIDE_HALF else INSIDE
         count, kept = (kernels.find('fire', membrane) or _fire)(membrane, threshold, levels, scale, ctx.bit)
         if compact:
-            saving.note_product(count, scale, kept, INSIDE - 1)
+            if ctx.bit == INSIDE_HALF:
+                ctx.unpack = partial(saving.unhalve, shape=kept.shape, stride=kept.stride())
+                kept = saving.halve(kept)
+            saving.note_product(count, scale, kept, ctx.bit - 1, ctx.unpack)
         ctx.save_for_backward(kept)
         return count
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (kept,) = ctx.saved_tensors
+        kept = kept if ctx.unpack is None else ctx.unpack(kept)
         # A gradient that is itself differentiated needs operations that autograd knows.
         kernel = None if torch.is_grad_enabled() else kernels.find('fire_backward', grad)
         return (kernel or _fire_backward)(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None

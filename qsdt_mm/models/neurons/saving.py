@@ -114,21 +114,44 @@ def plain_saving():
     return _use(None)
 
 
-def note_product(tensor: Tensor, factor: float | Tensor, code: Tensor, mask: int = 0xFF) -> None:
+def halve(code: Tensor) -> Tensor:
+    """Two values below 16 in each byte: dense bytes of any shape to half as many, flat, in the order of memory."""
+    flat = code.as_strided((code.numel(),), (1,))
+    half = (len(flat) + 1) // 2
+    packed = flat[:half].clone()
+    packed[: len(flat) - half] |= flat[half:] << 4
+    return packed
+
+
+def unhalve(packed: Tensor, shape: torch.Size, stride: tuple[int, ...]) -> Tensor:
+    """The bytes that :func:`halve` was given."""
+    flat = torch.cat([packed & 0xF, packed >> 4])
+    return flat.as_strided(shape, stride)
+
+
+def note_product(
+    tensor: Tensor,
+    factor: float | Tensor,
+    code: Tensor,
+    mask: int = 0xFF,
+    unpack: Callable[[Tensor], Tensor] | None = None,
+) -> None:
     """Say that ``tensor`` is ``(code & mask) * factor``, exactly.
 
     Args:
         tensor: a dense tensor, the result of this very product, or about to be.
         factor: a number, or a tensor that broadcasts.
-        code: bytes, uint8 or int8, with the strides of ``tensor``.
+        code: bytes, uint8 or int8, with the strides of ``tensor``, or what ``unpack`` makes these of.
         mask: bits of a byte that count.
+        unpack: see ``code``.
     """
     if not is_compact():
         return
     dtype = tensor.dtype
 
     def restore() -> Tensor:
-        return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
+        whole = code if unpack is None else unpack(code)
+        return (whole if mask == 0xFF else whole & mask).to(dtype).mul_(factor)
 
     _current.ledger.note(tensor, ShortForm(restore, (code, *([factor] if isinstance(factor, Tensor) else []))))
 

@@ -39,7 +39,7 @@ class _LSQ(torch.autograd.Function):
         quantize = kernels.find('quantize', weight, step) or _quantize
         quantized, integers = quantize(weight, step, low, high, saving.is_compact())
         if integers is not None:
-            saving.note_product(quantized, step.view(-1, *[1] * (weight.dim() - 1)), integers)
+            note_integers(quantized, integers, step.view(-1, *[1] * (weight.dim() - 1)), high)
         return quantized
 
     @staticmethod
@@ -48,6 +48,20 @@ class _LSQ(torch.autograd.Function):
         # A gradient that is itself differentiated needs operations that autograd knows.
         kernel = None if torch.is_grad_enabled() else kernels.find('quantize_backward', grad, weight, step)
         return *(kernel or _quantize_backward)(grad, weight, step, ctx.low, ctx.high), None, None
+
+
+def note_integers(quantized: Tensor, integers: Tensor, step: Tensor, high: int) -> None:
+    """Say that ``quantized`` is ``integers * step``; integers of up to four bits share a byte."""
+    if high > 7:
+        saving.note_product(quantized, step, integers)
+        return
+    shape, stride = integers.shape, integers.stride()
+    saving.note_product(
+        quantized,
+        step,
+        saving.halve((integers + 8).view(torch.uint8)),
+        unpack=lambda packed: saving.unhalve(packed, shape, stride).view(torch.int8).sub_(8),
+    )
 
 
 def _quantize(weight: Tensor, step: Tensor, low: int, high: int, keep: bool) -> tuple[Tensor, Tensor | None]:

@@ -137,9 +137,11 @@ def test_nothing_is_noted_outside():
     assert not saving.is_compact()
 
 
-def test_bytes_are_those_of_the_formula():
-    """One neuron and one convolution: a byte for each input; a low-bit weight costs a byte for each element."""
-    layer = nn.Sequential(IELIF(), QuantLinear(8, 5, bias=False, weight_bits=4))
+@pytest.mark.parametrize(('levels', 'of_input'), [(4, 0.5), (7, 0.5), (8, 1)])
+@pytest.mark.parametrize(('bits', 'of_weight'), [(2, 0.5), (4, 0.5), (8, 1)])
+def test_bytes_are_those_of_the_formula(levels, of_input, bits, of_weight):
+    """One neuron and one layer: half a byte for each input and each weight of four bits, a byte where they need more."""
+    layer = nn.Sequential(IELIF(levels=levels), QuantLinear(8, 5, bias=False, weight_bits=bits))
 
     def run():
         with saving.compact_saving():
@@ -147,7 +149,17 @@ def test_bytes_are_those_of_the_formula():
 
     steps = 5 * 4  # the step in use, its sign and where it was cut are kept by abs and where
     found = bytes_saved_for_backward(layer, run)
-    assert 16 * 8 + 8 * 5 <= found <= 16 * 8 + 8 * 5 + 4 * steps
+    least = 16 * 8 * of_input + 8 * 5 * of_weight
+    assert least <= found <= least + 4 * steps
+
+
+@pytest.mark.parametrize('count', [1, 2, 7, 64])
+def test_halves_come_back(count):
+    code = torch.randint(0, 16, (2, 3, count), dtype=torch.uint8).transpose(0, 2)
+    packed = saving.halve(code)
+    assert packed.numel() == 3 * count and packed.dtype == torch.uint8
+    back = saving.unhalve(packed, code.shape, code.stride())
+    assert torch.equal(back, code) and back.stride() == code.stride()
 
 
 @pytest.mark.parametrize(
@@ -167,4 +179,4 @@ def test_megabytes_an_image(preset, bound, checkpointed):
     with torch.autocast('cpu', torch.bfloat16):
         half = bytes_saved_for_backward(model, lambda: model(image)[0].float().square().mean()) / 4e6
     print(preset, 'bf16', half, half / found[False])
-    assert half <= 0.64 * found[False]  # a byte for each neuron stays a byte
+    assert half <= 0.6 * found[False]
