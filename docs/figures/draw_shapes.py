@@ -13,7 +13,7 @@ import cv2
 
 from qsdt_mm.engine.figures import new_figure, save_figure
 
-COLUMNS = 6
+COLUMNS = 4
 
 
 def main(folder: str, picture: str) -> None:
