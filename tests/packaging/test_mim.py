@@ -19,16 +19,16 @@ pytestmark = pytest.mark.slow
 
 
 class Mim:
-    """An environment with the wheel and one mim, and everything else from the environment of the tests."""
+    """An environment with this package and one mim, and everything else from the environment of the tests."""
 
-    def __init__(self, folder, wheel, line):
+    def __init__(self, folder, package, line):
         self.line = line
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(folder)], check=True)
         self.python = folder / 'bin/python'
         (site,) = folder.glob('lib/python*/site-packages')
         # a path in a .pth: the .pth files over there are not read, so that its editable installation is not seen
         (site / 'around.pth').write_text(sysconfig.get_path('purelib'))
-        self.install('--no-deps', '--no-index', str(wheel))
+        self.install('--no-deps', '--no-index', '--no-build-isolation', *package)
         if line == 'openmim':
             # openmim imports pkg_resources, which later versions of setuptools do not have
             try:
@@ -69,7 +69,7 @@ def wheel(tmp_path_factory):
 def mim(request, wheel, tmp_path_factory):
     if request.param == 'onedl-mim':
         pytest.importorskip('mim')
-    return Mim(tmp_path_factory.mktemp(request.param), wheel, request.param)
+    return Mim(tmp_path_factory.mktemp(request.param), [str(wheel)], request.param)
 
 
 def test_search(mim, tmp_path):
@@ -96,6 +96,18 @@ def test_train_test_and_run(mim, tmp_path):
 def test_download_of_what_has_no_weights_is_refused(mim, tmp_path):
     said = mim('download', 'qsdt_mm', '--config', CONFIG, '--dest', 'here', cwd=tmp_path, status=1)
     assert 'Expected fields' in said and "but got {'weight'}" in said
+
+
+def test_editable_installation(tmp_path):
+    """onedl-mim goes to the tree; openmim finds no editable installation of any package."""
+    pytest.importorskip('mim')
+    mim = Mim(tmp_path / 'environment', ['-e', str(ROOT)], 'onedl-mim')
+    assert f"'{CONFIG}'" in mim('search', 'qsdt_mm', '--valid-config', cwd=tmp_path)
+    config = ROOT / f'configs/classification/{CONFIG}.py'
+    assert 'SpikeDrivenTransformer' in mim('run', 'qsdt_mm', 'print_config', config, cwd=tmp_path)
+    few = ['train_dataloader.dataset.indices=32', 'train_cfg.max_epochs=1']
+    mim('train', 'qsdt_mm', config, '--work-dir', 'run', '--no-validate', '--cfg-options', *few, cwd=tmp_path)
+    assert (tmp_path / 'run/epoch_1.pth').is_file()
 
 
 DISTRIBUTIONS = dict(mmpretrain='onedl-mmpretrain', mmdet='onedl-mmdetection', mmseg='onedl-mmsegmentation')
