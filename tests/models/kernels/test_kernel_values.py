@@ -121,10 +121,10 @@ def in_steps(neuron, inputs):
 )
 def test_all_time_steps(interpreted, steps, batch, threshold, levels, scale, decay, dtype, seed):
     source = torch.Generator().manual_seed(seed)
-    shape = (steps * batch, 3)
+    shape = (steps * batch, 300)  # many: what is carried over shows in few counts
     inputs = ((torch.randn(shape, generator=source) * 0.7 + 0.2) * threshold * levels).to(dtype)
     # Boundaries of the count, met in the first step and, where the membrane has been spent, in later ones.
-    inputs[:, 0] = (torch.randint(-1, 2 * levels, (len(inputs),), generator=source) * threshold / 2).to(dtype)
+    inputs[:, ::3] = (torch.randint(-1, 2 * levels, (len(inputs), 100), generator=source) * threshold / 2).to(dtype)
     inputs.requires_grad_()
     grad = torch.randn(shape, generator=source).to(dtype)
     neuron = IELIF(threshold, scale, levels, steps, decay)
