@@ -178,7 +178,7 @@ def check_same_classes(train: Any, val: Any) -> None:
 
 
 def check_annotation_files(cfg: Any, *splits: str) -> None:
-    """Check the COCO files of a configuration's data sets and evaluators, before code reads them that trusts them.
+    """Check the COCO files and lists of images of a configuration, before code reads them that trusts them.
 
     Args:
         cfg: the configuration.
@@ -188,13 +188,17 @@ def check_annotation_files(cfg: Any, *splits: str) -> None:
         InputError: a file is missing or malformed; the message names it and the place in it.
     """
     wanted: dict[str, list[str]] = {}
+    lists: set[str] = set()
     scope = cfg.get('default_scope')
     for split in splits:
         for config in _data_sets(cfg.get(f'{split}_dataloader')):
             kinds = [c for kind in resolve_type(config.get('type'), scope) for c in getattr(kind, '__mro__', ())]
             file = config.get('ann_file')
-            if file and any(kind.__name__ == 'CocoDataset' for kind in kinds):
-                root, meta = config.get('data_root') or '', config.get('metainfo')
+            names, root = {kind.__name__ for kind in kinds}, config.get('data_root') or ''
+            if file and 'CustomDataset' in names and config.get('with_label', True):
+                lists.add(str(Path(str(root)) / str(file)))
+            if file and 'CocoDataset' in names:
+                meta = config.get('metainfo')
                 given = meta.get('classes') if isinstance(meta, Mapping) else None
                 known = next((k.METAINFO['classes'] for k in kinds if 'classes' in getattr(k, 'METAINFO', {})), ())
                 classes = wanted.setdefault(str(Path(str(root)) / str(file)), [])
@@ -210,6 +214,29 @@ def check_annotation_files(cfg: Any, *splits: str) -> None:
     for file, classes in wanted.items():
         if '://' not in file:
             check_coco_file(file, classes)
+    for file in sorted(lists):
+        if '://' not in file:
+            check_list_file(file)
+
+
+def check_list_file(path: str | Path) -> None:
+    """Check that a file lists images as mmpretrain reads it: lines ``path label``.
+
+    Raises:
+        InputError: it does not; the message names the file and the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror or error}') from error
+    except UnicodeDecodeError as error:
+        raise InputError(f'{path} is not a text file') from error
+    if not any(line.strip() for line in lines):
+        raise InputError(f'{path} lists no image')
+    for i, line in enumerate(lines, 1):
+        words = line.strip().rsplit(' ', 1)
+        if len(words) != 2 or not words[1].isdecimal():
+            raise InputError(f'{path}, line {i}: expected "path label", got {line[:80]!r}')
 
 
 def _data_sets(config: Any) -> Iterator[Mapping]:
@@ -280,7 +307,7 @@ def check_coco_file(path: str | Path, classes: Sequence[str] = ()) -> None:
     for i, row in enumerate(held['annotations']):
         place = f'{path}: annotations[{i}]'
         for key, known in (('image_id', images), ('category_id', categories)):
-            if not isinstance(row.get(key), (int, str)) or row[key] not in known:
+            if not isinstance(row.get(key), (int, str)) or isinstance(row[key], bool) or row[key] not in known:
                 raise InputError(f'{place} has {key} {row.get(key)!r}, which is not there')
         box, area, shape = row.get('bbox'), row.get('area'), row.get('segmentation')
         if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):

@@ -37,6 +37,7 @@ train_dataloader = dict(batch_size=2, num_workers=0, dataset=dataset, sampler=di
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
 train_cfg = dict(by_epoch=True, max_epochs=1)
 default_hooks = dict(checkpoint=dict(type='SafeCheckpointHook', interval=-1, save_last=False))
+visualizer = dict(type='UniversalVisualizer', vis_backends=[])
 """
 FOLDER = dict(
     type='CustomDataset',
@@ -96,7 +97,8 @@ class Classes:
         kind = numbers.choice(['image', 'image', 'image', 'no images', 'third class', 'no folder', 'list'])
         data = root / 'data'
         if kind == 'image':
-            return spoil(data / numbers.choice(['cat', 'dog']) / f'{numbers.randrange(2)}.png', numbers)
+            path = data / numbers.choice(['cat', 'dog']) / f'{numbers.randrange(2)}.png'
+            return spoil(path, numbers, but=['folder'])  # a folder of that name is no image, and is left out
         if kind == 'no images':
             for path in [*data.rglob('*.png')]:
                 path.rename(path.with_suffix('.txt'))
@@ -248,10 +250,11 @@ class Maps:
         return kind
 
 
-def spoil(path, numbers):
+def spoil(path, numbers, but=()):
     """Break a file's bytes so that it cannot be read."""
     data = path.read_bytes()
-    kind = numbers.choice(['truncated', 'empty', 'text', 'zeros', 'head', 'folder'])
+    kinds = ['truncated', 'empty', 'text', 'zeros', 'head', 'folder']
+    kind = numbers.choice([kind for kind in kinds if kind not in but])
     path.unlink()
     if kind == 'folder':
         path.mkdir()
@@ -302,7 +305,9 @@ def run(folder):
 def prepare(folder, kind):
     folder.mkdir()
     text = SETS[kind].make(folder)
-    (folder / 'c.py').write_text(f'{text}\nexperiment_name = {folder.name + str(random.randrange(10**9))!r}\n')
+    name = f'{folder.name}-{random.randrange(10**9)}'  # runs of one process share logs and pictures otherwise
+    look = f'visualizer = dict(name={name!r})' if '_base_' in text else f'visualizer["name"] = {name!r}'
+    (folder / 'c.py').write_text(f'{text}\nexperiment_name = {name!r}\n{look}\n')
 
 
 def breaks_cleanly(folder, kind, seed):

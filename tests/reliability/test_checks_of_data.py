@@ -14,7 +14,14 @@ import toy_runs as toy
 from coco_set import make_coco_set
 from mmengine.dataset import BaseDataset
 
-from qsdt_mm.datasets.checks import Limits, check_coco_file, check_same_classes, check_samples, try_sample
+from qsdt_mm.datasets.checks import (
+    Limits,
+    check_coco_file,
+    check_list_file,
+    check_same_classes,
+    check_samples,
+    try_sample,
+)
 from qsdt_mm.engine.errors import InputError
 
 
@@ -53,6 +60,26 @@ def test_what_is_wrong_is_named(coco, part, key, value, hint):
     with pytest.raises(InputError) as caught:
         check_coco_file(coco, ['green', 'red'])
     assert hint in str(caught.value) and str(coco) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('text', 'hint'),
+    [
+        ('', 'lists no image'),
+        ('a.png 0\nb.png\n', 'line 2: expected "path label", got \'b.png\''),
+        ('a b.png 0\nb.png x\n', 'line 2'),
+        ('a.png -1\n', 'line 1'),
+        (None, 'No such file'),
+    ],
+)
+def test_lists_of_images(tmp_path, text, hint):
+    path = tmp_path / 'list.txt'
+    path.write_text('a b.png 0\nc.png 12\n')
+    check_list_file(path)
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        check_list_file(path)
+    assert hint in str(caught.value) and str(path) in str(caught.value)
 
 
 class Pictures(BaseDataset):

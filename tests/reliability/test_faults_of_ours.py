@@ -64,10 +64,11 @@ def test_an_error_of_a_library_in_the_middle_of_a_run_is_a_traceback(capsys):
 
 
 def test_a_hook_that_was_told_nonsense_is_a_line(tmp_path, capsys):
-    changes = dict(train_dataloader__num_workers=0, train_cfg__max_epochs=1)
-    assert toy.train(tmp_path / 'run', default_hooks__logger__interval='often', **changes) == 2
+    schedule = 'param_scheduler = [dict(type="CosineAnnealingLR", T_max="many", by_epoch=True)]'
+    config = toy.variant(tmp_path / 'c.py', schedule)
+    assert toy.train(tmp_path / 'run', config=config, train_dataloader__num_workers=0) == 2
     lines = toy.our_lines(capsys.readouterr().err)
-    assert len(lines) == 1 and 'a hook cannot do its work: TypeError' in lines[0]
+    assert len(lines) == 1 and 'a hook cannot do its work: TypeError' in lines[0], lines
 
 
 def test_a_checkpoint_hook_that_was_told_nonsense_is_refused_before_the_run(tmp_path, capsys):
