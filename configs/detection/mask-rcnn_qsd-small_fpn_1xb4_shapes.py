@@ -7,7 +7,7 @@ _base_ = './mask-rcnn_qsd-small_fpn_1xb4-18e_cells.py'
 
 root = 'data/shapes/'
 classes = ('circle', 'square', 'triangle')  # as the annotation file names them
-size = (128, 128)
+size = (64, 64)
 model = dict(
     roi_head=dict(bbox_head=dict(num_classes=len(classes)), mask_head=dict(num_classes=len(classes))),
     train_cfg=dict(rpn_proposal=dict(max_per_img=100), rcnn=dict(sampler=dict(num=64))),  # few objects an image

@@ -75,7 +75,7 @@ def test_what_is_there_stays(tmp_path, capsys):
     assert len(list((tmp_path / 'new/scenes/train').iterdir())) == 1
 
 
-@pytest.mark.parametrize(('word', 'value', 'least'), [('--train', 0, 1), ('--val', 0, 1), ('--size', 32, 64)])
+@pytest.mark.parametrize(('word', 'value', 'least'), [('--train', 0, 1), ('--val', 0, 1), ('--size', 32, 48)])
 def test_bad_options(capsys, word, value, least):
     with pytest.raises(SystemExit) as caught:
         run('data', word, value)

@@ -36,11 +36,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('out', nargs='?', default='data/shapes', metavar='DIR', help='folder to make')
     parser.add_argument('--train', type=int, default=160, metavar='N', help='scenes to train on (default: 160)')
     parser.add_argument('--val', type=int, default=40, metavar='N', help='scenes to validate on (default: 40)')
-    parser.add_argument('--size', type=int, default=128, metavar='PX', help='side of a scene (default: 128)')
+    parser.add_argument('--size', type=int, default=64, metavar='PX', help='side of a scene (default: 64)')
     parser.add_argument('--seed', type=int, default=0, help='of the random numbers (default: 0)')
     parser.add_argument('--overwrite', action='store_true', help='replace a data set that this tool made')
     args = parser.parse_args(argv)
-    for name, least in (('train', 1), ('val', 1), ('size', 64), ('seed', 0)):
+    for name, least in (('train', 1), ('val', 1), ('size', 48), ('seed', 0)):
         if getattr(args, name) < least:
             parser.error(f'--{name} must be at least {least}, got {getattr(args, name)}')
     return args
