@@ -25,7 +25,8 @@ def pack(weight: Tensor, conv_args: dict[str, Any]) -> tuple[Tensor, ...]:
 def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any]) -> Tensor:
     """``W n`` in float32, exact up to 2^24, for counts ``(N, C_in, H, W)`` up to :data:`MOST`."""
     weight, scale, zero = packed
-    count = count.to(torch.uint8, memory_format=torch.channels_last)
+    # By way of int8, which is several times as fast.
+    count = count.to(torch.int8, memory_format=torch.channels_last).view(torch.uint8)
     args = [list(conv_args[name]) for name in ('stride', 'padding', 'dilation')]
     return torch.ops.onednn.qconv2d_pointwise(
         count, 1.0, 0, weight, scale, zero, None, *args, conv_args['groups'], 1.0, 0, torch.float32, 'none', [], ''

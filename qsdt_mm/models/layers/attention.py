@@ -39,7 +39,7 @@ def keys_first(key: Tensor, value: Tensor) -> bool:
 
 
 def tokens(spikes: Tensor) -> Tensor:
-    """``(N, C, H, W) -> (N, C, H * W)``, one token after the other; of a copy nothing is kept but where it came from."""
+    """``(N, C, H, W) -> (N, C, H * W)``, one token after the other; of a copy, where it came from is kept."""
     ordered = spikes.contiguous()
     if ordered is not spikes:
         saving.note_derived(ordered, Tensor.contiguous, spikes)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qsdt_mm.validation import require, require_positive, require_positive_int
 
 from . import saving
-from .functional import SURROGATES, integrate_and_fire_step, lif_step, scaled_spikes, spike_count
+from .functional import SURROGATES, integrate_and_fire, integrate_and_fire_step, lif_step, scaled_spikes, spike_count
 
 
 class SpikingNeuron(nn.Module):
@@ -111,7 +111,9 @@ class IELIF(SpikingNeuron):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.time_steps == 1:
             return scaled_spikes(inputs, self.threshold, self.levels, self.scale)
-        return super().forward(inputs)
+        constants = self.threshold, self.levels, self.decay, self.scale
+        spikes = integrate_and_fire(inputs, self.time_steps, *constants)  # None: no kernel for these inputs
+        return super().forward(inputs) if spikes is None else spikes
 
     def count(self, inputs: Tensor) -> Tensor:
         if self.time_steps == 1:  # no state: skip the residual membrane that nobody reads

@@ -140,7 +140,7 @@ def test_nothing_is_noted_outside():
 @pytest.mark.parametrize(('levels', 'of_input'), [(4, 0.5), (7, 0.5), (8, 1)])
 @pytest.mark.parametrize(('bits', 'of_weight'), [(2, 0.5), (4, 0.5), (8, 1)])
 def test_bytes_are_those_of_the_formula(levels, of_input, bits, of_weight):
-    """One neuron and one layer: half a byte for each input and each weight of four bits, a byte where they need more."""
+    """One neuron and one layer: half a byte for each input and each weight of four bits, a byte where it takes more."""
     layer = nn.Sequential(IELIF(levels=levels), QuantLinear(8, 5, bias=False, weight_bits=bits))
 
     def run():
