@@ -30,25 +30,30 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/en/model_zoo.md'
 ROOMS = ('classification', 'distillation', 'selfsup', 'detection', 'segmentation', 'neuromorphic')
 DATA = {
-    # last word of the config's name: data set, height and width for which operations are counted
+    # last word of the config's name, without the size that may end it: data set, side for which operations are counted
     'in1k': ('ImageNet-1k', 224),
     'cifar10': ('CIFAR-10', 32),
     'cifar10-folder': ('CIFAR-10', 32),
-    'cifar10-folder-64px': ('CIFAR-10', 64),
     'digits': ('Handwritten digits', 32),
     'shapes': ('Drawn shapes', 32),
-    'shapes-128x128': ('Drawn shapes', 128),
     'coco': ('COCO', None),
     'cells': ('Nuclei', None),
-    'cells-256x256': ('Nuclei', 256),
-    'ade20k-512x512': ('ADE20K', 512),
-    'voc12-512x512': ('Pascal VOC 2012', 512),
+    'ade20k': ('ADE20K', 512),
+    'voc12': ('Pascal VOC 2012', 512),
     'hardvs': ('HAR-DVS', 224),
     'dvs128-gesture': ('DVS128 Gesture', 128),
     'cifar10-dvs': ('CIFAR10-DVS', 128),
     'moving-digits-digit': ('Moving digits, digit', 32),
     'moving-digits-direction': ('Moving digits, direction', 32),
 }
+
+
+def data_of(path: Path) -> tuple[str, int | None]:
+    """A config's data set, and the side of its images as far as its name tells."""
+    word = path.stem.rpartition('_')[2]
+    size = re.search(r'-(\d+)(x\d+|px)$', word)
+    name, side = DATA.get(word[: size.start()] if size else word, (word, None))
+    return name, int(size[1]) if size else side
 
 
 def configs(room: str) -> list[Path]:
@@ -97,7 +102,7 @@ def facts(path: Path) -> dict[str, Any]:
     cfg = cli.load_config(str(path))
     cli.import_library(cfg)
     model = build(cfg)
-    name, size = DATA[path.stem.rpartition('_')[2]]
+    name, size = data_of(path)
     out: dict[str, Any] = {'Training Data': name}
     if cfg.train_cfg.get('max_epochs'):
         out['Epochs'] = cfg.train_cfg.max_epochs
@@ -169,15 +174,17 @@ def short(number: int) -> str:
     """A count in three digits."""
     for unit, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
         if number >= unit:
-            return f'{number / unit:.3g} {letter}'
+            return f'{number / unit:#.3g}'.rstrip('.') + f' {letter}'
     return str(number)
 
 
 def results(entry: dict[str, Any]) -> str:
     """What a model reached, and where that is from."""
-    return '; '.join(
-        f'{name} {value}' for result in entry.get('Results', []) for name, value in result['Metrics'].items()
-    )
+    out = []
+    for result in entry.get('Results', []):
+        where = '' if result['Dataset'] == entry['Metadata']['Training Data'] else f' on {result["Dataset"]}'
+        out += [f'{metric} {value}{where}' for metric, value in result['Metrics'].items()]
+    return '; '.join(out)
 
 
 def table(room: str) -> str:
