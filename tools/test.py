@@ -189,7 +189,7 @@ def test(args: argparse.Namespace, session) -> None:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        with session.stage('building the test data'):
+        with session.stage(f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'):
             cli.check_loader(runner.test_loop.dataloader, 'test', model)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
         mismatch = load_weights(model, weights)

@@ -189,9 +189,9 @@ def train(args: argparse.Namespace, session) -> None:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        with session.stage('building the training data'):
+        with session.stage(f'building the training data{cli.of_root(cfg.get("train_dataloader"))}'):
             cli.check_loader(runner.train_loop.dataloader, 'training', model)
-        with session.stage('building the validation data'):
+        with session.stage(f'building the validation data{cli.of_root(cfg.get("val_dataloader"))}'):
             if runner.val_loop is not None:
                 cli.check_loader(runner.val_loop.dataloader, 'validation', model)
                 check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)

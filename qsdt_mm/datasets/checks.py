@@ -60,7 +60,7 @@ class CheckedPipeline(Compose):
         """Apply the steps, then look at the labels."""
         sample = data.get('sample_idx')
         where = str(data.get('img_path') or ('a sample' if sample is None else f'sample {sample}'))
-        said = data.get('height'), data.get('width')
+        said, seen = (data.get('height'), data.get('width')), False
         for step in self.transforms:
             try:
                 data = step(data)
@@ -74,6 +74,14 @@ class CheckedPipeline(Compose):
             if data is None:
                 return None
             size = data.get('ori_shape') if isinstance(data, dict) else None
+            label_map = data.get('gt_seg_map') if size and not seen else None
+            if label_map is not None:  # as it came from its file; later steps change both
+                seen = True
+                if tuple(label_map.shape) != tuple(size[:2]):
+                    raise InputError(
+                        f'{data.get("seg_map_path", where)} has the shape {tuple(label_map.shape)}: its image has '
+                        f'{size[0]} x {size[1]} pixels'
+                    )
             if size and None not in said:  # sides may change places with the orientation that a camera wrote down
                 if sorted(size[:2]) != sorted(said):
                     raise InputError(

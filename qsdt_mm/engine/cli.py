@@ -141,6 +141,8 @@ def describe(error: BaseException) -> str:
         text = str(error)
     if 'Original Traceback' in text:  # from a data loading worker: its last line says what was wrong
         text = text.strip().splitlines()[-1].partition(': ')[2]
+    if text == 'need at least one array to concatenate':  # what mmengine says of a data set without samples
+        return 'no sample was found'
     text = ' '.join(text.split()).partition(' More details can be found')[0]
     if len(text) > 600:
         text = text[:597] + '...'
@@ -347,6 +349,13 @@ def import_library(cfg: Any) -> None:
             for part in ('models', 'datasets', 'evaluation', 'engine'):
                 with contextlib.suppress(ImportError):  # whatever is missing is reported when it is needed
                     importlib.import_module(f'{scope}.{part}')
+
+
+def of_root(loader: Any) -> str:
+    """Where a loader's data are, as an addition to a message; empty if its configuration does not say."""
+    dataset = loader.get('dataset') if hasattr(loader, 'get') else None
+    root = dataset.get('data_root') if hasattr(dataset, 'get') else None
+    return f' in {root}' if root else ''
 
 
 def set_work_dir(cfg: Any, config_path: str, work_dir: str | None) -> Path:

@@ -129,6 +129,17 @@ def test_an_error_in_a_pipeline_names_the_file():
     assert data.pipeline is first  # once is enough
 
 
+def test_a_label_map_of_another_size():
+    def load(data):
+        return dict(data, ori_shape=(4, 6), gt_seg_map=np.zeros((4, 5) if data['label'] else (4, 6)))
+
+    data = Pictures(pipeline=[load])
+    check_samples(data, Network(2), 'training')
+    assert data[0]['ori_shape'] == (4, 6)
+    with pytest.raises(InputError, match=r'1\.png has the shape \(4, 5\): its image has 4 x 6 pixels'):
+        data[1]
+
+
 def test_trying_a_sample_draws_nothing():
     data = Pictures(pipeline=[draw])
     check_samples(data, Network(2), 'training')
