@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,11 @@ def mim(request, wheel, tmp_path_factory):
     return Mim(tmp_path_factory.mktemp(request.param), [str(wheel)], request.param)
 
 
-def test_search(mim, tmp_path):
-    names = {path.stem for path in (ROOT / 'configs').glob('[!_]*/*.py')}
+def test_search(mim, wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        paths = [Path(name) for name in archive.namelist() if name.startswith('qsdt_mm/.mim/configs/')]
+    names = {path.stem for path in paths if path.suffix == '.py' and '_base_' not in path.parts}
+    assert CONFIG in names
     said = mim('search', 'qsdt_mm', '--valid-config', cwd=tmp_path)
     assert all(f"'{name}'" in said for name in names)
     said = mim('search', 'qsdt_mm', '--config', 'qsd-15m_8xb196_in1k', '--json', 'found.json', cwd=tmp_path)
