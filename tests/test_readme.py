@@ -20,7 +20,8 @@ def test_links_and_files_exist(page):
     for link in links:
         assert (page.parent / link).exists(), link
     for path in re.findall(r'(?<![\w/])((?:tools|configs|docs|requirements)/[\w./-]+\.\w+)', text):
-        assert (ROOT / path).exists(), path
+        placeholder = Path(path).stem.isupper()  # NAME.py
+        assert placeholder or (ROOT / path).exists() or (ROOT / 'tests' / path).exists(), path
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
