@@ -1,14 +1,12 @@
 """Reading checkpoints without running what is in them, and finding one to go on from."""
 
-import codecs
-import collections
 import os
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +14,14 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
-from mmengine.utils import digit_version
 from torch import nn
+
+from qsdt_mm.compat.loading import every_load_as_data, load_as_data
 
 from .errors import CheckpointError
 
 PathLike = str | Path
 TRAINING_PARTS = ('meta', 'state_dict', 'message_hub')
-FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-_HAS_SAFE_GLOBALS = digit_version(torch.__version__) >= digit_version('2.6.0')
 
 
 def _history_statistic(owner: Any, name: str) -> Any:
@@ -57,44 +54,6 @@ def allowed_types() -> list[Any]:
     ]
 
 
-def _load_restricted(path: PathLike, map_location: Any, allowed: Sequence[Any]) -> Any:
-    """Stand-in for ``safe_globals`` in older versions of torch: an unpickler that finds what is allowed."""
-    known = [*allowed, codecs.encode, set, bytearray, collections.OrderedDict, torch.Size]
-    known += [getattr(torch._utils, f'_rebuild_{kind}') for kind in ('tensor', 'tensor_v2', 'parameter')]
-    names = {f'{item.__module__}.{item.__qualname__}': item for item in known if not isinstance(item, tuple)}
-    names.update({name: item for item, name in (pair for pair in known if isinstance(pair, tuple))})
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            full = f'{module.replace("__builtin__", "builtins")}.{name}'
-            if full in names:
-                return names[full]
-            dtype = isinstance(getattr(torch, name, None), torch.dtype)
-            if module == 'torch' and (dtype or re.fullmatch(r'[A-Z][A-Za-z0-9]*Storage', name)):
-                return getattr(torch, name)
-            if full == 'torch.storage.UntypedStorage':
-                return torch.UntypedStorage
-            raise pickle.UnpicklingError(f'GLOBAL {full} was not an allowed global')
-
-    class Module:
-        """What torch.load asks of a pickle module."""
-
-        __name__ = 'restricted_pickle'
-        UnpicklingError = pickle.UnpicklingError
-
-        @staticmethod
-        def load(file: Any, **kwargs) -> Any:
-            return Unpickler(file, **kwargs).load()
-
-    Module.Unpickler = Unpickler
-    forced = os.environ.pop(FORCE_SAFE, None)  # torch refuses it together with a pickle module
-    try:
-        return torch.load(path, map_location=map_location, pickle_module=Module, weights_only=False)
-    finally:
-        if forced is not None:
-            os.environ[FORCE_SAFE] = forced
-
-
 def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allowed: Sequence[Any] = ()) -> Any:
     """Load a checkpoint as data: nothing in it is called but the constructors of a short list of plain types.
 
@@ -118,10 +77,7 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
     allowed = [*allowed_types(), *extra_allowed]
     try:
         _compare_checksums(path)
-        if not _HAS_SAFE_GLOBALS:
-            return _load_restricted(path, map_location, allowed)
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location=map_location, weights_only=True)
+        return load_as_data(path, map_location, allowed)
     except PermissionError as error:
         raise CheckpointError(f'checkpoint {path} cannot be read: permission denied') from error
     except MemoryError:
@@ -337,15 +293,6 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch
             return Mismatch(missing, list(result.unexpected_keys), shape)
 
 
-@contextmanager
-def force_safe_loading() -> Iterator[None]:
+def force_safe_loading() -> AbstractContextManager[None]:
     """Make every ``torch.load`` of this process, mmengine's included, load data only while the block runs."""
-    before = os.environ.get(FORCE_SAFE)
-    os.environ[FORCE_SAFE] = '1'
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(FORCE_SAFE, None)
-        else:
-            os.environ[FORCE_SAFE] = before
+    return every_load_as_data(allowed_types())
