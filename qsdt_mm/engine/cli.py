@@ -330,13 +330,19 @@ def parse_options(options: Sequence[str] | None) -> dict[str, Any]:
 
 
 def default_loaders(cfg: Any) -> None:
-    """Give mmpretrain's data loaders the defaults that mmpretrain's own tools give them, in place."""
+    """Give mmpretrain's data loaders the defaults that mmpretrain's own tools give them, in place.
+
+    Raises:
+        InputError: A data loader is no dict.
+    """
     if cfg.get('default_scope') != 'mmpretrain':
         return
     import torch
 
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(name) is not None:
+            if not isinstance(cfg[name], dict):
+                raise InputError(f'{name}={cfg[name]!r} is not allowed: expected a dict')
             cfg[name].setdefault('collate_fn', dict(type='default_collate'))
             cfg[name].setdefault('pin_memory', torch.cuda.is_available())
 

@@ -34,21 +34,29 @@ class _SpikeCount(torch.autograd.Function):
         if compact:
             ctx.bit = INSIDE_HALF if levels < INSIDE_HALF else INSIDE
         count, kept = (kernels.find('fire', membrane) or _fire)(membrane, threshold, levels, scale, ctx.bit)
-        if compact:
-            if ctx.bit == INSIDE_HALF:
-                ctx.unpack = partial(saving.unhalve, shape=kept.shape, stride=kept.stride())
-                kept = saving.halve(kept)
-            saving.note_product(count, scale, kept, ctx.bit - 1, ctx.unpack)
+        if ctx.bit == INSIDE_HALF:
+            ctx.unpack = partial(saving.unhalve, shape=kept.shape, stride=kept.stride())
+            kept = saving.halve(kept)
+            saving.note_product(
+                count, scale, kept, unpack=lambda code, dtype, unpack=ctx.unpack: unpack(code, dtype=dtype, mask=7)
+            )
+        elif compact:
+            saving.note_product(count, scale, kept, ctx.bit - 1)
         ctx.save_for_backward(kept)
         return count
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (kept,) = ctx.saved_tensors
-        kept = kept if ctx.unpack is None else ctx.unpack(kept)
         # A gradient that is itself differentiated needs operations that autograd knows.
         kernel = None if torch.is_grad_enabled() else kernels.find('fire_backward', grad)
-        return (kernel or _fire_backward)(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None
+        if kernel:
+            kept = ctx.unpack(kept, dtype=torch.uint8) if ctx.unpack else kept
+            return kernel(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None
+        if ctx.unpack is None:
+            return _fire_backward(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None
+        passes = ctx.unpack(kept, dtype=grad.dtype, mask=1, shift=3)
+        return _pass_on(grad, passes, ctx.threshold, ctx.scale), None, None, None
 
 
 def _fire(membrane: Tensor, threshold: float, levels: int, scale: float, bit: int) -> tuple[Tensor, Tensor | None]:
@@ -65,11 +73,19 @@ def _fire(membrane: Tensor, threshold: float, levels: int, scale: float, bit: in
 
 def _fire_backward(grad: Tensor, kept: Tensor, threshold: float, scale: float, bit: int) -> Tensor:
     """Gradient of the membrane from that of the scaled counts."""
-    # A product of two types is slow on CPUs; ones and zeros come first, the rest in place.
-    passed = (kept >> (bit.bit_length() - 1)).to(grad.dtype).mul_(grad)
-    if scale != 1.0:
-        passed = passed.mul_(scale)
-    return passed if threshold == 1.0 else passed.div_(threshold)
+    return _pass_on(grad, (kept >> (bit.bit_length() - 1)).to(grad.dtype), threshold, scale)
+
+
+def _pass_on(grad: Tensor, passes: Tensor, threshold: float, scale: float) -> Tensor:
+    """``grad * passes * scale / threshold``, in the place of ``passes``: ones and zeros.
+
+    Of the type of ``grad``, for a product of two types is slow on CPUs.
+    """
+    passes = passes.mul_(grad)
+    if scale == threshold and math.frexp(scale)[0] == 0.5:  # a power of two: nothing is rounded
+        return passes
+    passes = passes if scale == 1.0 else passes.mul_(scale)
+    return passes if threshold == 1.0 else passes.div_(threshold)
 
 
 def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Tensor:

@@ -7,6 +7,7 @@ keeps that instead. The restored tensors equal the saved ones, bit for bit.
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -123,9 +124,13 @@ def halve(code: Tensor) -> Tensor:
     return packed
 
 
-def unhalve(packed: Tensor, shape: torch.Size, stride: tuple[int, ...]) -> Tensor:
-    """The bytes that :func:`halve` was given."""
-    flat = torch.cat([packed & 0xF, packed >> 4])
+def unhalve(
+    packed: Tensor, shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, mask: int = 0xF, shift: int = 0
+) -> Tensor:
+    """The values ``v`` that :func:`halve` was given, as ``(v >> shift) & mask`` in a type of choice."""
+    flat, half = packed.new_empty(math.prod(shape), dtype=dtype), len(packed)
+    flat[:half].copy_(packed >> shift & mask if shift else packed & mask)
+    flat[half:].copy_(packed[: len(flat) - half] >> 4 + shift & mask)
     return flat.as_strided(shape, stride)
 
 
@@ -134,24 +139,25 @@ def note_product(
     factor: float | Tensor,
     code: Tensor,
     mask: int = 0xFF,
-    unpack: Callable[[Tensor], Tensor] | None = None,
+    unpack: Callable[[Tensor, torch.dtype], Tensor] | None = None,
 ) -> None:
-    """Say that ``tensor`` is ``(code & mask) * factor``, exactly.
+    """Say that ``tensor`` is ``(code & mask) * factor``, or ``unpack(code, dtype) * factor``, exactly.
 
     Args:
         tensor: a dense tensor, the result of this very product, or about to be.
         factor: a number, or a tensor that broadcasts.
-        code: bytes, uint8 or int8, with the strides of ``tensor``, or what ``unpack`` makes these of.
+        code: bytes, uint8 or int8, with the strides of ``tensor``, or what ``unpack`` makes a tensor like it of.
         mask: bits of a byte that count.
-        unpack: see ``code``.
+        unpack: takes ``code`` and the dtype of ``tensor``.
     """
     if not is_compact():
         return
     dtype = tensor.dtype
 
     def restore() -> Tensor:
-        whole = code if unpack is None else unpack(code)
-        return (whole if mask == 0xFF else whole & mask).to(dtype).mul_(factor)
+        if unpack is not None:
+            return unpack(code, dtype).mul_(factor)
+        return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
     _current.ledger.note(tensor, ShortForm(restore, (code, *([factor] if isinstance(factor, Tensor) else []))))
 

@@ -60,7 +60,7 @@ def note_integers(quantized: Tensor, integers: Tensor, step: Tensor, high: int) 
         quantized,
         step,
         saving.halve((integers + 8).view(torch.uint8)),
-        unpack=lambda packed: saving.unhalve(packed, shape, stride).view(torch.int8).sub_(8),
+        unpack=lambda packed, dtype: saving.unhalve(packed, shape, stride, dtype).sub_(8),
     )
 
 

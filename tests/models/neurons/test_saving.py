@@ -158,8 +158,10 @@ def test_halves_come_back(count):
     code = torch.randint(0, 16, (2, 3, count), dtype=torch.uint8).transpose(0, 2)
     packed = saving.halve(code)
     assert packed.numel() == 3 * count and packed.dtype == torch.uint8
-    back = saving.unhalve(packed, code.shape, code.stride())
+    back = saving.unhalve(packed, code.shape, code.stride(), torch.uint8)
     assert torch.equal(back, code) and back.stride() == code.stride()
+    part = saving.unhalve(packed, code.shape, code.stride(), torch.float64, mask=3, shift=1)
+    assert torch.equal(part, (code >> 1 & 3).double()) and part.stride() == code.stride()
 
 
 @pytest.mark.parametrize(
