@@ -101,9 +101,9 @@ class FoldedLayer(nn.Module):
 
     def linear_int8(self, count: Tensor) -> Tensor:
         """``W n`` in float32, with its border; see :meth:`takes_int8`."""
-        version = self.weight._version
-        if self._packed is None or self._packed[0] != version:
-            self._packed = version, int8.pack(self.weight, self.args_with_border)
+        state = self.weight._version, count.shape
+        if self._packed is None or self._packed[0] != state:
+            self._packed = state, int8.pack(self.weight, self.args_with_border, count.shape)
         return int8.sums(count, self._packed[1], self.args_with_border)
 
     def __getstate__(self) -> dict[str, Any]:

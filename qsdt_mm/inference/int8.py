@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,12 +14,17 @@ MOST = 127
 """Counts up to this are summed exactly on every instruction set: older ones add pairs of products in 16 bits."""
 
 
-def pack(weight: Tensor, conv_args: dict[str, Any]) -> tuple[Tensor, ...]:
-    """A weight of int8 ``(C_out, C_in / groups, kH, kW)`` as the convolution wants it."""
+def pack(weight: Tensor, conv_args: dict[str, Any], shape: Sequence[int]) -> tuple[Tensor, ...]:
+    """A weight of int8 ``(C_out, C_in / groups, kH, kW)`` as the convolution wants it.
+
+    Args:
+        weight, conv_args: of the convolution.
+        shape: of its input, ``(N, C_in, H, W)``. Others are right, too, but may take ten times as long.
+    """
     # Scales of one and no offsets: the sums come out as they are.
     scale, zero = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int)
     args = [list(conv_args[name]) for name in ('stride', 'padding', 'dilation')]
-    packed = torch.ops.onednn.qconv_prepack(weight.contiguous(), scale, 1.0, 0, *args, conv_args['groups'], None)
+    packed = torch.ops.onednn.qconv_prepack(weight.contiguous(), scale, 1.0, 0, *args, conv_args['groups'], list(shape))
     return packed, scale, zero
 
 
@@ -42,7 +48,9 @@ def is_available() -> bool:
             weight[::2] = 127
             count = torch.full((1, 64, 5, 5), float(MOST))
             args = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=groups)
-            if not torch.equal(sums(count, pack(weight, args), args), F.conv2d(count, weight.float(), **args)):
+            if not torch.equal(
+                sums(count, pack(weight, args, count.shape), args), F.conv2d(count, weight.float(), **args)
+            ):
                 return False
     except (AttributeError, RuntimeError, TypeError):  # other machines, other versions of torch
         return False

@@ -35,7 +35,7 @@ def test_sums_are_those_of_integers(groups, channels, kernel, stride, padding, d
     args = dict(stride=(stride, stride), padding=(padding, padding), dilation=(dilation, dilation), groups=groups)
     weight = torch.randint(-128, 128, (after, before // groups, kernel, kernel), dtype=torch.int8)
     count = torch.randint(0, levels + 1, (2, before, *size))
-    sums = int8.sums(count.float(), int8.pack(weight, args), args)
+    sums = int8.sums(count.float(), int8.pack(weight, args, count.shape), args)
     assert sums.dtype == torch.float32
     assert torch.equal(sums.double(), F.conv2d(count.double(), weight.double(), **args))
 
@@ -83,5 +83,6 @@ def test_packed_weights_are_no_part_of_a_copy_and_follow_the_weight():
     twin = copy.deepcopy(layer)
     twin.load_state_dict(dict(twin.state_dict(), weight=torch.full((8, 8, 1, 1), 2, dtype=torch.int8)))
     assert torch.equal(twin.linear_int8(count), torch.full((1, 8, 4, 4), 16.0))
+    assert torch.equal(layer.linear_int8(count[..., :3]), torch.full((1, 8, 4, 3), 8.0))
     layer.weight.fill_(3)
     assert torch.equal(layer.linear_int8(count), torch.full((1, 8, 4, 4), 24.0))
