@@ -2,9 +2,30 @@
 # make test   runs the default suite
 # make docs   builds the documentation as pages in build/docs
 # The first two make .venv first if it is missing. PYTHON=python3.12 names the interpreter, VENV=DIR another place.
+# STACK=classic takes the original OpenMMLab releases instead, in .venv-classic, with PYTHON=python3.10 or 3.11.
 
 PYTHON ?= python3
+STACK ?= default
+ifeq ($(STACK),default)
 VENV ?= .venv
+LOCK := requirements/lock.txt
+USABLE := (3, 10) <= sys.version_info
+RANGE := is older than Python 3.10
+EXAMPLE := make demo PYTHON=python3.11
+SIZE := 6.5 GB
+CHECK_OWN = $(BIN)/python -m pip check
+else ifeq ($(STACK),classic)
+VENV ?= .venv-classic
+LOCK := requirements/classic.txt
+USABLE := (3, 10) <= sys.version_info < (3, 12)
+RANGE := is not Python 3.10 or 3.11, which torch 2.1.2 needs,
+EXAMPLE := make test STACK=classic PYTHON=python3.10
+SIZE := 5.4 GB
+# The package asks for the maintained distributions, under other names: pip does not know that these do, too.
+CHECK_OWN =
+else
+$(error STACK=$(STACK) is unknown: leave it out, or say STACK=classic)
+endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DIR ?= work_dirs/demo
@@ -29,18 +50,19 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): requirements/lock.txt setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	    { echo "error: PYTHON=$(PYTHON) is older than Python 3.10 or cannot be run: name another, as in make demo PYTHON=python3.11" >&2; exit 2; }
-	@echo "Installing into $(VENV) (once; a few minutes, 6.5 GB)"
+$(STAMP): $(LOCK) setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(not $(USABLE))' || \
+	    { echo "error: PYTHON=$(PYTHON) $(RANGE) or cannot be run: name another, as in $(EXAMPLE)" >&2; exit 2; }
+	@echo "Installing into $(VENV) (once; a few minutes, $(SIZE))"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
 	@# Both OpenCV packages are required by others and share their files: the headless one, which needs no
 	@# graphics libraries of the system, has to be the last.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
-	    $$(grep '^opencv-python-headless==' requirements/lock.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	    $$(grep '^opencv-python-headless==' $(LOCK))
 	$(BIN)/python -m pip check
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(CHECK_OWN)
 	@touch $(STAMP)
 
 demo: $(STAMP)

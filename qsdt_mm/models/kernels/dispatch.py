@@ -10,6 +10,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.compiling import is_compiling
+
 ROOMS = {
     'fire': 'neuron',
     'fire_backward': 'neuron',
@@ -34,7 +36,7 @@ def find(name: str, *tensors: Tensor) -> Callable | None:
     Served are plain tensors of one dtype among :data:`DTYPES`, on one CUDA device where Triton works, unless traced.
     """
     # The compiler fuses the plain functions by itself, and cannot look into a launch.
-    if torch.compiler.is_compiling() or not serves(*tensors):
+    if is_compiling() or not serves(*tensors):
         return None
     return getattr(import_module(f'{__package__}.{ROOMS[name]}'), name)
 

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qsdt_mm.compat.compiling import is_compiling
+
 
 class ShortForm(NamedTuple):
     """What is kept for a tensor.
@@ -102,7 +104,7 @@ def _use(ledger: Ledger | None) -> Iterator[None]:
 @contextmanager
 def compact_saving() -> Iterator[None]:
     """Within the context, autograd keeps the short forms that :func:`note_product` and :func:`note_derived` tell of."""
-    if is_compact() or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if is_compact() or not torch.is_grad_enabled() or is_compiling():
         yield
         return
     ledger = Ledger()
