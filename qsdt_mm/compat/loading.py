@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 FORCE_SAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
@@ -24,6 +25,17 @@ _load = torch.load
 def has_safe_globals() -> bool:
     """Whether torch can be told what a file may hold under which name: 2.6 and later."""
     return tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
+
+
+def numpy_rebuilders() -> list[tuple[Any, str]]:
+    """What numpy's arrays and scalars are made by, under the names that files of either generation of numpy use."""
+    core = getattr(np, '_core', None)
+    multiarray = core.multiarray if hasattr(core, 'multiarray') else np.core.multiarray  # 1.26 has a hollow _core
+    return [
+        (item, f'numpy.{room}.multiarray.{item.__name__}')
+        for room in ('_core', 'core')
+        for item in (multiarray._reconstruct, multiarray.scalar)
+    ]
 
 
 def load_as_data(path: str | Path, map_location: Any, allowed: Sequence[Any]) -> Any:
@@ -52,8 +64,23 @@ def _names(allowed: Sequence[Any]) -> dict[str, Any]:
     return names
 
 
-def _load_restricted(path: str | Path, map_location: Any, allowed: Sequence[Any]) -> Any:
+def _holds_program(path: Any) -> bool:
+    """Whether older versions of ``torch.load`` would hand the file, or open file, to ``torch.jit.load``."""
+    with torch.serialization._open_file_like(path, 'rb') as file:
+        place = file.tell()
+        try:
+            if not torch.serialization._is_zipfile(file):
+                return False
+            with torch.serialization._open_zipfile_reader(file) as records:
+                return torch.serialization._is_torchscript_zip(records)
+        finally:
+            file.seek(place)
+
+
+def _load_restricted(path: Any, map_location: Any, allowed: Sequence[Any]) -> Any:
     """Stand-in for ``safe_globals``: an unpickler that finds what is allowed."""
+    if _holds_program(path):
+        raise pickle.UnpicklingError('GLOBAL torch.jit.load was not an allowed global')
     names = _names(allowed)
 
     class Unpickler(pickle.Unpickler):

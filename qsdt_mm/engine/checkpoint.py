@@ -16,7 +16,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from qsdt_mm.compat.loading import every_load_as_data, load_as_data
+from qsdt_mm.compat.loading import every_load_as_data, load_as_data, numpy_rebuilders
 
 from .errors import CheckpointError
 
@@ -36,20 +36,14 @@ def allowed_types() -> list[Any]:
 
     A pair gives the name under which files know the object.
     """
-    multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
     dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'float32', 'float64')}
-    numpy = [
-        (item, f'numpy.{core}.multiarray.{item.__name__}')
-        for core in ('_core', 'core')  # files are written by either generation of numpy
-        for item in (multiarray._reconstruct, multiarray.scalar)
-    ]
     return [
         HistoryBuffer,
         ConfigDict,
         np.ndarray,
         np.dtype,
         *dtypes,
-        *numpy,
+        *numpy_rebuilders(),
         (_history_statistic, 'builtins.getattr'),
     ]
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qsdt_mm.compat.int8_convolution import float_output
+
 MOST = 127
 """Counts up to this are summed exactly on every instruction set: older ones add pairs of products in 16 bits."""
 
@@ -35,7 +37,7 @@ def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any]) -
     count = count.to(torch.int8, memory_format=torch.channels_last).view(torch.uint8)
     args = [list(conv_args[name]) for name in ('stride', 'padding', 'dilation')]
     return torch.ops.onednn.qconv2d_pointwise(
-        count, 1.0, 0, weight, scale, zero, None, *args, conv_args['groups'], 1.0, 0, torch.float32, 'none', [], ''
+        count, 1.0, 0, weight, scale, zero, None, *args, conv_args['groups'], 1.0, 0, float_output(), 'none', [], ''
     )
 
 

@@ -9,7 +9,13 @@ import torch
 import toy_runs as toy
 
 from qsdt_mm.compat import loading
-from qsdt_mm.engine.checkpoint import find_resumable, load_checkpoint_safely, load_weights, model_weights
+from qsdt_mm.engine.checkpoint import (
+    find_resumable,
+    force_safe_loading,
+    load_checkpoint_safely,
+    load_weights,
+    model_weights,
+)
 from qsdt_mm.engine.errors import CheckpointError
 from qsdt_mm.engine.storage import AtomicLocalBackend, atomic_open
 
@@ -79,6 +85,27 @@ def test_getattr_reaches_history_buffers_only(tmp_path, loader):
     torch.save(dict(state_dict={}, meta=Getter()), path)
     with pytest.raises(CheckpointError, match=r'wants to run builtins\.getattr'):
         load_checkpoint_safely(path)
+
+
+def test_programs_are_refused(tmp_path, loader):
+    path = tmp_path / 'script.pth'
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    with pytest.raises(CheckpointError, match=r'script\.pth'):
+        load_checkpoint_safely(path)
+
+
+def test_nobody_else_loads_more_than_data(tmp_path, run, loader):
+    """Within a tool, mmengine's own calls to torch.load are restricted, and find what a training leaves."""
+    mark, path = tmp_path / 'mark', tmp_path / 'evil.pth'
+    torch.save(dict(state_dict={}, meta=Evil(mark)), path)
+    before = torch.load
+    with force_safe_loading():
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(path)
+        if torch.load is not before:  # else mmengine says itself what the file may hold
+            held = torch.load(run / 'epoch_3.pth', map_location='cpu')
+            assert held['message_hub']['log_scalars']['train/loss'].mean() > 0
+    assert torch.load is before and not mark.exists()
 
 
 def test_extra_classes_must_be_named(tmp_path, monkeypatch):
