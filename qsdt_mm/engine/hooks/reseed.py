@@ -13,6 +13,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 
+from qsdt_mm.compat.resuming import call_after_advance
+
 
 def mix_seed(*parts: int | str) -> int:
     """Mix numbers and words into one seed of 63 bits, the same in every process and on every machine."""
@@ -117,6 +119,7 @@ class ReseedHook(Hook):
     def before_train_epoch(self, runner) -> None:
         """Seed what is drawn while an epoch starts, the workers' base seed among it."""
         self._seed(runner, 'data', runner.iter)
+        call_after_advance(runner.train_loop, lambda: self._seed(runner, 'data', runner.iter))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed what the model draws: dropped paths, mixed batches."""
