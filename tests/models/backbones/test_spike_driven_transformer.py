@@ -341,6 +341,10 @@ def test_copies_are_equal(family, how):
     assert_same_training(twin.train(), model.train(), image)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, 'is_compiling'),
+    reason='torch 2.1 cannot trace hooks on what is saved for the backward pass',
+)
 @pytest.mark.parametrize('family', ['qsd', *(pytest.param(f, marks=pytest.mark.slow) for f in TINY if f != 'qsd')])
 def test_compiling_changes_nothing(family):
     arch = dict(

@@ -43,6 +43,8 @@ def interpreter():
 def interpreted():
     """The kernels' modules, interpreted: their launch functions take tensors of a CPU."""
     pytest.importorskip('triton.language')
+    if int(importlib.import_module('triton').__version__.split('.')[0]) < 3:
+        pytest.skip('the kernels need Triton 3 or later: plain operations run instead')
     with interpreter() as modules:
         yield modules
 

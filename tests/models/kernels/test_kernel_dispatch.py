@@ -17,6 +17,7 @@ from qsdt_mm.models.quantization import QuantConv2d
 
 ROOT = Path(__file__).parents[3]
 GPU = torch.device('cuda', 0)
+OLD_TORCH = not hasattr(torch.compiler, 'is_compiling')
 
 
 def test_neither_importing_nor_training_on_a_cpu_loads_triton():
@@ -34,6 +35,7 @@ assert without == ('triton' not in sys.modules)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(OLD_TORCH, reason='in torch 2.1 even fake tensors of a GPU need its driver')
 def test_what_is_served(monkeypatch):
     """Tensors that only say that they are on a GPU stand in for those that are."""
     monkeypatch.setattr(dispatch, 'works', lambda device, dtype: True)

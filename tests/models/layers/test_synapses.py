@@ -101,7 +101,7 @@ def test_synchronised_norms_still_pad():
     chain = trained(RepConvBN(factory(), 4)).eval()
     spikes = torch.randint(0, 5, (2, 4, 5, 6)).double() / 4
     expected = chain(spikes)
-    converted = nn.SyncBatchNorm.convert_sync_batchnorm(chain)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(chain).eval()  # older versions of torch forget the mode
     kinds = [type(m) for m in converted.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert kinds == [nn.SyncBatchNorm, nn.SyncBatchNorm]
     out = converted(spikes)
