@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from qsdt_mm import SpikeDrivenTransformer, load_published
+from qsdt_mm.compat.loading import has_safe_globals
 from qsdt_mm.engine.errors import CheckpointError, InputError
 from qsdt_mm.export import load_backbone
 from qsdt_mm.export.published import convert, convert_file, load_file, read_converted
@@ -646,12 +647,13 @@ def test_a_converted_file_loads_without_an_allow_list(tmp_path, source, nets):
     out = tmp_path / 'new' / 'out.pth'
     convert_file(source, out, num_heads=4)
     assert [p.name for p in out.parent.iterdir()] == ['out.pth']
-    with torch.serialization.safe_globals([]):
-        before = torch.serialization.get_safe_globals()
-        torch.serialization.clear_safe_globals()
-        try:
-            checkpoint = torch.load(out, weights_only=True)
-        finally:
+    before = torch.serialization.get_safe_globals() if has_safe_globals() else []  # older versions have no list
+    try:
+        if before:
+            torch.serialization.clear_safe_globals()
+        checkpoint = torch.load(out, weights_only=True)
+    finally:
+        if before:
             torch.serialization.add_safe_globals(before)
     assert_same(checkpoint['state_dict'], nets['qsd'])
     meta = checkpoint['meta']
