@@ -78,7 +78,7 @@ def _quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, hig
     clipped = ratio.clamp(low, high)
     inside = (clipped == ratio).to(grad.dtype)  # as a number: a product of two types is slow on CPUs
     # d w_q / d step = round(w/step) - w/step inside the range, the bound itself outside.
-    slope = clipped.round_().sub_(ratio * inside)
+    slope = clipped.round_().addcmul_(ratio, inside, value=-1)
     scale = 1 / math.sqrt(weight.numel() * high)
     return inside.mul_(grad), slope.mul_(grad).flatten(1).sum(1) * scale
 
