@@ -143,9 +143,9 @@ def check_samples(dataset: Any, model: nn.Module, what: str) -> None:
     """
     limits, classes = Limits.of(model), classes_of(dataset)
     if classes and limits.num_classes is not None and len(classes) > limits.num_classes:
+        shown = ', '.join([*classes[:3], *(['...'] if len(classes) > 3 else [])])
         raise InputError(
-            f'the {what} data have {len(classes)} classes ({", ".join(classes[:3])}, ...), the network has '
-            f'num_classes={limits.num_classes}'
+            f'the {what} data have {len(classes)} classes ({shown}), the network has num_classes={limits.num_classes}'
         )
     for part in parts_of(dataset):
         if isinstance(getattr(part, 'pipeline', None), Compose) and not isinstance(part.pipeline, CheckedPipeline):

@@ -1,5 +1,6 @@
 """Runs of the tools on the toy configuration, in this process or in one of their own."""
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -130,3 +131,24 @@ def our_lines(text, prog='train.py'):
     """The error lines of a tool in what it wrote to stderr."""
     assert 'Traceback' not in text, text
     return [line for line in text.splitlines() if line.startswith(f'{prog}: error:')]
+
+
+@contextlib.contextmanager
+def time_limit(seconds):
+    """What hangs, fails."""
+
+    def late(number, frame):
+        raise AssertionError(f'still running after {seconds} s')
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def files(folder):
+    """What the files below a folder hold, by path."""
+    return {str(path): path.read_bytes() for path in folder.rglob('*') if path.is_file()}

@@ -5,7 +5,6 @@ import copy
 import io
 import math
 import random
-import signal
 
 import pytest
 import toy_runs as toy
@@ -99,31 +98,11 @@ def broken(base, kind, seed):
     return text, f'{path} = {value!r}'
 
 
-@contextlib.contextmanager
-def time_limit(seconds):
-    """What hangs, fails."""
-
-    def late(number, frame):
-        raise AssertionError(f'still running after {seconds} s')
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def files(folder):
-    return {str(path): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
-
-
 def run(config, folder):
     """Train with it in this process; returns the status and what was said."""
     said, error = io.StringIO(), io.StringIO()
     words = [str(config), '--work-dir', str(folder / 'run')]
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(error), time_limit(120):
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(error), toy.time_limit(120):
         status = toy.tool('train').main(words)
     return status, error.getvalue()
 
@@ -134,7 +113,7 @@ def breaks_cleanly(folder, base, kind, seed):
     folder.mkdir(exist_ok=True)
     config = folder / 'broken.py'
     config.write_text(f'{text}\nexperiment_name = {f"{base}_{kind}_{seed}_{random.randrange(10**9)}"!r}\n')
-    before = files(folder)
+    before = toy.files(folder)
     status, error = run(config, folder)
     ours = [line for line in error.splitlines() if line.startswith('train.py: error: ')]
     assert 'Traceback' not in error, f'{base}, {what}: {error[-3000:]}'
@@ -144,7 +123,7 @@ def breaks_cleanly(folder, base, kind, seed):
         assert 'not finite' in ours[0] or ' is nan' in ours[0] or ' is inf' in ours[0], f'{base}, {what}: {ours}'
     if status == 2:
         assert len(ours[0]) > len('train.py: error: ') + 12 and '<' not in ours[0][:20], ours
-        after = files(folder)
+        after = toy.files(folder)
         assert {name: after.get(name) for name in before} == before
         assert not [name for name in after if '.tmp' in name]
         # what is not found at once is found when its turn comes: the log may be there, and whole checkpoints

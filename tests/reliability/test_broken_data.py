@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import random
-import signal
 
 import cv2
 import numpy as np
@@ -274,30 +273,10 @@ def spoil(path, numbers, but=()):
 SETS = dict(classes=Classes, events=Events, coco=Coco, maps=Maps)
 
 
-@contextlib.contextmanager
-def time_limit(seconds):
-    """What hangs, fails."""
-
-    def late(number, frame):
-        raise AssertionError(f'still running after {seconds} s')
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def files(folder):
-    return {str(path): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
-
-
 def run(folder):
     said, error = io.StringIO(), io.StringIO()
     words = [str(folder / 'c.py'), '--work-dir', str(folder / 'run')]
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(error), time_limit(180):
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(error), toy.time_limit(180):
         status = toy.tool('train').main(words)
     return status, error.getvalue()
 
@@ -314,13 +293,13 @@ def breaks_cleanly(folder, kind, seed):
     folder = folder / f'{kind}-{seed}-{random.randrange(10**9)}'
     prepare(folder, kind)
     what = f'{kind} {seed}: {SETS[kind].damage(folder, random.Random(seed))}'
-    before = files(folder)
+    before = toy.files(folder)
     status, error = run(folder)
     ours = [line for line in error.splitlines() if line.startswith('train.py: error: ')]
     assert 'Traceback' not in error, f'{what}: {error[-3000:]}'
     assert status == 2 and len(ours) == 1, f'{what}: {status} {error[-1500:]}'
     assert str(folder) in ours[0] or 'classes' in ours[0], f'{what}: {ours[0]}'
-    after = files(folder)
+    after = toy.files(folder)
     assert {name: after.get(name) for name in before} == before, what
     assert not [name for name in after if '.tmp' in name or name.endswith('.pth')], what
     return what, ours[0].replace(str(folder), '')
