@@ -1,4 +1,4 @@
-"""The LSQ quantizer, a program for each output channel: weights and integers forward, both gradients backward."""
+"""The LSQ quantizer, a program for each output channel: weights forward, both gradients backward."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ LARGEST_BLOCK = 1024
 
 
 @triton.jit
-def _quantize(
-    weights, steps, result, integers, width, low, high, KEEP: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr
-):
+def _quantize(weights, steps, result, width, low, high, BLOCK: tl.constexpr, BLOCKS: tl.constexpr):
     dtype: tl.constexpr = weights.dtype.element_ty
     channel = tl.program_id(0).to(tl.int64)
     step = widened(tl.load(steps + channel))
@@ -28,9 +26,6 @@ def _quantize(
         weight = widened(tl.load(weights + at, mask=column < width))
         integer = rint(clipped(divided(weight, step, dtype), low, high))
         tl.store(result + at, narrowed(rounded(integer * step, dtype), dtype), mask=column < width)
-        if KEEP:
-            byte = tl.where(integer == integer, integer, 0.0).to(tl.int32).to(tl.int8)
-            tl.store(integers + at, byte, mask=column < width)
 
 
 @triton.jit
@@ -76,16 +71,16 @@ def blocks(width: int) -> tuple[int, int]:
     return block, -(-width // block)
 
 
-def quantize(weight: Tensor, step: Tensor, low: int, high: int, keep: bool) -> tuple[Tensor, Tensor | None]:
-    """The quantized weight, and its integers as bytes if they are to be kept."""
+def quantize(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """The quantized weight."""
     weight, step = dense(weight, rows_first=True), step.contiguous()
-    result, integers = torch.empty_like(weight), torch.empty_like(weight, dtype=torch.int8) if keep else None
+    result = torch.empty_like(weight)
     channels, width = step.numel(), weight.numel() // step.numel()
     with torch.cuda.device_of(weight):
         _quantize[(channels,)](
-            weight, step, result, integers, width, float(low), float(high), keep, *blocks(width), enable_fp_fusion=False
+            weight, step, result, width, float(low), float(high), *blocks(width), enable_fp_fusion=False
         )
-    return result, integers
+    return result
 
 
 def quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:

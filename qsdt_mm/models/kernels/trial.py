@@ -26,7 +26,7 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
             functional._fire_backward,
             (membrane.flip(0), kept, 0.3, 0.3, functional.INSIDE),
         ),
-        'weights': (quantizer.quantize, lsq._quantize, (membrane.view(7, 40), step, -8, 7, True)),
+        'weights': (quantizer.quantize, lsq._quantize, (membrane.view(7, 40), step, -8, 7)),
     }
     wrong = []
     for name, (kernel, plain, arguments) in cases.items():

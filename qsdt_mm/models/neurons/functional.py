@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -59,16 +60,43 @@ class _SpikeCount(torch.autograd.Function):
         return _pass_on(grad, passes, ctx.threshold, ctx.scale), None, None, None
 
 
+_HALF = torch.tensor(0.5, device='cpu')
+PIECE = 2**19
+"""Values that a CPU works on at a time: few enough that the next operation finds them in the cache."""
+
+
 def _fire(membrane: Tensor, threshold: float, levels: int, scale: float, bit: int) -> tuple[Tensor, Tensor | None]:
     """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
-    # In place after the first operation: one temporary instead of three.
-    count = (membrane / threshold).add_(0.5).floor_().clamp_(0, levels)
-    kept = None
+    count = torch.empty_like(membrane)
+    kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
+    if membrane.device.type != 'cpu' or membrane.stride() != count.stride() or membrane.numel() <= PIECE:
+        _fire_into(count, kept, membrane, threshold, levels, scale, bit)
+        return count, kept
+    flat = [None if x is None else x.as_strided((x.numel(),), (1,)).split(PIECE) for x in (count, kept, membrane)]
+    for pieces in zip(flat[0], flat[1] or repeat(None), flat[2]):
+        _fire_into(*pieces, threshold, levels, scale, bit)
+    return count, kept
+
+
+def _fire_into(
+    count: Tensor, kept: Tensor | None, membrane: Tensor, threshold: float, levels: int, scale: float, bit: int
+) -> None:
+    """:func:`_fire`, its results written to ``count`` and ``kept``."""
+    if math.frexp(threshold)[0] == 0.5:  # a power of two: its inverse is exact, and both steps are one operation
+        torch.add(_HALF, membrane, alpha=1 / threshold, out=count)
+    else:
+        torch.div(membrane, threshold, out=count).add_(0.5)
+    count.floor_().clamp_(0, levels)
     if bit:
-        kept = ((membrane >= 0) & (membrane <= levels * threshold)).view(torch.uint8)
-    if bit > 1:  # one byte serves this gradient and those of all that read the spikes
-        kept = count.to(torch.int8).view(torch.uint8).add_(kept, alpha=bit)  # to int8 is several times as fast
-    return count if scale == 1.0 else count.mul_(scale), kept
+        inside = membrane.clamp(0, levels * threshold)
+        # Ones and zeros of the membrane's type: a comparison that makes booleans is several times as slow on CPUs.
+        torch.eq(inside, membrane, out=inside)
+        if bit > 1:  # one byte serves this gradient and those of all that read the spikes
+            # Within int8: -0x80 and 0x80 are the same byte.
+            torch.add(count, inside, alpha=bit if bit < INSIDE else -INSIDE, out=inside)
+        kept.view(torch.int8).copy_(inside)  # to int8 is several times as fast
+    if scale != 1.0:
+        count.mul_(scale)
 
 
 def _fire_backward(grad: Tensor, kept: Tensor, threshold: float, scale: float, bit: int) -> Tensor:

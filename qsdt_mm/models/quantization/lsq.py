@@ -37,9 +37,9 @@ class _LSQ(torch.autograd.Function):
         ctx.save_for_backward(weight, step)
         ctx.low, ctx.high = low, high
         quantize = kernels.find('quantize', weight, step) or _quantize
-        quantized, integers = quantize(weight, step, low, high, saving.is_compact())
-        if integers is not None:
-            note_integers(quantized, integers, step.view(-1, *[1] * (weight.dim() - 1)), high)
+        quantized = quantize(weight, step, low, high)
+        steps = step.detach()
+        saving.note_derived(quantized, lambda source: quantize(source, steps, low, high), weight)
         return quantized
 
     @staticmethod
@@ -50,33 +50,35 @@ class _LSQ(torch.autograd.Function):
         return *(kernel or _quantize_backward)(grad, weight, step, ctx.low, ctx.high), None, None
 
 
-def note_integers(quantized: Tensor, integers: Tensor, step: Tensor, high: int) -> None:
-    """Say that ``quantized`` is ``integers * step``; integers of up to four bits share a byte."""
-    if high > 7:
-        saving.note_product(quantized, step, integers)
-        return
-    shape, stride = integers.shape, integers.stride()
-    saving.note_product(
-        quantized,
-        step,
-        saving.halve((integers + 8).view(torch.uint8)),
-        unpack=lambda packed, dtype: saving.unhalve(packed, shape, stride, dtype).sub_(8),
-    )
+class _PositiveStep(torch.autograd.Function):
+    """``max(|step|, MIN_STEP)`` with the gradient of ``|step|``.
+
+    It passes below the floor too, so that a step can leave it: a clamp would hold it there for good.
+    """
+
+    @staticmethod
+    def forward(ctx, step: Tensor) -> Tensor:
+        ctx.save_for_backward(step)
+        return step.abs().clamp_min_(MIN_STEP)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (step,) = ctx.saved_tensors
+        return grad * step.sgn()
 
 
-def _quantize(weight: Tensor, step: Tensor, low: int, high: int, keep: bool) -> tuple[Tensor, Tensor | None]:
-    """The quantized weight, and its integers as bytes if they are to be kept."""
+def _quantize(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """The quantized weight."""
     step = step.view(-1, *[1] * (weight.dim() - 1))
-    integers = (weight / step).clamp_(low, high).round_()
-    kept = integers.to(torch.int8) if keep else None
-    return integers.mul_(step), kept
+    return (weight / step).clamp_(low, high).round_().mul_(step)
 
 
 def _quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
     """Gradients of the weight and of the steps."""
     ratio = weight / step.view(-1, *[1] * (weight.dim() - 1))
     clipped = ratio.clamp(low, high)
-    inside = (clipped == ratio).to(grad.dtype)  # as a number: a product of two types is slow on CPUs
+    # Ones and zeros of the weight's type: comparisons that make booleans and products of two types are slow on CPUs.
+    inside = torch.eq(clipped.detach(), ratio.detach(), out=torch.empty_like(ratio))
     # d w_q / d step = round(w/step) - w/step inside the range, the bound itself outside.
     slope = clipped.round_().addcmul_(ratio, inside, value=-1)
     scale = 1 / math.sqrt(weight.numel() * high)
@@ -128,9 +130,7 @@ class LSQ(nn.Module):
     @property
     def positive_step(self) -> Tensor:
         """The step in use, ``(C_out,)``."""
-        magnitude = self.step.abs()
-        # Below the floor the gradient passes, so that a step can leave it: a clamp would hold it there for good.
-        return torch.where(magnitude < MIN_STEP, magnitude - magnitude.detach() + MIN_STEP, magnitude)
+        return _PositiveStep.apply(self.step)
 
     @torch.no_grad()
     def reset_step(self, weight: Tensor) -> None:

@@ -13,12 +13,12 @@ NAMES = {
     'neuron._fire_backward': dict(BIT=0x80, BLOCK=1024),
     'steps._walk': dict(STEPS=3, BIT=0x80, BLOCK=1024),
     'steps._walk_back': dict(STEPS=3, BIT=0x80, BLOCK=1024),
-    'quantizer._quantize': dict(KEEP=True, BLOCK=1024, BLOCKS=2),
+    'quantizer._quantize': dict(BLOCK=1024, BLOCKS=2),
     'quantizer._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
 }
 NUMBERS = ('threshold', 'levels', 'top', 'scale', 'decay', 'low', 'high')
 SIZES = ('size', 'last', 'width')
-BYTES = {'kept': '*u8', 'integers': '*i8'}
+BYTES = {'kept': '*u8'}
 
 
 def ptx(name, dtype, capability):

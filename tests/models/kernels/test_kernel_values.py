@@ -93,11 +93,8 @@ def test_layouts(interpreted, layout):
     spikes = interpreted.steps.integrate_and_fire(membrane, 1, 0.3, 4, 1.0, 0.3)
     same(spikes, expected)
     step = torch.rand(len(membrane)) + 0.1
-    found, integers = interpreted.quantizer.quantize(membrane, step, -2, 1, True)
-    expected, expected_integers = lsq._quantize(membrane, step, -2, 1, True)
+    found, expected = interpreted.quantizer.quantize(membrane, step, -2, 1), lsq._quantize(membrane, step, -2, 1)
     same(found, expected)
-    same(integers, expected_integers)
-    assert found.stride() == integers.stride()
     grad = torch.randn(membrane.shape)
     found = interpreted.quantizer.quantize_backward(grad, membrane, step, -2, 1)
     same(found[0], lsq._quantize_backward(grad, membrane, step, -2, 1)[0])
@@ -167,7 +164,7 @@ def test_what_is_not_finite_in_time(interpreted):
     dtype=DTYPES,
     seed=SEEDS,
 )
-def test_weights_integers_and_gradients_of_the_quantizer(interpreted, shape, bits, dtype, seed):
+def test_weights_and_gradients_of_the_quantizer(interpreted, shape, bits, dtype, seed):
     source = torch.Generator().manual_seed(seed)
     low, high = integer_range(bits)
     step = (torch.rand(shape[0], generator=source) * 0.2 + 0.05).to(dtype)
@@ -178,12 +175,10 @@ def test_weights_integers_and_gradients_of_the_quantizer(interpreted, shape, bit
     weight = torch.where(on_boundary, halves * step.float().view(-1, *[1] * (len(shape) - 1)), weight).to(dtype)
     grad = torch.randn(shape, generator=source).to(dtype)
 
-    found, integers = interpreted.quantizer.quantize(weight, step, low, high, True)
-    expected, expected_integers = lsq._quantize(weight, step, low, high, True)
+    found = interpreted.quantizer.quantize(weight, step, low, high)
+    expected = lsq._quantize(weight, step, low, high)
     same(found, expected)
-    same(integers, expected_integers)
     assert torch.equal(found.signbit(), expected.signbit())
-    assert interpreted.quantizer.quantize(weight, step, low, high, False)[1] is None
 
     of_weight, of_step = interpreted.quantizer.quantize_backward(grad, weight, step, low, high)
     expected_of_weight, expected_of_step = lsq._quantize_backward(grad, weight, step, low, high)
@@ -199,10 +194,7 @@ def test_weights_integers_and_gradients_of_the_quantizer(interpreted, shape, bit
 
 def test_channels_of_more_than_one_block(interpreted):
     weight, step, grad = torch.randn(2, 1030), torch.tensor([0.1, 0.3]), torch.randn(2, 1030)
-    for found, expected in zip(
-        interpreted.quantizer.quantize(weight, step, -8, 7, True), lsq._quantize(weight, step, -8, 7, True)
-    ):
-        same(found, expected)
+    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq._quantize(weight, step, -8, 7))
     found = interpreted.quantizer.quantize_backward(grad, weight, step, -8, 7)
     expected = lsq._quantize_backward(grad, weight, step, -8, 7)
     same(found[0], expected[0])
@@ -212,7 +204,7 @@ def test_channels_of_more_than_one_block(interpreted):
 def test_weights_that_are_not_finite(interpreted):
     weight = torch.tensor([[math.nan, math.inf, -math.inf, 0.0, -0.0, -0.01]])
     step = torch.tensor([0.5])
-    same(interpreted.quantizer.quantize(weight, step, -8, 7, True)[0], lsq._quantize(weight, step, -8, 7, True)[0])
+    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq._quantize(weight, step, -8, 7))
     for found, expected in zip(
         interpreted.quantizer.quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
         lsq._quantize_backward(torch.ones_like(weight), weight, step, -8, 7),

@@ -94,7 +94,8 @@ def test_what_is_restored_is_what_was_saved(neuron, make, channels_last):
     assert any(
         r.shape == fired[0].shape and torch.equal(r, fired[0]) and r.stride() == fired[0].stride() for r in restored
     )
-    assert all(held.dtype in (torch.uint8, torch.int8) for entry in packed for held in entry.form.held[:1])
+    shapes = {held.shape for entry in packed for held in entry.form.held[:1] if held.dtype != torch.uint8}
+    assert shapes <= {torch.Size((3, 4, 3, 3))}  # the layer's own weight, which is there anyway
 
 
 def test_views_are_restored_as_views():
@@ -138,19 +139,16 @@ def test_nothing_is_noted_outside():
 
 
 @pytest.mark.parametrize(('levels', 'of_input'), [(4, 0.5), (7, 0.5), (8, 1)])
-@pytest.mark.parametrize(('bits', 'of_weight'), [(2, 0.5), (4, 0.5), (8, 1)])
-def test_bytes_are_those_of_the_formula(levels, of_input, bits, of_weight):
-    """One neuron and one layer: half a byte for each input and each weight of four bits, a byte where it takes more."""
+@pytest.mark.parametrize('bits', [2, 4, 8])
+def test_bytes_are_those_of_the_formula(levels, of_input, bits):
+    """One neuron and one layer: half a byte for each input, a byte where it takes more; for the weight, its steps."""
     layer = nn.Sequential(IELIF(levels=levels), QuantLinear(8, 5, bias=False, weight_bits=bits))
 
     def run():
         with saving.compact_saving():
             return layer(torch.randn(16, 8, requires_grad=True)).sum()
 
-    steps = 5 * 4  # the step in use, its sign and where it was cut are kept by abs and where
-    found = bytes_saved_for_backward(layer, run)
-    least = 16 * 8 * of_input + 8 * 5 * of_weight
-    assert least <= found <= least + 4 * steps
+    assert bytes_saved_for_backward(layer, run) == 16 * 8 * of_input + 5 * 4
 
 
 @pytest.mark.parametrize('count', [1, 2, 7, 64])
