@@ -1,8 +1,8 @@
-"""What a network keeps for its backward pass: spikes and low-bit weights as bytes, nothing that can be derived.
+"""What a network keeps for its backward pass: spikes as bytes, nothing that can be derived.
 
-Spikes are small integers times a constant; what reads them saves them for its gradient as floats. While
-:func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs have a short form, and autograd
-keeps that instead. The restored tensors equal the saved ones, bit for bit.
+Spikes are small integers times a constant; what reads them saves them for its gradient as floats, as it does low-bit
+weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs have a short form,
+and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def unhalve(
 
 def note_product(
     tensor: Tensor,
-    factor: float | Tensor,
+    factor: float,
     code: Tensor,
     mask: int = 0xFF,
     unpack: Callable[[Tensor, torch.dtype], Tensor] | None = None,
@@ -147,8 +147,8 @@ def note_product(
 
     Args:
         tensor: a dense tensor, the result of this very product, or about to be.
-        factor: a number, or a tensor that broadcasts.
-        code: bytes, uint8 or int8, with the strides of ``tensor``, or what ``unpack`` makes a tensor like it of.
+        factor: the constant.
+        code: bytes with the strides of ``tensor``, or what ``unpack`` makes a tensor like it of.
         mask: bits of a byte that count.
         unpack: takes ``code`` and the dtype of ``tensor``.
     """
@@ -161,7 +161,7 @@ def note_product(
             return unpack(code, dtype).mul_(factor)
         return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
-    _current.ledger.note(tensor, ShortForm(restore, (code, *([factor] if isinstance(factor, Tensor) else []))))
+    _current.ledger.note(tensor, ShortForm(restore, (code,)))
 
 
 def note_derived(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:

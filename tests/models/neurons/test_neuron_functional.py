@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qsdt_mm.models.neurons import functional
 from qsdt_mm.models.neurons.functional import (
     SURROGATES,
     binary_spike,
@@ -95,6 +96,39 @@ def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, se
     expected = [g * scale / threshold * i for g, i in zip(upstream.tolist(), inside, strict=True)]
     assert membrane.grad.dtype is dtype
     assert membrane.grad.tolist() == expected
+
+
+@PROPERTY
+@given(
+    levels=st.integers(1, 127),
+    threshold=st.sampled_from([0.25, 0.3, 1.0, 1.7, 2.0]),
+    scale=st.sampled_from([0.25, 0.3, 1.0]),
+    bit=st.sampled_from([0, 1, functional.INSIDE_HALF, functional.INSIDE]),
+    dtype=DTYPES,
+    piece=st.integers(1, 80),
+    channels_last=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_pieces_and_bytes_are_the_definition(levels, threshold, scale, bit, dtype, piece, channels_last, seed):
+    """Counts made piece by piece, and the byte that is kept for each, with bounds hit exactly."""
+    if bit == functional.INSIDE_HALF:
+        levels = min(levels, 7)
+    membrane = levels * threshold * torch.randn(2, 3, 4, 3, generator=torch.Generator().manual_seed(seed))
+    membrane.view(-1)[:6] = torch.tensor([0.0, -0.0, levels * threshold, math.inf, -math.inf, threshold / 2])
+    membrane = membrane.to(dtype)
+    if channels_last:
+        membrane = membrane.contiguous(memory_format=torch.channels_last)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, 'PIECE', piece)
+        found, kept = functional._fire(membrane, threshold, levels, scale, bit)
+    count = (membrane / threshold + 0.5).floor().clamp(0, levels)
+    assert torch.equal(found, count * scale) and found.stride() == membrane.stride()
+    if not bit:
+        assert kept is None
+        return
+    inside = (membrane >= 0) & (membrane <= levels * threshold)
+    expected = bit * inside.int() + (count.int() if bit > 1 else 0)
+    assert torch.equal(kept.int(), expected) and kept.stride() == membrane.stride()
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
