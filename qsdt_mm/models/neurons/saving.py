@@ -1,8 +1,8 @@
 """What a network keeps for its backward pass: spikes as bytes, nothing that can be derived.
 
 Spikes are small integers times a constant; what reads them saves them for its gradient as floats, as it does low-bit
-weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs have a short form,
-and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit.
+weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs have a short
+form, and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit.
 """
 
 from __future__ import annotations
