@@ -139,7 +139,7 @@ def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
     import json
 
-    from qsdt_mm.datasets.checks import check_annotation_files
+    from qsdt_mm.datasets.checks import check_annotation_files, check_loader
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
@@ -190,7 +190,7 @@ def test(args: argparse.Namespace, session) -> None:
             runner = cli.build_runner(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with session.stage(f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'):
-            cli.check_loader(runner.test_loop.dataloader, 'test', model)
+            check_loader(runner.test_loop.dataloader, 'test', model)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
         mismatch = load_weights(model, weights)
         if mismatch and not args.allow_mismatch:

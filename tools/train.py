@@ -130,7 +130,7 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str 
 
 def train(args: argparse.Namespace, session) -> None:
     """Set up, then train."""
-    from qsdt_mm.datasets.checks import check_annotation_files, check_same_classes
+    from qsdt_mm.datasets.checks import check_annotation_files, check_loader, check_same_classes
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import (
         check_pretrained,
@@ -190,10 +190,10 @@ def train(args: argparse.Namespace, session) -> None:
             runner = cli.build_runner(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with session.stage(f'building the training data{cli.of_root(cfg.get("train_dataloader"))}'):
-            cli.check_loader(runner.train_loop.dataloader, 'training', model)
+            check_loader(runner.train_loop.dataloader, 'training', model)
         with session.stage(f'building the validation data{cli.of_root(cfg.get("val_dataloader"))}'):
             if runner.val_loop is not None:
-                cli.check_loader(runner.val_loop.dataloader, 'validation', model)
+                check_loader(runner.val_loop.dataloader, 'validation', model)
                 check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
         with session.stage(f'building the optimizer of optim_wrapper {dict(cfg.optim_wrapper)}'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from mmengine.dataset import Compose
+from mmengine.registry import DATASETS
 from torch import nn
 
-from qsdt_mm.engine.cli import describe
+from qsdt_mm.engine.cli import Session, describe
 from qsdt_mm.engine.config_check import resolve_type
 from qsdt_mm.engine.errors import InputError, is_own_fault
 
@@ -167,6 +168,48 @@ def try_sample(dataset: Any) -> None:
         finally:
             for put_back, state in zip((random.setstate, np.random.set_state, torch.set_rng_state), states):
                 put_back(state)
+
+
+def build_samples(config: Any, model: Any, session: Session) -> Any:
+    """A data set for a tool that goes through its samples by itself.
+
+    Args:
+        config: The data set's configuration.
+        model: The network that gets the samples.
+        session: Of the tool.
+
+    Raises:
+        InputError: it cannot be built, is empty, or has other classes than the network.
+    """
+    with session.stage('building the images'):
+        dataset = DATASETS.build(config)
+        check_samples(dataset, model, 'test')
+        if not len(dataset):
+            raise InputError(f'the test data set is empty ({type(dataset).__name__})')
+        try_sample(dataset)
+    return dataset
+
+
+def check_loader(loader: Any, what: str, model: Any) -> None:
+    """Refuse a data loader that yields nothing, or other classes than the network's; name files with faulty samples.
+
+    Raises:
+        InputError: the data set is empty, or smaller than the one batch that ``drop_last`` asks for, or has more
+            classes than the network.
+    """
+    dataset = loader.dataset
+    check_samples(dataset, model, what)
+    where = getattr(dataset, 'data_root', '') or getattr(dataset, 'ann_file', '')
+    name = type(dataset).__name__ + (f' in {where}' if where else '')
+    try:
+        samples, batches = len(dataset), len(loader)
+    except TypeError:  # iterable data sets have no length
+        return
+    if samples == 0:
+        raise InputError(f'the {what} data set is empty ({name})')
+    if batches == 0:
+        raise InputError(f'the {what} data set gives no batch: {samples} samples ({name}), drop_last=True')
+    try_sample(dataset)
 
 
 def check_same_classes(train: Any, val: Any) -> None:

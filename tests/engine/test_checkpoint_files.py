@@ -20,16 +20,6 @@ from qsdt_mm.engine.errors import CheckpointError
 from qsdt_mm.engine.storage import AtomicLocalBackend, atomic_open
 
 
-class Evil:
-    """Makes a directory when unpickled."""
-
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
-
-
 class Getter:
     """Reaches for an attribute when unpickled."""
 
@@ -44,9 +34,7 @@ class Settings:
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     """A finished run of three epochs."""
-    work_dir = tmp_path_factory.mktemp('checkpoints') / 'run'
-    assert toy.train(work_dir, train_cfg__max_epochs=3, train_dataloader__num_workers=0) == 0
-    return work_dir
+    return toy.finished(tmp_path_factory, epochs=3)
 
 
 @pytest.fixture(params=['torch', 'own'])
@@ -72,7 +60,7 @@ def test_training_checkpoint_loads(run, loader):
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path, loader):
     mark, path = tmp_path / 'mark', tmp_path / 'evil.pth'
-    torch.save(dict(state_dict={}, meta=Evil(mark)), path)
+    torch.save(dict(state_dict={}, meta=toy.Evil(mark)), path)
     with pytest.raises(CheckpointError, match=r'wants to run posix\.mkdir') as caught:
         load_checkpoint_safely(path)
     assert '\n' not in str(caught.value) and not mark.exists()
@@ -97,7 +85,7 @@ def test_programs_are_refused(tmp_path, loader):
 def test_nobody_else_loads_more_than_data(tmp_path, run, loader):
     """Within a tool, mmengine's own calls to torch.load are restricted, and find what a training leaves."""
     mark, path = tmp_path / 'mark', tmp_path / 'evil.pth'
-    torch.save(dict(state_dict={}, meta=Evil(mark)), path)
+    torch.save(dict(state_dict={}, meta=toy.Evil(mark)), path)
     before = torch.load
     with force_safe_loading():
         with pytest.raises(pickle.UnpicklingError):

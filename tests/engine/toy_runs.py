@@ -24,6 +24,16 @@ default_hooks = dict(_delete_=True, checkpoint=dict(type='SafeCheckpointHook', i
 RUNS = itertools.count()
 
 
+class Evil:
+    """Makes a directory when unpickled."""
+
+    def __init__(self, mark):
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return os.mkdir, (self.mark,)
+
+
 def tool(name):
     """The module of a tool."""
     path = ROOT / 'tools' / f'{name}.py'
@@ -48,6 +58,13 @@ def variant(path, text):
 def train(work_dir, *words, config=CONFIG, **changes):
     """Run tools/train.py in this process and return its exit status."""
     return tool('train').main([str(config), '--work-dir', str(work_dir), *map(str, words), *options(**changes)])
+
+
+def finished(tmp_path_factory, epochs):
+    """The work directory of a run of so many epochs that has come to its end."""
+    work_dir = tmp_path_factory.mktemp('finished') / 'run'
+    assert train(work_dir, train_cfg__max_epochs=epochs, train_dataloader__num_workers=0) == 0
+    return work_dir
 
 
 def evaluate(checkpoint, work_dir, *words, config=CONFIG, **changes):

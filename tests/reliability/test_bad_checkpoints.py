@@ -1,7 +1,6 @@
 """Damaged, unfit and malicious checkpoints: every tool that reads one says so in a line, and runs nothing of it."""
 
 import importlib.util
-import os
 import pickle
 import random
 
@@ -15,22 +14,10 @@ from qsdt_mm.engine.checkpoint import load_checkpoint_safely
 from qsdt_mm.engine.errors import CheckpointError
 
 
-class Evil:
-    """Makes a directory when unpickled."""
-
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
-
-
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     """A finished run of one epoch."""
-    work_dir = tmp_path_factory.mktemp('run') / 'run'
-    assert toy.train(work_dir, train_cfg__max_epochs=1, train_dataloader__num_workers=0) == 0
-    return work_dir
+    return toy.finished(tmp_path_factory, epochs=1)
 
 
 def demo_main(words):
@@ -104,7 +91,7 @@ def test_damaged_checkpoints(tmp_path, run, capsys, tool):
 
 def write_evil(path, how, checkpoint, mark):
     """A checkpoint that makes the directory ``mark`` when it is loaded carelessly."""
-    held = {**checkpoint, 'state_dict': {**checkpoint['state_dict'], 'head.bias': Evil(mark)}}
+    held = {**checkpoint, 'state_dict': {**checkpoint['state_dict'], 'head.bias': toy.Evil(mark)}}
     if how == 'pickle':
         path.write_bytes(pickle.dumps(held, protocol=2))
     else:

@@ -10,22 +10,10 @@ import torch
 import toy_runs as toy
 
 
-class Evil:
-    """Makes a directory when unpickled."""
-
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
-
-
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
     """The checkpoint of a run of one epoch."""
-    work_dir = tmp_path_factory.mktemp('test') / 'run'
-    assert toy.train(work_dir, train_cfg__max_epochs=1, train_dataloader__num_workers=0) == 0
-    return work_dir / 'epoch_1.pth'
+    return toy.finished(tmp_path_factory, epochs=1) / 'epoch_1.pth'
 
 
 def refused(capsys, status, *hints):
@@ -103,7 +91,7 @@ def test_bad_input(tmp_path, checkpoint, capsys):
 
 def test_no_code_from_a_checkpoint_runs(tmp_path, checkpoint, capsys):
     mark, evil = tmp_path / 'mark', tmp_path / 'evil.pth'
-    torch.save({**toy.state(checkpoint), 'extra': Evil(mark)}, evil)
+    torch.save({**toy.state(checkpoint), 'extra': toy.Evil(mark)}, evil)
     refused(capsys, toy.evaluate(evil, tmp_path / 'run'), evil, 'wants to run posix.mkdir')
     refused(capsys, toy.evaluate(evil, tmp_path / 'run', '--allow-mismatch'), 'wants to run posix.mkdir')
     assert not mark.exists()

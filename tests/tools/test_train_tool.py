@@ -14,22 +14,10 @@ import toy_runs as toy
 PAYLOAD = "__import__('os').mkdir({!r})"
 
 
-class Evil:
-    """Makes a directory when unpickled."""
-
-    def __init__(self, mark):
-        self.mark = str(mark)
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
-
-
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     """A finished run of two epochs."""
-    work_dir = tmp_path_factory.mktemp('train') / 'run'
-    assert toy.train(work_dir, train_cfg__max_epochs=2, train_dataloader__num_workers=0) == 0
-    return work_dir
+    return toy.finished(tmp_path_factory, epochs=2)
 
 
 def listing(path):
@@ -206,7 +194,7 @@ def test_a_work_dir_in_use_is_not_touched(tmp_path, run, capsys):
 
 def test_no_code_from_a_checkpoint_runs(tmp_path, run, capsys):
     mark, evil = tmp_path / 'mark', tmp_path / 'evil.pth'
-    torch.save({**toy.state(run / 'epoch_1.pth'), 'extra': Evil(mark)}, evil)
+    torch.save({**toy.state(run / 'epoch_1.pth'), 'extra': toy.Evil(mark)}, evil)
     work_dir = tmp_path / 'run'
     refused(capsys, toy.train(work_dir, '--resume', evil), evil, 'wants to run posix.mkdir')
     refused(capsys, toy.train(work_dir, load_from=evil), evil, 'wants to run posix.mkdir')

@@ -41,7 +41,7 @@ def compare(args: argparse.Namespace, session) -> int:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.datasets.checks import check_annotation_files
+    from qsdt_mm.datasets.checks import build_samples, check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.engine.storage import atomic_open
@@ -55,7 +55,7 @@ def compare(args: argparse.Namespace, session) -> int:
     check_annotation_files(cfg, 'test')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
-        dataset = cli.build_samples(cfg.test_dataloader.dataset, model, session)
+        dataset = build_samples(cfg.test_dataloader.dataset, model, session)
     try:
         modes = {'float': model, **{mode: convert(model, mode, args.weight_bits) for mode in ('integer', 'spike')}}
     except ValueError as error:

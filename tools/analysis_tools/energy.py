@@ -56,15 +56,14 @@ def samples_of(cfg, args: argparse.Namespace, model, session) -> tuple[Iterator[
     """Samples as the configuration's test pipeline packs them, and how many there are."""
     from mmengine.dataset import Compose
 
-    from qsdt_mm.datasets.checks import CheckedPipeline, Limits
-    from qsdt_mm.engine import cli
+    from qsdt_mm.datasets.checks import CheckedPipeline, Limits, build_samples
     from qsdt_mm.engine.errors import InputError
 
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if loader is None:
         raise InputError(f'config {args.config} has no test_dataloader')
     if args.images.isdigit():
-        dataset = cli.build_samples(loader.dataset, model, session)
+        dataset = build_samples(loader.dataset, model, session)
         count = min(int(args.images), len(dataset))
         return (dataset[i] for i in range(count)), count
     folder = Path(args.images)

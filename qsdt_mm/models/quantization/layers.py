@@ -6,9 +6,23 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from qsdt_mm.engine.errors import InputError
 from qsdt_mm.validation import require
 
 from .lsq import LowBitWeight
+
+
+def check_width(layer: LowBitWeight, expected: int, width: int) -> None:
+    """Refuse an input of another width than the layer's.
+
+    Raises:
+        InputError: they differ, as when a head or neck is configured for another backbone.
+    """
+    if width != expected:
+        raise InputError(
+            f'in_channels={expected} does not fit: a {type(layer).__name__} built for {expected} channels gets '
+            f'{width}; correct the in_channels of the neck or head'
+        )
 
 
 @MODELS.register_module()
@@ -28,6 +42,7 @@ class QuantConv2d(LowBitWeight, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``(N, C_in, H, W) -> (N, C_out, H', W')``."""
+        check_width(self, self.in_channels, input.shape[-3])
         return self._conv_forward(input, self.weight_in_use, self.bias)
 
 
@@ -56,6 +71,7 @@ class QuantConvTranspose2d(LowBitWeight, nn.ConvTranspose2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``(N, C_in, H, W) -> (N, C_out, H', W')``."""
+        check_width(self, self.in_channels, input.shape[-3])
         return F.conv_transpose2d(
             input, self.quantized_weight, self.bias, self.stride, self.padding, self.output_padding, 1, self.dilation
         )
@@ -78,4 +94,5 @@ class QuantLinear(LowBitWeight, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """``(..., C_in) -> (..., C_out)``."""
+        check_width(self, self.in_features, input.shape[-1])
         return F.linear(input, self.weight_in_use, self.bias)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import nn
 
+from qsdt_mm.engine.errors import InputError
 from qsdt_mm.models import QuantConv2d, QuantLinear
-from qsdt_mm.models.quantization import steps_follow_weights
+from qsdt_mm.models.quantization import QuantConvTranspose2d, steps_follow_weights
 from qsdt_mm.models.quantization.lsq import MIN_STEP
 
 LOW_BITS = [2, 3, 4, 8]
@@ -168,6 +169,21 @@ def test_other_dtypes(dtype):
     out.float().square().sum().backward()
     for parameter in layer.quantizer.parameters():
         assert parameter.grad.dtype is dtype and parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('bits', [4, 32])
+@pytest.mark.parametrize(
+    'make, shape',
+    [
+        (lambda bits: QuantConv2d(4, 6, 3, weight_bits=bits), (2, 5, 6, 6)),
+        (lambda bits: QuantConvTranspose2d(4, 6, 3, weight_bits=bits), (2, 5, 6, 6)),
+        (lambda bits: QuantLinear(4, 6, weight_bits=bits), (2, 5)),
+    ],
+    ids=['conv', 'transposed', 'linear'],
+)
+def test_an_input_of_another_width_is_refused_in_one_line(make, shape, bits):
+    with pytest.raises(InputError, match='in_channels=4 does not fit: a Quant.* built for 4 channels gets 5; correct'):
+        make(bits)(torch.randn(shape))
 
 
 def test_autocast_keeps_gradients_in_float32():
