@@ -10,18 +10,20 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
-MODULES = {
-    # module: (distributions that bring it, what it is for)
-    'torch': (('torch',), ''),
-    'torchvision': (('torchvision',), ''),
-    'mmengine': (('onedl-mmengine', 'mmengine', 'mmengine-lite'), ''),
-    'mmcv': (('onedl-mmcv', 'mmcv', 'mmcv-lite'), ''),
-    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), 'image classification'),
-    'mmdet': (('onedl-mmdetection', 'mmdet'), 'detection'),
-    'mmseg': (('onedl-mmsegmentation', 'mmsegmentation'), 'segmentation'),
-    'timm': (('timm',), ''),
-    'sklearn': (('scikit-learn',), 'the digits of make demo'),
-}
+from qsdt_mm.compat.distributions import DISTRIBUTIONS, to_install, version_of
+
+MODULES = dict(
+    torch='',
+    torchvision='',
+    mmengine='',
+    mmcv='',
+    mmpretrain='image classification',
+    mmdet='detection',
+    mmseg='segmentation',
+    timm='',
+    sklearn='the digits of make demo',
+)
+"""What each module is for, where it may be absent."""
 NEEDED = ('torch', 'torchvision', 'mmengine', 'mmcv')
 
 
@@ -41,36 +43,27 @@ class Finding(NamedTuple):
     fatal: bool = False
 
 
-def version_of(distributions: tuple[str, ...]) -> str | None:
-    """Name and version of the first of these distributions that is installed."""
-    for name in distributions:
-        try:
-            return f'{importlib.metadata.version(name)} ({name})'
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
-
-
 def packages() -> Iterator[Finding]:
     """Versions, and whether each package imports."""
-    for module, (distributions, purpose) in MODULES.items():
-        version, advice = version_of(distributions), ''
+    for module, purpose in MODULES.items():
+        distributions, install = DISTRIBUTIONS.get(module, (module,)), to_install(module)
+        version, advice = version_of(*distributions), ''
         fatal = module in NEEDED
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name != module:
-                advice = f'{module} misses the module {error.name}: reinstall {distributions[0]}'
+                advice = f'{module} misses the module {error.name}: reinstall {install}'
             elif fatal or purpose:
-                advice = f'pip install {distributions[0]}' + (f' (for {purpose})' if purpose else '')
+                advice = f'pip install {install}' + (f' (for {purpose})' if purpose else '')
             yield Finding(module, version or 'not installed', advice, fatal)
         except Exception as error:
             reason = ' '.join(str(error).split())[:200]
-            yield Finding(module, version or '?', f'does not import ({reason}): reinstall {distributions[0]}', fatal)
+            yield Finding(module, version or '?', f'does not import ({reason}): reinstall {install}', fatal)
         else:
             yield Finding(module, version or '?')
     for line in ('mmengine', 'mmcv'):
-        both = [name for name in MODULES[line][0] if version_of((name,))]
+        both = [name for name in DISTRIBUTIONS[line] if version_of(name)]
         if len(both) > 1:
             yield Finding(line, ' and '.join(both), f'two packages share these files: pip uninstall {both[1]}')
 

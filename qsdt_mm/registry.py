@@ -17,14 +17,12 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import DefaultScope, Registry
 
+from qsdt_mm.compat.distributions import to_install
+
 MODELS = Registry('model', parent=ROOT_MODELS, scope='qsdt_mm', locations=['qsdt_mm'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='qsdt_mm', locations=['qsdt_mm'])
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='qsdt_mm', locations=['qsdt_mm'])
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope='qsdt_mm', locations=['qsdt_mm'])
-
-
-PACKAGES = dict(mmpretrain='onedl-mmpretrain', mmdet='onedl-mmdetection', mmseg='onedl-mmsegmentation')
-"""What to install for a task library."""
 
 
 def register_on_demand(registry: Registry, name: str, modules: Mapping[str, str]) -> None:
@@ -48,7 +46,7 @@ def register_on_demand(registry: Registry, name: str, modules: Mapping[str, str]
             if error.name != needs:
                 raise
             raise ImportError(
-                f'{name} needs {needs}, which is not installed: pip install {PACKAGES.get(needs, needs)}'
+                f'{name} needs {needs}, which is not installed: pip install {to_install(needs)}'
             ) from None
         return getattr(source, name)
 

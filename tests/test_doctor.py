@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qsdt_mm import compat, doctor
+from qsdt_mm.compat import distributions
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,10 +27,30 @@ def test_report():
 
 def test_what_is_missing_comes_with_advice(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmdet', None)
-    monkeypatch.setattr(doctor, 'version_of', lambda distributions: None)
+    monkeypatch.setattr(doctor, 'version_of', lambda *distributions: None)
     found = {finding.name: finding for finding in doctor.packages()}
     assert found['mmdet'].state == 'not installed' and not found['mmdet'].fatal
-    assert found['mmdet'].advice == 'pip install onedl-mmdetection (for detection)'
+    assert found['mmdet'].advice == f'pip install {distributions.to_install("mmdet")} (for detection)'
+
+
+@pytest.mark.parametrize(
+    ('installed', 'expected'),
+    [
+        ({'onedl-mmengine'}, ['onedl-mmdetection', 'onedl-mmcv', 'timm']),
+        ({'mmengine'}, ['mmdet', 'mmcv-lite', 'timm']),
+        ({'mmengine', 'onedl-mmengine'}, ['onedl-mmdetection', 'onedl-mmcv', 'timm']),
+        (set(), ['onedl-mmdetection', 'onedl-mmcv', 'timm']),
+    ],
+    ids=['maintained', 'original', 'both', 'neither'],
+)
+def test_advice_is_of_the_line_that_is_installed(monkeypatch, installed, expected):
+    def version(name):
+        if name not in installed:
+            raise distributions.metadata.PackageNotFoundError(name)
+        return '1.0'
+
+    monkeypatch.setattr(distributions.metadata, 'version', version)
+    assert [distributions.to_install(module) for module in ('mmdet', 'mmcv', 'timm')] == expected
 
 
 def test_what_does_not_import_says_why(monkeypatch):

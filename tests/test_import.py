@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from qsdt_mm.compat.distributions import to_install
+
 ROOT = Path(__file__).parents[1]
 
 BLOCK = '''
@@ -67,14 +69,14 @@ def test_the_core_works_without_the_task_libraries():
     assert done.returncode == 0, done.stderr
     # mmengine, too, warns about the scope
     assert [line for line in done.stdout.splitlines() if 'which is not installed' in line] == [
-        f'{kind} needs {library}, which is not installed: pip install {package}'
-        for kind, library, package in (
-            ('SpikeLinearClsHead', 'mmpretrain', 'onedl-mmpretrain'),
-            ('SpikeFPN', 'mmdet', 'onedl-mmdetection'),
-            ('SpikeRPNHead', 'mmdet', 'onedl-mmdetection'),
-            ('SharedSpike2FCBBoxHead', 'mmdet', 'onedl-mmdetection'),
-            ('SpikeFCNMaskHead', 'mmdet', 'onedl-mmdetection'),
-            ('SpikeFPNHead', 'mmseg', 'onedl-mmsegmentation'),
+        f'{kind} needs {library}, which is not installed: pip install {to_install(library)}'
+        for kind, library in (
+            ('SpikeLinearClsHead', 'mmpretrain'),
+            ('SpikeFPN', 'mmdet'),
+            ('SpikeRPNHead', 'mmdet'),
+            ('SharedSpike2FCBBoxHead', 'mmdet'),
+            ('SpikeFCNMaskHead', 'mmdet'),
+            ('SpikeFPNHead', 'mmseg'),
         )
     ]
 

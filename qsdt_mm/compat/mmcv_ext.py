@@ -14,7 +14,8 @@ from torch import Tensor
 
 HOW_TO_COMPILE = (
     'mmcv was installed without its compiled ops; with a C++ compiler (and CUDA for a GPU) build them: '
-    'MMCV_WITH_OPS=1 pip install --force-reinstall --no-deps --no-build-isolation --no-binary onedl-mmcv onedl-mmcv'
+    'MMCV_WITH_OPS=1 pip install --force-reinstall --no-deps --no-build-isolation --no-binary onedl-mmcv onedl-mmcv '
+    '(mmcv in the place of onedl-mmcv beside the original mmengine)'
 )
 
 

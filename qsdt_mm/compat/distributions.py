@@ -1,0 +1,32 @@
+"""Which distributions bring a module: for OpenMMLab's those of the maintained line and the original ones."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+DISTRIBUTIONS = dict(
+    mmengine=('onedl-mmengine', 'mmengine', 'mmengine-lite'),
+    mmcv=('onedl-mmcv', 'mmcv-lite', 'mmcv'),
+    mmpretrain=('onedl-mmpretrain', 'mmpretrain'),
+    mmdet=('onedl-mmdetection', 'mmdet'),
+    mmseg=('onedl-mmsegmentation', 'mmsegmentation'),
+    sklearn=('scikit-learn',),
+)
+"""By module: the maintained distribution first, then the original ones, the one to advise first."""
+
+
+def version_of(*distributions: str) -> str | None:
+    """Version and name of the first of these distributions that is installed; None if there is none."""
+    for name in distributions:
+        try:
+            return f'{metadata.version(name)} ({name})'
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def to_install(module: str) -> str:
+    """The distribution that brings a module, of the line whose mmengine is installed; the maintained one in doubt."""
+    maintained, *original = DISTRIBUTIONS.get(module, (module,))
+    of_engine = DISTRIBUTIONS['mmengine']
+    return original[0] if original and not version_of(of_engine[0]) and version_of(*of_engine[1:]) else maintained
