@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +44,9 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
         f'({report.preset})',
         ylabel='µJ per image',
         yscale='log',
-        xlabel='layer',
     )
-    energies.legend(frameon=False, ncols=4)
+    energies.set_ylim(top=10 * energies.get_ylim()[1])  # room for the legend
+    energies.legend(frameon=False, ncols=4, loc='upper right')
 
     levels = max(n.levels for n in neurons.values())
     below = [0.0] * len(neurons)
@@ -53,14 +55,33 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
         shade = str(0.92 - 0.9 * count / levels)
         counts.bar(range(len(neurons)), shares, bottom=below, color=shade, width=1.0, label=str(count))
         below = [a + b for a, b in zip(below, shares)]
-    counts.set(title='Share of each count', ylabel='share', xlabel='neuron', ylim=(0, 1))
+    counts.set(title='Share of each count, by neuron', ylabel='share', ylim=(0, 1))
     counts.legend(title='count', loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     if in_time:
         plot_steps(report, *steps)
+    mark_parts(rates, [row.name for row in rows])
+    mark_parts(energies, [row.name for row in rows])
+    mark_parts(counts, list(neurons))
     for axes in (rates, energies, counts, *steps):
-        axes.margins(x=0.01)
         axes.spines[['top', 'right']].set_visible(False)
     save_figure(figure, Path(path))
+
+
+def part_of(name: str) -> str:
+    """Where in a network a layer lies: the number of its stage, or its first name (head, neck)."""
+    stage = re.search(r'\bstages\.(\d+)', name)
+    return stage[1] if stage else name.partition('.')[0]
+
+
+def mark_parts(axes: Axes, names: Sequence[str]) -> None:
+    """Say below an axis of layers where each part of the network begins and ends."""
+    begins = [i for i, name in enumerate(names) if i == 0 or part_of(name) != part_of(names[i - 1])]
+    ends = [*begins[1:], len(names)]
+    axes.set_xticks([(begin + end - 1) / 2 for begin, end in zip(begins, ends)], [part_of(names[i]) for i in begins])
+    axes.tick_params(axis='x', length=0)
+    axes.set(xlabel='stage', xlim=(-0.5, len(names) - 0.5))
+    for begin in begins[1:]:
+        axes.axvline(begin - 0.5, color='0.75', linewidth=0.8, zorder=0)
 
 
 def plot_steps(report: EnergyReport, axes: Axes) -> None:
