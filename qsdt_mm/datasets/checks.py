@@ -19,6 +19,9 @@ from qsdt_mm.engine.cli import Session, describe
 from qsdt_mm.engine.config_check import resolve_type
 from qsdt_mm.engine.errors import InputError, is_own_fault
 
+PACKERS = dict(mmpretrain='PackInputs', mmdet='PackDetInputs', mmseg='PackSegInputs')
+"""The last step of a pipeline, by the library whose data preprocessor gets the sample."""
+
 
 class Limits(NamedTuple):
     """How many classes a network tells apart, None where it cannot be known, and labels that mean nothing."""
@@ -153,21 +156,24 @@ def check_samples(dataset: Any, model: nn.Module, what: str) -> None:
             part.pipeline = CheckedPipeline(part.pipeline, limits)
 
 
-def try_sample(dataset: Any) -> None:
+def try_sample(dataset: Any, model: nn.Module) -> None:
     """Read the first sample as a run would, so that a pipeline that cannot work is found before the run begins.
 
     Random numbers are what they were afterwards. Data sets without a pipeline of mmengine's are left alone.
 
     Raises:
-        InputError: the sample or the pipeline is faulty.
+        InputError: the sample or the pipeline is faulty, or the sample is not packed as the network takes it.
     """
     if any(isinstance(getattr(part, 'pipeline', None), CheckedPipeline) for part in parts_of(dataset)):
         states = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:
-            dataset[0]
+            sample = dataset[0]
         finally:
             for put_back, state in zip((random.setstate, np.random.set_state, torch.set_rng_state), states):
                 put_back(state)
+        packer = PACKERS.get(type(getattr(model, 'data_preprocessor', None)).__module__.partition('.')[0])
+        if packer and isinstance(sample, dict) and 'inputs' not in sample:
+            raise InputError(f"the pipeline leaves no 'inputs' for the network: its last step has to be {packer}")
 
 
 def build_samples(config: Any, model: Any, session: Session) -> Any:
@@ -186,7 +192,7 @@ def build_samples(config: Any, model: Any, session: Session) -> Any:
         check_samples(dataset, model, 'test')
         if not len(dataset):
             raise InputError(f'the test data set is empty ({type(dataset).__name__})')
-        try_sample(dataset)
+        try_sample(dataset, model)
     return dataset
 
 
@@ -209,7 +215,7 @@ def check_loader(loader: Any, what: str, model: Any) -> None:
         raise InputError(f'the {what} data set is empty ({name})')
     if batches == 0:
         raise InputError(f'the {what} data set gives no batch: {samples} samples ({name}), drop_last=True')
-    try_sample(dataset)
+    try_sample(dataset, model)
 
 
 def check_same_classes(train: Any, val: Any) -> None:

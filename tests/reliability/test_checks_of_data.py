@@ -141,13 +141,29 @@ def test_a_label_map_of_another_size():
 
 
 def test_trying_a_sample_draws_nothing():
-    data = Pictures(pipeline=[draw])
-    check_samples(data, Network(2), 'training')
+    data, network = Pictures(pipeline=[draw]), Network(2)
+    check_samples(data, network, 'training')
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = copy.deepcopy(data[0]['drawn'])
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    try_sample(data)
+    try_sample(data, network)
     assert data[0]['drawn'] == expected
+
+
+def test_a_pipeline_that_does_not_pack():
+    """Refused for the networks of the three libraries; others may take what they like."""
+    preprocessor = pytest.importorskip('mmpretrain.models').ClsDataPreprocessor()
+    for steps, refused in (([], True), ([lambda data: dict(data, inputs=1)], False)):
+        data = Pictures(pipeline=steps)
+        network = Network(2)
+        check_samples(data, network, 'training')
+        try_sample(data, network)
+        network.data_preprocessor = preprocessor
+        if not refused:
+            try_sample(data, network)
+            continue
+        with pytest.raises(InputError, match="leaves no 'inputs' for the network: its last step has to be PackInputs"):
+            try_sample(data, network)
 
 
 def test_labels_that_mean_two_things():
