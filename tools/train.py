@@ -139,6 +139,7 @@ def train(args: argparse.Namespace, session) -> None:
         load_weights,
         model_weights,
     )
+    from qsdt_mm.engine.config_check import check_loop
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.storage import remove_leftovers
 
@@ -147,6 +148,7 @@ def train(args: argparse.Namespace, session) -> None:
         raise InputError(
             f'config {args.config} cannot be trained: it needs train_cfg, train_dataloader and optim_wrapper'
         )
+    check_loop(cfg)
     cli.import_library(cfg)
     cli.default_loaders(cfg)
     work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)

@@ -21,6 +21,8 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcesso
 from torch import nn
 from torch.utils.data import DataLoader
 
+from qsdt_mm.validation import require
+
 from .errors import InputError
 from .noise import without_noise
 
@@ -281,3 +283,16 @@ def check_cfg_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     checker = _Checker(cfg, after)
     for key in options:
         checker.check(key)
+
+
+def check_loop(cfg: Config) -> None:
+    """Check the numbers of the training loop, which mmengine first looks at when an epoch has been trained.
+
+    Raises:
+        InputError: One of them is no integer, or validation is to happen every 0 epochs.
+    """
+    for name in ('max_epochs', 'max_iters', 'val_begin', 'val_interval'):
+        value = cfg.train_cfg.get(name, 1) if isinstance(cfg.train_cfg, Mapping) else 1
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        allowed = 'an integer but 0' if name == 'val_interval' else 'an integer'
+        require(whole and (value != 0 or name != 'val_interval'), f'train_cfg.{name}', value, allowed, InputError)

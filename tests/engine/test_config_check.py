@@ -4,7 +4,7 @@ import pytest
 import toy_runs as toy
 
 from qsdt_mm.engine.cli import load_config, parse_options
-from qsdt_mm.engine.config_check import accepted_arguments, check_cfg_options, resolve_type
+from qsdt_mm.engine.config_check import accepted_arguments, check_cfg_options, check_loop, resolve_type
 from qsdt_mm.engine.errors import InputError
 
 
@@ -163,3 +163,24 @@ def test_broken_configs_are_one_line(tmp_path):
         with pytest.raises(InputError, match='broken.py cannot be read') as caught:
             load_config(str(path))
         assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'allowed'),
+    [
+        ('val_interval', (1, 2), 'an integer but 0'),
+        ('val_interval', 0, 'an integer but 0'),
+        ('val_interval', True, 'an integer but 0'),
+        ('val_begin', '1', 'an integer'),
+        ('max_epochs', 2.5, 'an integer'),
+        ('max_iters', None, 'an integer'),
+    ],
+)
+def test_numbers_of_the_loop(name, value, allowed):
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(toy.CONFIG)
+    check_loop(cfg)
+    cfg.train_cfg[name] = value
+    with pytest.raises(InputError, match=rf'^train_cfg\.{name}=.* is not allowed: expected {allowed}$'):
+        check_loop(cfg)
