@@ -32,10 +32,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qsdt_mm.validation import require
+
 from .checkpoint import force_safe_loading, refusal
 from .errors import PACKAGE, InputError, NonFiniteError, disk_fault, is_own_fault
 from .launch import is_main_process
 from .noise import quiet_imports, quiet_logger, warnings_only, without_noise
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -286,7 +290,8 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         The mmengine ``Config``.
 
     Raises:
-        InputError: The file does not exist or does not parse, or an option means nothing.
+        InputError: The file does not exist or does not parse, an option means nothing, or a data loader or its data
+            set is no dict.
     """
     from mmengine.config import Config
 
@@ -305,6 +310,12 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     check_cfg_options(cfg, parsed)
     if parsed:
         cfg.merge_from_dict(parsed)
+    for name in LOADERS:
+        loader = cfg.get(name)
+        if loader is not None:
+            require(isinstance(loader, dict), name, loader, 'a dict', InputError)
+            dataset = loader.get('dataset', {})
+            require(isinstance(dataset, dict), f'{name}.dataset', dataset, 'a dict', InputError)
     return cfg
 
 
@@ -330,19 +341,13 @@ def parse_options(options: Sequence[str] | None) -> dict[str, Any]:
 
 
 def default_loaders(cfg: Any) -> None:
-    """Give mmpretrain's data loaders the defaults that mmpretrain's own tools give them, in place.
-
-    Raises:
-        InputError: A data loader is no dict.
-    """
+    """Give mmpretrain's data loaders the defaults that mmpretrain's own tools give them, in place."""
     if cfg.get('default_scope') != 'mmpretrain':
         return
     import torch
 
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for name in LOADERS:
         if cfg.get(name) is not None:
-            if not isinstance(cfg[name], dict):
-                raise InputError(f'{name}={cfg[name]!r} is not allowed: expected a dict')
             cfg[name].setdefault('collate_fn', dict(type='default_collate'))
             cfg[name].setdefault('pin_memory', torch.cuda.is_available())
 

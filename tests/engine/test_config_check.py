@@ -151,6 +151,21 @@ def test_values_are_parsed_as_in_mmengine():
     }
 
 
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('train_dataloader = [1]', 'train_dataloader=[1] is not allowed: expected a dict'),
+        ("val_dataloader = dict(dataset=['word'])", "val_dataloader.dataset=['word'] is not allowed: expected a dict"),
+    ],
+)
+def test_data_loaders_are_dicts(tmp_path, text, message):
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_config(str(path))
+    assert str(caught.value) == message
+
+
 def test_broken_configs_are_one_line(tmp_path):
     path = tmp_path / 'broken.py'
     for text in (
