@@ -82,7 +82,8 @@ def _fire_into(
     count: Tensor, kept: Tensor | None, membrane: Tensor, threshold: float, levels: int, scale: float, bit: int
 ) -> None:
     """:func:`_fire`, its results written to ``count`` and ``kept``."""
-    if math.frexp(threshold)[0] == 0.5:  # a power of two: its inverse is exact, and both steps are one operation
+    # By a power of two, whose inverse is exact, division and sum are one operation.
+    if membrane.device.type == 'cpu' and math.frexp(threshold)[0] == 0.5:
         torch.add(_HALF, membrane, alpha=1 / threshold, out=count)
     else:
         torch.div(membrane, threshold, out=count).add_(0.5)

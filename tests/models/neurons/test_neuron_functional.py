@@ -140,6 +140,15 @@ def test_not_a_number_is_not_hidden(dtype):
     assert integrate_and_fire_step(membrane, None, 1.0, 4)[0][0].isnan()
 
 
+@pytest.mark.parametrize('threshold', [0.25, 0.3])
+def test_shapes_without_values(threshold):
+    """On the meta device, where networks are counted."""
+    membrane = torch.empty(2, 3, device='meta', requires_grad=True)
+    spikes = spike_count(membrane, threshold)
+    assert spikes.shape == (2, 3) and spikes.device.type == 'meta'
+    assert torch.autograd.grad(spikes.sum(), membrane)[0].shape == (2, 3)
+
+
 def test_the_membrane_given_is_left_alone():
     membrane = torch.randn(64)
     before = membrane.clone()
