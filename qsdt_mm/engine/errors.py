@@ -35,7 +35,8 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
 
     It is if the innermost frame is in the package and the error is no ``ValueError`` (what checks of arguments raise),
     ``OSError``, missing module or missing memory. What other libraries raise is put down to what they were given, and
-    so is a call that a configuration describes (``registry.py`` only passes it on).
+    so is a call that a configuration describes (``registry.py`` only passes it on, as constructors do with arguments
+    that are for their base class).
 
     Args:
         error: the error, with its traceback.
@@ -45,6 +46,8 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
         return False
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     if not frames:
+        return False
+    if frames[0].name == '__init__' and isinstance(error, TypeError) and 'unexpected keyword argument' in str(error):
         return False
     path = Path(frames[0].filename)
     return frames[0].filename in files or (PACKAGE in path.parents and path != PACKAGE / 'registry.py')

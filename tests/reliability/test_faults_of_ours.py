@@ -71,6 +71,16 @@ def test_a_hook_that_was_told_nonsense_is_a_line(tmp_path, capsys):
     assert len(lines) == 1 and 'a hook cannot do its work: TypeError' in lines[0], lines
 
 
+def test_an_argument_that_is_passed_on_to_a_base_class_is_a_line(tmp_path, capsys):
+    pytest.importorskip('sklearn')
+    config = tmp_path / 'c.py'
+    base = toy.ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py'
+    config.write_text(f'_base_ = {str(base)!r}\ntrain_dataloader = dict(dataset=dict(weights_bits=1))\n')
+    assert toy.tool('train').main([str(config), '--work-dir', str(tmp_path / 'run')]) == 2
+    lines = toy.our_lines(capsys.readouterr().err)
+    assert len(lines) == 1 and "unexpected keyword argument 'weights_bits'" in lines[0]
+
+
 def test_a_checkpoint_hook_that_was_told_nonsense_is_refused_before_the_run(tmp_path, capsys):
     for name in ('keep', 'interval'):
         config = toy.variant(tmp_path / f'{name}.py', f'default_hooks = dict(checkpoint=dict({name}="often"))')
