@@ -65,6 +65,15 @@ def test_it_learns(head):
     assert losses['decode.loss_ce'].isfinite() and not dead
 
 
+@pytest.mark.parametrize('head', ['SpikeFPNHead', 'SpikeFCNHead'])
+def test_classes_start_as_far_apart_as_a_unit_puts_them(head):
+    """mmseg's own deviation of 0.01 suits sums of ReLUs; spikes that are worth 1/4 would say next to nothing."""
+    model = segmentor(head).train()
+    with torch.no_grad():
+        logits = model(**batch(model, True, (64, 96)) | dict(data_samples=None), mode='tensor')
+    assert logits.std(1).mean() > 0.3
+
+
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 def test_integer_and_spike_give_the_same_map_of_the_images_size(mode):
     size = (97, 131)
