@@ -22,3 +22,10 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 
 train_dataloader = dict(dataset=dict(**data, data_prefix='train', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**data, data_prefix='val', pipeline=test_pipeline))
 test_dataloader = val_dataloader
+
+max_epochs = 24
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=max_epochs, convert_to_iter_based=True),
+]
