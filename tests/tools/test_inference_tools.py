@@ -37,7 +37,16 @@ def checkpoint(tmp_path_factory):
 def scores(tmp_path, checkpoint, *words):
     out = tmp_path / f'{len(list(tmp_path.glob("*.pkl")))}.pkl'
     status = toy.tool('test').main(
-        [str(CONFIG), str(checkpoint), '--work-dir', str(tmp_path / 'run'), '--out', str(out), *words]
+        [
+            str(CONFIG),
+            str(checkpoint),
+            '--work-dir',
+            str(tmp_path / 'run'),
+            '--out',
+            str(out),
+            *words,
+            *toy.options()[1:],
+        ]
     )
     assert status == 0
     with open(out, 'rb') as file:
@@ -60,11 +69,12 @@ def test_modes(tmp_path, checkpoint):
 
 def test_real_weights_need_bits(tmp_path, checkpoint, capsys):
     arguments = [str(CONFIG), str(checkpoint), '--work-dir', str(tmp_path / 'run'), '--allow-mismatch']
-    status = toy.tool('test').main([*arguments, '--inference', 'integer', *FEW, *ESPIKE])
+    status = toy.tool('test').main([*arguments, '--inference', 'integer', *FEW, *ESPIKE, *toy.options()[1:]])
     lines = toy.our_lines(capsys.readouterr().err, 'test.py')
     assert status == 2 and len(lines) == 1 and 'has real weights, which mode integer has to quantize' in lines[0]
     assert not (tmp_path / 'run').exists()
-    assert toy.tool('test').main([*arguments, '--inference', 'integer', '--weight-bits', '8', *FEW, *ESPIKE]) == 0
+    words = ['--inference', 'integer', '--weight-bits', '8', *FEW, *ESPIKE, *toy.options()[1:]]  # a name of its own
+    assert toy.tool('test').main([*arguments, *words]) == 0
 
 
 def energy(*words):
