@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from qsdt_mm.models.layers.spiking import SpikingPart
+from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import steps_follow_weights
 
 
@@ -63,5 +64,5 @@ class SpikeFCNMaskHead(SpikingPart, FCNMaskHead):
 
     def init_weights(self) -> None:
         """Units have drawn their weights themselves; mmdet's own method would look for layers where units are."""
-        with steps_follow_weights(self):
+        with steps_follow_weights(self), rounding_follows_weights(self):
             BaseModule.init_weights(self)
