@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from qsdt_mm.engine.checkpoint import part_of_weights
 from qsdt_mm.engine.errors import CheckpointError
 from qsdt_mm.models.backbones import SpikeDrivenTransformer
 from qsdt_mm.models.backbones.presets import FAMILIES, NUM_OUTPUTS
@@ -58,7 +59,10 @@ def load_published(
         out_indices,
         f'stages that end with {NUM_OUTPUTS - 1}, the one that the classifier reads',
     )
-    return _classifier(network, out_indices, backbone_overrides)
+    model = _classifier(network, out_indices, backbone_overrides)
+    model.load_state_dict(network.weights(path))
+    model.is_init = True  # a runner must not initialise over the weights
+    return model.eval()
 
 
 def load_backbone(
@@ -77,10 +81,7 @@ def load_backbone(
     """
     network = _read(path, weights, backbone_overrides)
     backbone = _backbone(network, backbone_overrides)
-    prefix = 'backbone.'
-    backbone.load_state_dict(
-        {name.removeprefix(prefix): t for name, t in network.state_dict.items() if name.startswith(prefix)}
-    )
+    backbone.load_state_dict(part_of_weights(network.weights(path), 'backbone'))
     backbone.is_init = True  # a runner must not initialise over the weights
     return backbone.eval()
 
@@ -115,7 +116,7 @@ def _classifier(network: Conversion, out_indices: Sequence[int], overrides: dict
     head = (SpikeTwoHeadClsHead if family.two_heads else SpikeLinearClsHead)(
         network.num_classes,
         network.arch.widths[-1],
-        neuron=family.head_neuron,
+        neuron={key: value for key, value in family.head_neuron.items() if key != 'rounding'},  # the file says it
         weight_bits=network.weight_bits,
         levels=levels,
         time_steps=1 if time_mean else time_steps,
@@ -124,7 +125,4 @@ def _classifier(network: Conversion, out_indices: Sequence[int], overrides: dict
     # Statistics of ImageNet, which the published networks were trained on.
     normalise = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
     preprocessor = ClsDataPreprocessor(num_classes=network.num_classes, **normalise if network.in_channels == 3 else {})
-    model = ImageClassifier(backbone, GlobalAveragePooling(), head, data_preprocessor=preprocessor)
-    model.load_state_dict(network.state_dict)
-    model.is_init = True  # a runner must not initialise over the weights
-    return model.eval()
+    return ImageClassifier(backbone, GlobalAveragePooling(), head, data_preprocessor=preprocessor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,8 @@ from qsdt_mm.engine.errors import CheckpointError, InputError
 from qsdt_mm.engine.storage import atomic_open
 from qsdt_mm.models.backbones import SpikeDrivenTransformer
 from qsdt_mm.models.backbones.presets import FAMILIES, Arch, resolve_arch
+from qsdt_mm.models.neurons import IELIF
+from qsdt_mm.models.neurons.functional import check_rounding
 from qsdt_mm.models.quantization import LSQ, QuantLinear, check_weight_bits
 from qsdt_mm.models.quantization.lsq import MIN_STEP
 from qsdt_mm.validation import require_positive_int
@@ -52,6 +54,8 @@ class Conversion:
         missing: tensors the checkpoint lacks and that were filled in with their first value.
         derived: LSQ steps derived from the weights.
         notes: what else the user should know, in sentences.
+        rounding: what the neurons do on a half, which tensors do not show: as the published networks of the family.
+            None: a file that was converted before this was recorded.
     """
 
     arch: Arch
@@ -64,6 +68,7 @@ class Conversion:
     missing: list[str] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rounding: str | None = None
 
     def meta(self, source: str) -> dict[str, Any]:
         """What a reader needs to build the network again; plain types only."""
@@ -76,7 +81,26 @@ class Conversion:
             in_channels=self.in_channels,
             num_classes=self.num_classes,
             weight_bits=self.weight_bits,
+            rounding=self.rounding,
         )
+
+    def weights(self, file: str | os.PathLike | None = None) -> OrderedDict[str, Tensor]:
+        """The tensors with torch's notes on modules, which say what neurons do on a half."""
+        weights, version = OrderedDict(self.state_dict), dict(version=1)
+        if self.rounding is not None:
+            version = dict(version=IELIF._version, rounding=self.rounding)
+        parts = network_parts(self.arch, self.in_channels, self.num_classes, self.weight_bits)
+        modules = {f'{prefix}.{name}': module for prefix, part in parts for name, module in part.named_modules()}
+        weights._metadata = {
+            name.rstrip('.'): dict(version) if isinstance(module, IELIF) else dict(version=module._version)
+            for name, module in modules.items()
+        }
+        for unit in (prefix.removesuffix('.synapse') for prefix, _ in parts if prefix.endswith('.synapse')):
+            weights._metadata[f'{unit}.neuron'] = dict(version)
+        if file is not None:
+            for notes in weights._metadata.values():
+                notes['file'] = str(file)
+        return weights
 
     def report(self) -> dict[str, Any]:
         """The figures of the conversion; plain types only."""
@@ -84,8 +108,10 @@ class Conversion:
         return {name: getattr(self, name) for name in names}
 
 
-def expected_tensors(arch: Arch, in_channels: int, num_classes: int | None, weight_bits: int) -> dict[str, torch.Size]:
-    """Names and shapes of the tensors of a converted checkpoint; without classes, of an encoder.
+def network_parts(
+    arch: Arch, in_channels: int, num_classes: int | None, weight_bits: int
+) -> list[tuple[str, nn.Module]]:
+    """The modules that a converted checkpoint has tensors of, by name, without values.
 
     Raises:
         InputError: there is no such network.
@@ -100,9 +126,18 @@ def expected_tensors(arch: Arch, in_channels: int, num_classes: int | None, weig
         else:
             after = TWO_HEADS if FAMILIES[arch.family].two_heads else CLASSIFIER
             last = QuantLinear(arch.widths[-1], num_classes, weight_bits=weight_bits)
+    return [('backbone', backbone), *((ours, last) for ours in after.values())]
+
+
+def expected_tensors(arch: Arch, in_channels: int, num_classes: int | None, weight_bits: int) -> dict[str, torch.Size]:
+    """Names and shapes of the tensors of a converted checkpoint; without classes, of an encoder.
+
+    Raises:
+        InputError: there is no such network.
+    """
     return {
         f'{prefix}.{name}': tensor.shape
-        for prefix, module in (('backbone', backbone), *((ours, last) for ours in after.values()))
+        for prefix, module in network_parts(arch, in_channels, num_classes, weight_bits)
         for name, tensor in module.state_dict().items()
     }
 
@@ -143,7 +178,8 @@ def convert(
             notes.append(f'weight_bits={bits} is assumed: tensors do not show it')
     elif found.has_steps and said not in (None, bits):
         notes.append(f'weight_bits={bits} as asked, though the arguments in the checkpoint say {said}')
-    result = Conversion(shape, found.in_channels, found.num_classes, bits, {}, notes=notes)
+    rounding = FAMILIES[shape.family].rounding
+    result = Conversion(shape, found.in_channels, found.num_classes, bits, {}, notes=notes, rounding=rounding)
 
     dropped: Counter[str] = Counter()
     unset, unknown = set(), []
@@ -273,7 +309,10 @@ def read_converted(
         require_positive_int(f'meta.{name}', meta.get(name))
     shape = settle_arch(resolve_arch(meta.get('arch')), arch, pretraining=pretraining)
     num_classes = None if pretraining else meta['num_classes']
-    result = Conversion(shape, meta['in_channels'], num_classes, bits, dict(state))
+    rounding = meta.get('rounding')
+    if rounding is not None:
+        check_rounding(rounding)
+    result = Conversion(shape, meta['in_channels'], num_classes, bits, dict(state), rounding=rounding)
     _fit(result, lambda name: name)
     return result
 
@@ -326,5 +365,5 @@ def convert_file(
             raise CheckpointError('has been converted already')
         result = convert(checkpoint, **options)
     with atomic_open(destination) as file:
-        torch.save(dict(meta=result.meta(source.name), state_dict=result.state_dict), file)
+        torch.save(dict(meta=result.meta(source.name), state_dict=result.weights()), file)
     return result

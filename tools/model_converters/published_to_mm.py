@@ -70,7 +70,9 @@ def convert(args: argparse.Namespace) -> None:
         raise InputError(str(error)) from error
     network, figures = result.meta(Path(args.src).name), result.report()
     dropped = ', '.join(f'{count} {kind}' for kind, count in result.dropped.items())
-    lines = {name: network[name] for name in ('family', 'arch', 'in_channels', 'num_classes', 'weight_bits')}
+    lines = {
+        name: network[name] for name in ('family', 'arch', 'in_channels', 'num_classes', 'weight_bits', 'rounding')
+    }
     if result.num_classes is None:
         lines['num_classes'] = 'none: the encoder of Spike-MAE'
     lines |= {

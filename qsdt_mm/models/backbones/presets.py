@@ -43,6 +43,11 @@ class Family:
     pointwise_branch: bool = False
     two_heads: bool = False
 
+    @property
+    def rounding(self) -> str:
+        """What its neurons do on a half."""
+        return self.neuron['rounding']
+
 
 FAMILIES = {
     # "Quantized Spike-driven Transformer", ICLR 2025, arXiv 2501.13492
