@@ -41,11 +41,9 @@ def fired_slots(membrane: Tensor, threshold: float, levels: int, rounding: str =
     check_rounding(rounding)
     ratio = membrane / threshold
     for d in range(1, levels + 1):
-        if rounding == 'half_up':
-            fires = ratio + 0.5 >= d  # the sum as the count takes it, whose rounding is part of it
-        else:
-            fires = ratio > d - 0.5 if d % 2 else ratio >= d - 0.5
-        yield fires.to(membrane.dtype)
+        to_even = ratio > d - 0.5 if d % 2 else ratio >= d - 0.5
+        # Half up with the sum that the count takes, whose rounding is part of it.
+        yield (to_even if rounding == 'half_even' else ratio + 0.5 >= d).to(membrane.dtype)
 
 
 def sum_over_slots(linear: Callable[[Tensor], Tensor], count: Tensor, levels: int) -> Tensor:

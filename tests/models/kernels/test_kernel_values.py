@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from halves import check_halves
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from qsdt_mm.models.kernels import dispatch
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
 from qsdt_mm.models.neurons.functional import INSIDE
 from qsdt_mm.models.quantization import integer_range, lsq
@@ -225,3 +227,20 @@ def test_weights_that_are_not_finite(interpreted):
         lsq._quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
     ):
         same(found, expected)
+
+
+@PROPERTY
+@given(
+    rounding=ROUNDINGS,
+    levels=st.integers(1, 9),
+    steps=st.integers(1, 4),
+    threshold=st.sampled_from([0.25, 0.5, 1.0]),
+    seed=SEEDS,
+)
+def test_spike_is_integer_is_count(interpreted, rounding, levels, steps, threshold, seed):
+    """Membranes on multiples of half a threshold, fired by kernels."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, 'serves', lambda first, *others: found.append(first) or True)
+        check_halves(rounding, levels, steps, threshold, torch.float32, seed)
+    assert found
