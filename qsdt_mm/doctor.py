@@ -24,7 +24,10 @@ MODULES = dict(
     sklearn='the digits of make demo',
 )
 """What each module is for, where it may be absent."""
+LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 NEEDED = ('torch', 'torchvision', 'mmengine', 'mmcv')
+
+EARLIER = 'pip install --no-deps -e . in the tree of qsdt_mm'
 
 
 class Finding(NamedTuple):
@@ -51,6 +54,8 @@ def packages() -> Iterator[Finding]:
         fatal = module in NEEDED
         try:
             importlib.import_module(module)
+            if module in LIBRARIES:  # what they are made of is not imported before it is needed
+                importlib.import_module(f'{module}.models')
         except ModuleNotFoundError as error:
             if error.name != module:
                 advice = f'{module} misses the module {error.name}: reinstall {install}'
@@ -62,10 +67,28 @@ def packages() -> Iterator[Finding]:
             yield Finding(module, version or '?', f'does not import ({reason}): reinstall {install}', fatal)
         else:
             yield Finding(module, version or '?')
+            if module == 'mmpretrain':
+                yield from multimodal()
     for line in ('mmengine', 'mmcv'):
         both = [name for name in DISTRIBUTIONS[line] if version_of(name)]
         if len(both) > 1:
             yield Finding(line, ' and '.join(both), f'two packages share these files: pip uninstall {both[1]}')
+
+
+def multimodal() -> Iterator[Finding]:
+    """Whether mmpretrain had to be imported without its multimodal models."""
+    from qsdt_mm import compat
+
+    failure = compat.multimodal_failure()
+    if failure:
+        beside = f'transformers {(version_of("transformers") or "?").split()[0]}'
+        yield Finding(
+            '',
+            f'without its multimodal models, which do not import beside {beside} ({failure})',
+            'nothing here needs them; only if you do: pip install "transformers<5" einops',
+        )
+        if not compat.found_at_start():
+            yield Finding('', 'so once qsdt_mm is imported', f"mmpretrain's own tools need that earlier: {EARLIER}")
 
 
 def compiled_ops() -> Iterator[Finding]:
@@ -84,7 +107,7 @@ def compiled_ops() -> Iterator[Finding]:
         yield Finding(
             '',
             'found once qsdt_mm is imported',
-            "mmdet's own tools need them earlier: pip install --no-deps -e . in the tree of qsdt_mm",
+            f"mmdet's own tools need them earlier: {EARLIER}",
         )
     yield Finding('', 'other ops refuse, each with a line that names it', f'only if you need them: {HOW_TO_COMPILE}')
 

@@ -2,7 +2,8 @@
 
 mmcv's compiled ops (``mmcv._ext``) are missing from every build that pip makes for recent versions of torch or Python,
 and mmdet does not import without them. Importing this package makes ``mmcv._ext`` importable where it is absent; in an
-environment with ``qsdt_mm`` installed it is so from the start.
+environment with ``qsdt_mm`` installed it is so from the start. So is a guard that switches mmpretrain's multimodal
+parts off where they do not import, which would take all of mmpretrain along.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-from .startup import EXTENSION, StandInFinder, install, stand_in
+from .startup import EXTENSION, MultimodalFinder, StandInFinder, in_place, install, stand_in
 
-__all__ = ['StandInFinder', 'found_at_start', 'install', 'ops_are_compiled']
+__all__ = ['StandInFinder', 'found_at_start', 'in_place', 'install', 'multimodal_failure', 'ops_are_compiled']
 
 
 def ops_are_compiled() -> bool | None:
@@ -26,3 +27,8 @@ def ops_are_compiled() -> bool | None:
 def found_at_start() -> bool:
     """Whether the stand-in was there before ``qsdt_mm`` was imported: programs that do not know it find it then."""
     return '_qsdt_mm' in sys.modules
+
+
+def multimodal_failure() -> str:
+    """Why mmpretrain's multimodal parts were switched off in this process; empty if they were not."""
+    return getattr(in_place(MultimodalFinder.__name__), 'failure', '')

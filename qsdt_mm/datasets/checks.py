@@ -24,24 +24,89 @@ PACKERS = dict(mmpretrain='PackInputs', mmdet='PackDetInputs', mmseg='PackSegInp
 
 
 class Limits(NamedTuple):
-    """How many classes a network tells apart, None where it cannot be known, and labels that mean nothing."""
+    """How many classes a network tells apart, None where that cannot be known, and labels that mean nothing.
+
+    Args:
+        num_classes: of its head.
+        of_pixels: of its map of classes; a detector that also has one has another number there.
+        ignored: labels of pixels that are left out.
+    """
 
     num_classes: int | None
+    of_pixels: int | None = None
     ignored: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, model: nn.Module) -> Limits:
         """What the heads of a classifier, detector or segmenter say."""
-        for path in ('head', 'bbox_head', 'roi_head.bbox_head', 'decode_head'):
-            head = model
-            for name in path.split('.'):
-                head = getattr(head, name, None)
-            heads = list(head) if isinstance(head, nn.ModuleList) else [head]
-            numbers = [n for n in (getattr(one, 'num_classes', None) for one in heads) if isinstance(n, int)]
-            if numbers:
-                ignored = (255, getattr(heads[0], 'ignore_index', 255)) if path == 'decode_head' else ()
-                return cls(min(numbers), ignored)
+        for path in ('decode_head', 'head', 'bbox_head', 'roi_head.bbox_head'):
+            head = _part(model, path)
+            found = _num_classes(head)
+            if found is None:
+                continue
+            if path == 'decode_head':
+                others = _num_classes(getattr(model, 'auxiliary_head', None))
+                return cls(found, min(found, others or found), _ignored(head))
+            if path == 'head':
+                preprocessor = getattr(model, 'data_preprocessor', None)
+                one_hot = getattr(preprocessor, 'to_onehot', False) and getattr(preprocessor, 'num_classes', None)
+                return cls(min(found, one_hot or found))
+            semantic = _part(model, 'semantic_head') or _part(model, 'roi_head.semantic_head')
+            things = getattr(semantic, 'num_things_classes', None)
+            pixels = _num_classes(semantic) if things is None else things + semantic.num_stuff_classes
+            return cls(found, pixels, _ignored(semantic))
         return cls(None)
+
+
+def _part(model: nn.Module, path: str) -> Any:
+    """A part of a network by its dotted name; None if there is none."""
+    for name in path.split('.'):
+        model = getattr(model, name, None)
+    return model
+
+
+def _num_classes(head: Any) -> int | None:
+    """The smallest ``num_classes`` of a head, or of several."""
+    heads = list(head) if isinstance(head, nn.ModuleList) else [head]
+    return min((n for n in (getattr(one, 'num_classes', None) for one in heads) if isinstance(n, int)), default=None)
+
+
+def _ignored(head: Any) -> tuple[int, ...]:
+    """The labels that a head of pixels leaves out."""
+    first = head[0] if isinstance(head, nn.ModuleList) else head
+    own = getattr(first, 'ignore_index', getattr(getattr(first, 'loss_seg', None), 'ignore_index', None))
+    return (255, own) if isinstance(own, int) else (255,)
+
+
+def check_labels(sample: Any, limits: Limits, where: str) -> None:
+    """Refuse a sample with a label that the network has no output for: on a GPU that ends all that is done there.
+
+    Args:
+        sample: of mmpretrain, mmdet or mmseg; anything else passes.
+        limits: of the network.
+        where: the sample's file, for the message.
+
+    Raises:
+        InputError: a label is out of range.
+    """
+    for labels, num_classes, ignored in (
+        (getattr(sample, 'gt_label', None), limits.num_classes, ()),
+        (getattr(getattr(sample, 'gt_instances', None), 'labels', None), limits.num_classes, ()),
+        (getattr(getattr(sample, 'gt_sem_seg', None), 'data', None), limits.of_pixels, limits.ignored),
+    ):
+        if num_classes is None or not isinstance(labels, torch.Tensor) or not labels.numel():
+            continue
+        if labels.min() >= 0 and labels.max() < num_classes:
+            continue
+        inside = (labels >= 0) & (labels < num_classes)
+        for label in ignored:
+            inside |= labels == label
+        if not inside.all():
+            outside = int(labels[~inside].flatten()[0])
+            raise InputError(
+                f'{where} has the label {outside}: expected 0 to {num_classes - 1}, as the network has '
+                f'{num_classes} classes'
+            )
 
 
 class CheckedPipeline(Compose):
@@ -92,39 +157,23 @@ class CheckedPipeline(Compose):
                         f'{where} has {size[0]} x {size[1]} pixels: its annotations say {said[0]} x {said[1]}'
                     )
                 said = None, None
-        self.check_labels(data, where)
+        check_labels(data.get('data_samples') if isinstance(data, dict) else None, self.limits, where)
         return data
 
-    def check_labels(self, data: Any, where: str) -> None:
-        """Refuse a label that the network has no output for."""
-        sample = data.get('data_samples') if isinstance(data, dict) else None
-        if sample is None or self.limits.num_classes is None:
-            return
-        for labels in (
-            getattr(sample, 'gt_label', None),
-            getattr(getattr(sample, 'gt_instances', None), 'labels', None),
-            getattr(getattr(sample, 'gt_sem_seg', None), 'data', None),
-        ):
-            if not isinstance(labels, torch.Tensor) or not labels.numel():
-                continue
-            inside = (labels >= 0) & (labels < self.limits.num_classes)
-            for ignored in self.limits.ignored:
-                inside |= labels == ignored
-            if not inside.all():
-                outside = int(labels[~inside].flatten()[0])
-                raise InputError(
-                    f'{where} has the label {outside}: expected 0 to {self.limits.num_classes - 1}, as the network '
-                    f'has {self.limits.num_classes} classes'
-                )
 
-
-def parts_of(dataset: Any) -> Iterator[Any]:
-    """A data set and those that it wraps."""
-    yield dataset
+def parts_below(dataset: Any) -> Iterator[Any]:
+    """The data sets that one wraps."""
     inner = getattr(dataset, 'datasets', None)
     for part in inner if isinstance(inner, (list, tuple)) else [getattr(dataset, 'dataset', None)]:
         if part is not None and part is not dataset:
-            yield from parts_of(part)
+            yield part
+
+
+def parts_of(dataset: Any) -> Iterator[Any]:
+    """A data set and those that it wraps, and so on."""
+    yield dataset
+    for part in parts_below(dataset):
+        yield from parts_of(part)
 
 
 def classes_of(dataset: Any) -> list[str] | None:
@@ -154,6 +203,12 @@ def check_samples(dataset: Any, model: nn.Module, what: str) -> None:
     for part in parts_of(dataset):
         if isinstance(getattr(part, 'pipeline', None), Compose) and not isinstance(part.pipeline, CheckedPipeline):
             part.pipeline = CheckedPipeline(part.pipeline, limits)
+
+
+def all_checked(dataset: Any) -> bool:
+    """Whether every sample of a data set passes a pipeline of :func:`check_samples`."""
+    leaves = [part for part in parts_of(dataset) if next(parts_below(part), None) is None]
+    return all(isinstance(getattr(part, 'pipeline', None), CheckedPipeline) for part in leaves)
 
 
 def try_sample(dataset: Any, model: nn.Module) -> None:

@@ -384,6 +384,7 @@ def build_runner(cfg: Any) -> Any:
     from mmengine.registry import RUNNERS
 
     from .checkpoint import drop_code
+    from .hooks import LabelRangeHook
     from .runner import SafeRunner
 
     if 'runner_type' not in cfg:
@@ -396,6 +397,7 @@ def build_runner(cfg: Any) -> Any:
 
         runner = RUNNERS.build(cfg)
         runner.register_hook(DropCodeHook(), priority='HIGHEST')
+    runner.register_hook(LabelRangeHook())
     quiet_logger(runner.logger)
     return runner
 

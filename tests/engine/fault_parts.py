@@ -6,8 +6,10 @@ import resource
 import time
 from pathlib import Path
 
+import torch
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import DATASETS, HOOKS
+from torch.utils.data import Dataset
 
 from qsdt_mm.engine import storage
 
@@ -112,3 +114,19 @@ class TestSignalHook(SignalHook):
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.send()
+
+
+@DATASETS.register_module()
+class LabelledNoise(Dataset):
+    """Four samples of mmpretrain from a data set without a pipeline, the last of which has a label of its own."""
+
+    def __init__(self, last):
+        self.labels = [0, 1, 0, last]
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        from mmpretrain.structures import DataSample
+
+        return dict(inputs=torch.randn(1, 32, 32), data_samples=DataSample().set_gt_label(self.labels[index]))

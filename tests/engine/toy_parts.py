@@ -32,16 +32,19 @@ class Overflow(nn.Module):
 class ToyModel(BaseModel):
     """Convolution, batch norm, dropout, classifier."""
 
-    def __init__(self, width=4, drop=0.5, nan_at=None, classes=3, init_cfg=None, data_preprocessor=None):
+    def __init__(self, width=4, drop=0.5, nan_at=None, fails=False, init_cfg=None, data_preprocessor=None):
         super().__init__(data_preprocessor, init_cfg)
         self.stem = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU())
         self.middle = nn.ModuleDict(dict(overflow=Overflow(nan_at)))
         self.drop = nn.Dropout(drop)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, 3)
+        self.fails = fails
 
     def forward(self, inputs, labels, mode='tensor'):
         x = self.middle['overflow'](self.stem(inputs)).mean((2, 3))
         scores = self.head(self.drop(x))
+        if self.fails:
+            raise RuntimeError('a fault of the model')
         if mode == 'loss':
             return dict(loss_toy=F.cross_entropy(scores, labels))
         return [dict(pred=int(p), label=int(t)) for p, t in zip(scores.argmax(1), labels, strict=True)]

@@ -126,7 +126,7 @@ def test_traceback_on_request(tmp_path, capsys, monkeypatch):
 
 
 def test_errors_after_the_start_keep_their_traceback(tmp_path, capsys):
-    assert toy.train(tmp_path / 'run', train_dataloader__batch_size=1, model__classes=2) == 1  # label 2 is too many
+    assert toy.train(tmp_path / 'run', model__fails=True) == 1
     error = capsys.readouterr().err
     assert 'Traceback' in error and 'train.py: error' not in error
     assert (tmp_path / 'run').is_dir()

@@ -1,8 +1,8 @@
-"""Lets mmcv's ops fall back on the stand-in, from the start of the interpreter on.
+"""Lets mmcv's ops fall back on the stand-in, and mmpretrain on its plain parts, from the start of the interpreter on.
 
-mmdet's own tools import its models before they read the configuration that names ``qsdt_mm``. So this package is also
-installed as ``_qsdt_mm``, which the file ``qsdt_mm.pth`` imports whenever Python starts: it may need nothing but
-``sys`` until mmcv's ops are asked for.
+The libraries' own tools import their models before they read the configuration that names ``qsdt_mm``. So this package
+is also installed as ``_qsdt_mm``, which the file ``qsdt_mm.pth`` imports whenever Python starts: it may need
+nothing but ``sys`` until one of the modules concerned is asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 
 EXTENSION = 'mmcv._ext'
+SWITCHED = ('mmpretrain.models.utils', 'mmpretrain.models.multimodal', 'mmpretrain.datasets')
+"""The packages of mmpretrain that take in multimodal parts."""
 
 
 def stand_in() -> str:
@@ -38,10 +40,38 @@ class StandInFinder:
         return spec_from_file_location(EXTENSION, stand_in())
 
 
+class MultimodalFinder:
+    """Finds the packages with multimodal parts where they are, with a loader that can do without those."""
+
+    failure = ''
+    """Why these parts were switched off in this process; empty if they were not."""
+
+    @classmethod
+    def note(cls, failure: str) -> None:
+        """Keep the reason."""
+        cls.failure = failure
+
+    @classmethod
+    def find_spec(cls, fullname: str, path=None, target=None):
+        """The spec with that loader; None for any other module."""
+        if fullname not in SWITCHED:
+            return None
+        from .multimodal import find
+
+        return find(fullname, path, cls.note)
+
+
+def in_place(name: str):
+    """The finder of this name that Python asks, under whichever name of this package it was put there; else None."""
+    return next((finder for finder in sys.meta_path if getattr(finder, '__name__', '') == name), None)
+
+
 def install() -> None:
-    """Ask the finder after all others; does nothing the second time, under either name of this package."""
-    if not any(getattr(finder, '__name__', '') == StandInFinder.__name__ for finder in sys.meta_path):
+    """Ask one finder before and one after all others; does nothing the second time."""
+    if in_place(StandInFinder.__name__) is None:
         sys.meta_path.append(StandInFinder)
+    if in_place(MultimodalFinder.__name__) is None:
+        sys.meta_path.insert(0, MultimodalFinder)
 
 
 install()

@@ -5,6 +5,7 @@ from ..storage import AtomicLocalBackend
 from ..sync_norm import CpuDistributedDataParallel
 from .checkpoint import SafeCheckpointHook
 from .figures import LearningCurvesHook, PredictionGridHook
+from .labels import LabelRangeHook
 from .non_finite import NonFiniteGuardHook
 from .reseed import ReseedHook, seed_worker
 
@@ -12,6 +13,7 @@ __all__ = [
     'AtomicLocalBackend',
     'CpuDistributedDataParallel',
     'CpuAmpOptimWrapper',
+    'LabelRangeHook',
     'LearningCurvesHook',
     'NonFiniteGuardHook',
     'PredictionGridHook',
