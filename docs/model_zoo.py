@@ -66,7 +66,7 @@ def build(cfg: Any) -> nn.Module:
     model = cfg.model.copy()
     if model.type == 'DistilledClassifier':
         model = {k: v for k, v in model.items() if k not in ('teacher', 'distillation', 'label_weight', 'train_cfg')}
-        model['type'] = 'ImageClassifier'
+        model['type'] = 'SpikeImageClassifier'
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         return MODELS.build(model).eval()
 

@@ -9,7 +9,7 @@ teacher = dict(_base_.model, data_preprocessor=None, checkpoint='work_dirs/teach
 model = dict(
     type='DistilledClassifier',
     backbone=dict(neuron=None, weight_bits=4),
-    head=dict(neuron=dict(_delete_=True, type='IELIF', threshold=0.25, scale=0.25), weight_bits=4),
+    head=dict(neuron=dict(_delete_=True, type='IELIF', threshold=0.25, scale=0.25)),
     teacher=teacher,
     distillation=[dict(type='FineGrainedDistillation', weight=1.0)],
 )

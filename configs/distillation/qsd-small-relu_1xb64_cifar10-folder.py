@@ -5,5 +5,7 @@ python tools/train.py configs/distillation/qsd-small-relu_1xb64_cifar10-folder.p
 
 _base_ = '../classification/qsd-small_1xb64_cifar10-folder.py'
 
-relu = dict(neuron=dict(_delete_=True, type='ReLU'), weight_bits=32)
-model = dict(backbone=dict(neuron=dict(type='ReLU'), weight_bits=32), head=relu)
+model = dict(
+    backbone=dict(neuron=dict(type='ReLU'), weight_bits=32),
+    head=dict(neuron=dict(_delete_=True, type='ReLU')),
+)

@@ -12,7 +12,7 @@ _base_ = [
 ]
 
 num_steps = 4
-model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps))
+model = dict(backbone=dict(time_steps=num_steps))
 train_dataloader = dict(dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))
 test_dataloader = val_dataloader

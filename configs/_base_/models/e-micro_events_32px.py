@@ -1,6 +1,6 @@
 """An E-SpikeFormer of 0.18 M parameters and 4-bit weights for events of 32 x 32 pixels.
 
-Configs add T, to backbone and head, and the classes. Time stays in the batch up to the classifier, whose neuron too
+Configs add T and the classes. Time stays in the batch up to the classifier, whose neuron too
 carries a membrane.
 """
 
@@ -17,5 +17,5 @@ arch = dict(
 )
 model = dict(
     backbone=dict(arch=arch, in_channels=2, weight_bits=4, time_mean=False),
-    head=dict(num_classes=4, in_channels=64, weight_bits=4, neuron=dict(threshold=1.0, scale=1.0)),
+    head=dict(num_classes=4, in_channels=64, neuron=dict(threshold=1.0, scale=1.0)),
 )

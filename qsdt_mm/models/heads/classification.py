@@ -21,7 +21,8 @@ class SpikeLinearClsHead(LinearClsHead):
         neuron: config of the neuron before the linear layer.
         weight_bits: 2, 3, 4, 8 or 32.
         levels: D.
-        time_steps: T, when the backbone keeps time in the batch (``time_mean=False``).
+        time_steps: T, when the backbone keeps time in the batch (``time_mean=False``). These three are the backbone's
+            where a ``SpikeImageClassifier`` builds the head and its config does not give them.
         kwargs: those of mmpretrain's ``LinearClsHead``.
 
     Raises:
