@@ -1,3 +1,10 @@
+"""e-10m (E-SpikeFormer) on HAR-DVS, T x D = 8 x 4.
+
+tools/dist_train.sh configs/neuromorphic/e-10m-8x4_8xb16_hardvs.py 8 --amp
+Data: data/hardvs/{action_001..action_300,{train,val,test}_label.txt}.
+Expect: not trained here; the paper's recipe for E-SpikeFormer, 100 epochs.
+"""
+
 _base_ = [
     '../_base_/models/espike.py',
     '../_base_/datasets/hardvs.py',

@@ -1,3 +1,10 @@
+"""e-3m (E-SpikeFormer) on DVS128 Gesture, T x D = 8 x 4.
+
+python tools/train.py configs/neuromorphic/e-3m-8x4_1xb16_dvs128-gesture.py
+Data: data/dvs128_gesture/events_np/{train,test}/{0..10}, as SpikingJelly prepares it.
+Expect: not trained here; the recipe, 100 epochs, is our own.
+"""
+
 _base_ = [
     '../_base_/models/espike.py',
     '../_base_/datasets/dvs128_gesture.py',

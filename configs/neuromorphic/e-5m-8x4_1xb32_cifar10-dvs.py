@@ -1,3 +1,10 @@
+"""e-5m (E-SpikeFormer) on CIFAR10-DVS, T x D = 8 x 4.
+
+python tools/train.py configs/neuromorphic/e-5m-8x4_1xb32_cifar10-dvs.py
+Data: data/cifar10_dvs/events_np/CLASS, as SpikingJelly prepares it.
+Expect: not trained here; the recipe, 100 epochs, is our own.
+"""
+
 _base_ = [
     '../_base_/models/espike.py',
     '../_base_/datasets/cifar10_dvs.py',

@@ -1,3 +1,10 @@
+"""qsd-8m (QSD-Transformer) on HAR-DVS, T x D = 4 x 4.
+
+tools/dist_train.sh configs/neuromorphic/qsd-8m-4x4_8xb16_hardvs.py 8 --amp
+Data: data/hardvs/{action_001..action_300,{train,val,test}_label.txt}.
+Expect: not trained here; the paper's recipe for E-SpikeFormer, 100 epochs.
+"""
+
 _base_ = [
     '../_base_/models/qsd.py',
     '../_base_/datasets/hardvs.py',

@@ -1,3 +1,10 @@
+"""qsd-8m (QSD-Transformer) on CIFAR10-DVS, T x D = 4 x 8.
+
+python tools/train.py configs/neuromorphic/qsd-8m-4x8_1xb32_cifar10-dvs.py
+Data: data/cifar10_dvs/events_np/CLASS, as SpikingJelly prepares it.
+Expect: not trained here; the recipe, 100 epochs, is our own.
+"""
+
 _base_ = [
     '../_base_/models/qsd.py',
     '../_base_/datasets/cifar10_dvs.py',

@@ -20,7 +20,7 @@ model = dict(
         type='SpikeUPerHead',
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
-        channels=128,  # as Semantic FPN here; mmseg's 512 would be sixteen times the operations
+        channels=128,  # as Semantic FPN here; mmseg's 512 makes the whole network seven times as costly
         dropout_ratio=0.1,
         num_classes=150,
         norm_cfg=dict(type='SyncBN', requires_grad=True),  # plain batch norm in a single process
