@@ -63,6 +63,16 @@ def test_figures_of_large_sets_are_marked_as_the_papers():
             assert paper == (result['Dataset'] in ('ImageNet-1k', 'ADE20K')), entry['Name']
 
 
+def test_docstrings_of_configs_say_the_figures():
+    """Those of the metafile, the papers' marked as such; without one, that nothing was trained."""
+    for _, entry in ENTRIES:
+        said = (ROOT / entry['Config']).read_text(encoding='utf-8').split('"""')[1].partition('Expect: ')[2]
+        for result in entry.get('Results', []):
+            for metric, value in result['Metrics'].items():
+                assert str(value) in said, entry['Name']
+                assert metric.endswith('(paper)') == ('in the paper' in said and 'not trained here' in said)
+
+
 def check(room, entry):
     facts = zoo.facts(ROOT / entry['Config'])
     assert facts == entry['Metadata'], f'out of date: python docs/model_zoo.py {room}'
