@@ -26,7 +26,7 @@ def test_links_and_files_exist(page):
     for link in links:
         assert (page.parent / link).exists(), link
     for path in re.findall(r'(?<![\w/])((?:tools|configs|docs|requirements)/[\w./-]+\.\w+)', text):
-        placeholder = Path(path).stem.isupper()  # NAME.py
+        placeholder = any(part.isupper() for part in Path(path).with_suffix('').parts)  # NAME.py, TASK/metafile.yml
         assert placeholder or (ROOT / path).exists() or (ROOT / 'tests' / path).exists(), path
 
 
