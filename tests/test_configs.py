@@ -137,6 +137,15 @@ def test_base_names_are_unique():
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize('room', ['classification', 'neuromorphic'])
+def test_loaders_without_workers_say_that_none_persist(room):
+    """mmpretrain's own train.py takes True where nothing is said, and torch refuses that without workers."""
+    for path in (ROOT / 'configs' / room).glob('*.py'):
+        cfg = Config.fromfile(path)
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            assert cfg[name].num_workers > 0 or cfg[name].get('persistent_workers') is False, (path, name)
+
+
 def test_weight_decay_spares_what_is_one_dimensional(images, tmp_path):
     """Biases, norms, gains and LSQ steps."""
     cfg = shrink(cli.load_config(str(ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py')), images)
