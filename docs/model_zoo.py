@@ -1,9 +1,10 @@
-"""The model zoo: measures what each config's network costs, and draws the tables of docs/en/model_zoo.md.
+"""The model zoo: measures what each config's network costs, and draws its tables.
 
     python docs/model_zoo.py [classification ...]
 
 goes through the folders of configs/ (all, or those named), adds configs that the folder's metafile.yml does not list,
-brings parameters, operations and figures of the recipe up to date, and redraws the tables. Results are written into a
+brings parameters, operations and figures of the recipe up to date, and redraws the tables, in the README.md of each
+folder too. Results are written into a
 metafile by hand; one that is not of this project has its source in the metric's name: ``Top 1 Accuracy (paper)``.
 """
 
@@ -66,7 +67,7 @@ def build(cfg: Any) -> nn.Module:
     model = cfg.model.copy()
     if model.type == 'DistilledClassifier':
         model = {k: v for k, v in model.items() if k not in ('teacher', 'distillation', 'label_weight', 'train_cfg')}
-        model['type'] = 'ImageClassifier'
+        model['type'] = 'SpikeImageClassifier'
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         return MODELS.build(model).eval()
 
@@ -146,6 +147,7 @@ def collection_of(path: Path) -> str:
         ('retinanet', 'Spiking RetinaNet'),
         ('semantic-fpn_r18', 'Semantic FPN'),
         ('semantic-fpn', 'Spiking Semantic FPN'),
+        ('upernet', 'Spiking UPerNet'),
         ('e-', 'E-SpikeFormer'),
     ):
         if path.stem.startswith(start):
@@ -209,12 +211,18 @@ def table(room: str) -> str:
     return '\n'.join(lines)
 
 
+def pages() -> list[Path]:
+    """Where tables are: the page of all, and the README of each folder of configs."""
+    return [PAGE, *(metafile(room).with_name('README.md') for room in ROOMS)]
+
+
 def drawn(page: str) -> str:
     """The page with its tables drawn anew, each between its two marks."""
     for room in ROOMS:
         start, end = f'<!-- {room}: drawn by docs/model_zoo.py -->', f'<!-- end of {room} -->'
-        head, _, rest = page.partition(start)
-        page = f'{head}{start}\n\n{table(room)}\n\n{end}{rest.partition(end)[2]}'
+        if start in page:
+            head, _, rest = page.partition(start)
+            page = f'{head}{start}\n\n{table(room)}\n\n{end}{rest.partition(end)[2]}'
     return page
 
 
@@ -223,7 +231,8 @@ def main(rooms: Sequence[str]) -> int:
     for room in rooms or ROOMS:
         text = yaml.safe_dump(updated(room), sort_keys=False, allow_unicode=True, width=120)
         metafile(room).write_text(text, encoding='utf-8')
-    PAGE.write_text(drawn(PAGE.read_text(encoding='utf-8')), encoding='utf-8')
+    for page in pages():
+        page.write_text(drawn(page.read_text(encoding='utf-8')), encoding='utf-8')
     return 0
 
 

@@ -71,12 +71,14 @@ for _name, _kind, *_libraries in (
     ('SpikeFCNMaskHead', 'heads', 'mmdet'),
     ('SpikeFPNHead', 'heads', 'mmseg'),
     ('SpikeFCNHead', 'heads', 'mmseg'),
+    ('SpikeUPerHead', 'heads', 'mmseg'),
 ):
     register_on_demand(
         ROOT_MODELS, _name, {library: f'qsdt_mm.models.{_kind}.{ROOMS[library]}' for library in _libraries}
     )
 for _name in ('SpikeMAE', 'SpikeMAEDecoder'):
     register_on_demand(ROOT_MODELS, _name, {'mmpretrain': 'qsdt_mm.models.selfsup.spike_mae'})
+register_on_demand(ROOT_MODELS, 'SpikeImageClassifier', {'mmpretrain': 'qsdt_mm.models.classifiers'})
 register_on_demand(ROOT_MODELS, 'DistilledClassifier', {'mmpretrain': 'qsdt_mm.models.distillation.classifier'})
 register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})
 for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS'):

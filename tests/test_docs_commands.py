@@ -1,5 +1,6 @@
-"""Shell lines of the README and the docs: each parses (fast); each that a CPU can run is run, page by page (slow)."""
+"""Shell lines of README, docs and configs: each parses (fast); those a CPU can run are run, page by page (slow)."""
 
+import ast
 import fnmatch
 import importlib.util
 import os
@@ -14,7 +15,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob('README*.md')), *sorted((ROOT / 'docs/en').glob('*.md'))]
 ORIGINALS = [page for page in PAGES if '.' not in page.stem]  # translations show the same lines
+# Their lines parse; they are not run, for they are those of the docs or take a set of data or an hour.
+PARSED_ONLY = [ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'configs').glob('*/README.md'))]
 PROGRAMS = ('python', 'python3', 'make', 'pip', 'source', 'bash', 'git', 'cat', 'ls', 'mkdir', 'cp', 'export')
+STARTS = ('python', 'tools/')
+CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 SHORT_DIGITS = 'short/qsd-tiny_1xb32_digits.py'
 
 # What is not run, and why. Patterns of whole lines; the test fails where one of them fits no line.
@@ -99,9 +104,30 @@ def load(path):
 class TestEveryLineParses:
     """Nothing is run: tools, their options, configs and keys exist."""
 
-    @pytest.mark.parametrize('page', ORIGINALS, ids=lambda page: page.stem)
+    @pytest.mark.parametrize('page', [*ORIGINALS, *PARSED_ONLY], ids=lambda page: page.relative_to(ROOT).as_posix())
     def test_page(self, page, capsys):
-        for line in shell_lines(page):
+        self.check_lines(shell_lines(page), capsys)
+
+    @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+    def test_docstring_of_a_config(self, path, capsys):
+        """Its last command trains this config; data and expectation follow."""
+        what, _, rest = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))).partition('\n\n')
+        assert what.endswith('.') and '\n' not in what
+        found = re.fullmatch(r'(.*?)\nData: (.+?)\nExpect: (.+)', rest, re.DOTALL)
+        assert found, 'expected commands, then "Data: ...", then "Expect: ..."'
+        lines = [line for line in found[1].splitlines() if line.split()[:1] and line.split()[0].startswith(STARTS)]
+        self.check_lines(lines, capsys)
+        words = words_of(lines[-1])
+        config = path.relative_to(ROOT).as_posix()
+        gpus = int(re.search(r'_(\d+)xb', path.stem)[1])
+        if gpus == 1:
+            assert words[:3] == ['python', 'tools/train.py', config]
+        else:
+            assert words[:3] == ['tools/dist_train.sh', config, str(gpus)]
+        assert ('not trained here' in found[3]) or re.search(r'\b(minutes?|hour|s on)\b', found[3])
+
+    def check_lines(self, lines, capsys):
+        for line in lines:
             words = words_of(line)
             if words[0].startswith('tools/'):
                 assert os.access(ROOT / words[0], os.X_OK), line

@@ -55,12 +55,22 @@ def test_weights_come_with_an_address():
         assert entry.get('Weights', 'https://').startswith('https://')
 
 
-def test_imagenet_figures_are_marked_as_the_papers():
-    """Nothing was trained on ImageNet here."""
+def test_figures_of_large_sets_are_marked_as_the_papers():
+    """Nothing was trained on ImageNet or ADE20K here."""
     for _, entry in ENTRIES:
         for result in entry.get('Results', []):
             paper = all(metric.endswith('(paper)') for metric in result['Metrics'])
-            assert paper == (result['Dataset'] == 'ImageNet-1k'), entry['Name']
+            assert paper == (result['Dataset'] in ('ImageNet-1k', 'ADE20K')), entry['Name']
+
+
+def test_docstrings_of_configs_say_the_figures():
+    """Those of the metafile, the papers' marked as such; without one, that nothing was trained."""
+    for _, entry in ENTRIES:
+        said = (ROOT / entry['Config']).read_text(encoding='utf-8').split('"""')[1].partition('Expect: ')[2]
+        for result in entry.get('Results', []):
+            for metric, value in result['Metrics'].items():
+                assert str(value) in said, entry['Name']
+                assert metric.endswith('(paper)') == ('in the paper' in said and 'not trained here' in said)
 
 
 def check(room, entry):
@@ -96,9 +106,18 @@ def test_operations_are_those_that_the_energy_tool_counts():
     assert report.as_dict()['total']['dense_macs'] == entry['Metadata']['FLOPs']
 
 
-def test_page_is_drawn_from_the_metafiles():
+@pytest.mark.parametrize('page', zoo.pages(), ids=lambda page: page.parent.name)
+def test_pages_are_drawn_from_the_metafiles(page):
+    text = page.read_text(encoding='utf-8')
+    assert text == zoo.drawn(text), 'the tables are not those of the metafiles: python docs/model_zoo.py'
+    rooms = zoo.ROOMS if page == zoo.PAGE else [page.parent.name]
+    for room in rooms:
+        assert zoo.table(room) in text
+        assert all(f'`{entry["Name"]}`' in text for entry in zoo.load(room)['Models'])
+
+
+def test_page_says_what_a_network_costs():
     page = zoo.PAGE.read_text(encoding='utf-8')
-    assert page == zoo.drawn(page), 'the tables are not those of the metafiles: python docs/model_zoo.py'
     assert '`qsd-55m_8xb196_in1k` | ImageNet-1k | 4 bits | 1 x 4 | 55.4 M' in page
 
 

@@ -9,22 +9,28 @@ import pytest
 from qsdt_mm.models.backbones.presets import ARCH_ZOO
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob('README*.md')), ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+PAGES = [
+    *sorted(ROOT.glob('README*.md')),
+    ROOT / 'CHANGELOG.md',
+    ROOT / 'CONTRIBUTING.md',
+    *sorted((ROOT / 'configs').rglob('*.md')),
+    *sorted((ROOT / 'docs').rglob('*.md')),
+]
 CONFIGS = [path.name for path in (ROOT / 'configs').rglob('*.py')]
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_and_files_exist(page):
     text = page.read_text(encoding='utf-8')
     links = [link for link in re.findall(r'\]\(([^)#\s]+)\)', text) if '://' not in link]
     for link in links:
         assert (page.parent / link).exists(), link
     for path in re.findall(r'(?<![\w/])((?:tools|configs|docs|requirements)/[\w./-]+\.\w+)', text):
-        placeholder = Path(path).stem.isupper()  # NAME.py
+        placeholder = any(part.isupper() for part in Path(path).with_suffix('').parts)  # NAME.py, TASK/metafile.yml
         assert placeholder or (ROOT / path).exists() or (ROOT / 'tests' / path).exists(), path
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_configs_that_are_named_exist(page):
     for name in re.findall(r'(?<![\w/*-])([\w*-]+_\d+xb\d+_[\w*-]+\.py)', page.read_text(encoding='utf-8')):
         assert fnmatch.filter(CONFIGS, name), name

@@ -1,6 +1,10 @@
-"""The same network, started from Spike-MAE (train configs/selfsup/spike-mae_e-small_* first), with decay by layer.
+"""e-small_1xb64_cifar10-folder-64px.py started from Spike-MAE, with learning rates that decay by layer.
 
+python tools/train.py configs/selfsup/spike-mae_e-small_1xb64_cifar10-folder-64px.py --work-dir work_dirs/mae
 python tools/train.py configs/classification/e-small-mae_1xb64_cifar10-folder-64px.py
+Data: data/cifar10/{train,val}/CLASS/*.jpg, and work_dirs/mae of the first line.
+Expect: 49.0 % top-1 after 6 epochs on 10,000 images, 10 to 25 minutes on a busy core; the 10 epochs were not trained
+    here.
 """
 
 _base_ = './e-small_1xb64_cifar10-folder-64px.py'

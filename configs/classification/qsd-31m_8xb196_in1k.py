@@ -1,3 +1,10 @@
+"""QSD-Transformer of 31 M parameters on ImageNet, 4-bit weights: the paper's recipe, 300 epochs.
+
+tools/dist_train.sh configs/classification/qsd-31m_8xb196_in1k.py 8 --amp
+Data: data/imagenet/{train,val}/CLASS/*.JPEG.
+Expect: not trained here, and no figure of the paper is for this size.
+"""
+
 _base_ = [
     '../_base_/models/qsd.py',
     '../_base_/datasets/imagenet.py',

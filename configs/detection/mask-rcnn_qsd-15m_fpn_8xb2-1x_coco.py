@@ -1,3 +1,10 @@
+"""Mask R-CNN on COCO with qsd-15m (QSD-Transformer) and spiking FPN and heads, 12 epochs.
+
+tools/dist_train.sh configs/detection/mask-rcnn_qsd-15m_fpn_8xb2-1x_coco.py 8
+Data: data/coco/{annotations,train2017,val2017}.
+Expect: not trained here; stepped and evaluated on four small images in the tests.
+"""
+
 _base_ = [
     '../_base_/models/mask-rcnn_spike_fpn.py',
     '../_base_/datasets/coco_instance_ms-crop.py',

@@ -1,3 +1,10 @@
+"""RetinaNet on COCO with e-19m (E-SpikeFormer) and spiking FPN and heads, 12 epochs.
+
+tools/dist_train.sh configs/detection/retinanet_e-19m_fpn_8xb2-1x_coco.py 8
+Data: data/coco/{annotations,train2017,val2017}.
+Expect: not trained here; stepped and evaluated on four small images in the tests.
+"""
+
 _base_ = [
     '../_base_/models/retinanet_spike_fpn.py',
     '../_base_/datasets/coco_detection_ms-crop.py',

@@ -1,3 +1,10 @@
+"""e-19m (E-SpikeFormer) on DVS128 Gesture, T x D = 8 x 4.
+
+python tools/train.py configs/neuromorphic/e-19m-8x4_1xb16_dvs128-gesture.py
+Data: data/dvs128_gesture/events_np/{train,test}/{0..10}, as SpikingJelly prepares it.
+Expect: not trained here; the recipe, 100 epochs, is our own.
+"""
+
 _base_ = [
     '../_base_/models/espike.py',
     '../_base_/datasets/dvs128_gesture.py',
@@ -8,7 +15,7 @@ _base_ = [
 num_steps = 8
 model = dict(
     backbone=dict(arch='e-19m', in_channels=2, time_steps=num_steps, levels=4, time_mean=False),
-    head=dict(num_classes=11, in_channels=360, time_steps=num_steps, levels=4),
+    head=dict(num_classes=11, in_channels=360),
 )
 train_dataloader = dict(batch_size=16, dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))

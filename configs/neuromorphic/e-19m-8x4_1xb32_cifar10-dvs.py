@@ -1,3 +1,10 @@
+"""e-19m (E-SpikeFormer) on CIFAR10-DVS, T x D = 8 x 4.
+
+python tools/train.py configs/neuromorphic/e-19m-8x4_1xb32_cifar10-dvs.py
+Data: data/cifar10_dvs/events_np/CLASS, as SpikingJelly prepares it.
+Expect: not trained here; the recipe, 100 epochs, is our own.
+"""
+
 _base_ = [
     '../_base_/models/espike.py',
     '../_base_/datasets/cifar10_dvs.py',
@@ -8,7 +15,7 @@ _base_ = [
 num_steps = 8
 model = dict(
     backbone=dict(arch='e-19m', in_channels=2, time_steps=num_steps, levels=4, time_mean=False),
-    head=dict(num_classes=10, in_channels=360, time_steps=num_steps, levels=4),
+    head=dict(num_classes=10, in_channels=360),
 )
 train_dataloader = dict(batch_size=32, dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))

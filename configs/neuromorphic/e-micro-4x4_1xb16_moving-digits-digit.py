@@ -1,7 +1,9 @@
-"""Which digit moves, T x D = 4 x 4.
+"""Which digit moves, T x D = 4 x 4, IELIF, 10 epochs.
 
 python tools/dataset_converters/make_moving_digits_events.py
 python tools/train.py configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-digit.py
+Data: data/moving_digits, simulated by the first line.
+Expect: 57.8 % top-1, seed 0; 387 s on one core, or less: it was busy.
 """
 
 _base_ = [
@@ -12,7 +14,7 @@ _base_ = [
 ]
 
 num_steps = 4
-model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps, num_classes=10))
+model = dict(backbone=dict(time_steps=num_steps), head=dict(num_classes=10))
 train_dataloader = dict(dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))
 test_dataloader = val_dataloader

@@ -1,7 +1,15 @@
+"""In which direction a digit moves, T x D = 8 x 4, IELIF, 5 epochs.
+
+python tools/dataset_converters/make_moving_digits_events.py
+python tools/train.py configs/neuromorphic/e-micro-8x4_1xb16_moving-digits-direction.py
+Data: data/moving_digits, simulated by the first line.
+Expect: 100.0 % top-1, seed 0; 171 s on one core, or less: it was busy.
+"""
+
 _base_ = './e-micro-4x4_1xb16_moving-digits-direction.py'
 
 num_steps = 8
-model = dict(backbone=dict(time_steps=num_steps), head=dict(time_steps=num_steps))
+model = dict(backbone=dict(time_steps=num_steps))
 train_dataloader = dict(dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))
 test_dataloader = val_dataloader

@@ -1,3 +1,10 @@
+"""qsd-8m (QSD-Transformer) on HAR-DVS, T x D = 4 x 4.
+
+tools/dist_train.sh configs/neuromorphic/qsd-8m-4x4_8xb16_hardvs.py 8 --amp
+Data: data/hardvs/{action_001..action_300,{train,val,test}_label.txt}.
+Expect: not trained here; the paper's recipe for E-SpikeFormer, 100 epochs.
+"""
+
 _base_ = [
     '../_base_/models/qsd.py',
     '../_base_/datasets/hardvs.py',
@@ -8,7 +15,7 @@ _base_ = [
 num_steps = 4
 model = dict(
     backbone=dict(arch='qsd-8m', in_channels=2, time_steps=num_steps, levels=4, time_mean=False),
-    head=dict(num_classes=300, in_channels=256, time_steps=num_steps, levels=4),
+    head=dict(num_classes=300, in_channels=256),
 )
 train_dataloader = dict(batch_size=16, dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))

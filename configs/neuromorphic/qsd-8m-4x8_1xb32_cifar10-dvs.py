@@ -1,3 +1,10 @@
+"""qsd-8m (QSD-Transformer) on CIFAR10-DVS, T x D = 4 x 8.
+
+python tools/train.py configs/neuromorphic/qsd-8m-4x8_1xb32_cifar10-dvs.py
+Data: data/cifar10_dvs/events_np/CLASS, as SpikingJelly prepares it.
+Expect: not trained here; the recipe, 100 epochs, is our own.
+"""
+
 _base_ = [
     '../_base_/models/qsd.py',
     '../_base_/datasets/cifar10_dvs.py',
@@ -8,7 +15,7 @@ _base_ = [
 num_steps = 4
 model = dict(
     backbone=dict(arch='qsd-8m', in_channels=2, time_steps=num_steps, levels=8, time_mean=False),
-    head=dict(num_classes=10, in_channels=256, time_steps=num_steps, levels=8),
+    head=dict(num_classes=10, in_channels=256),
 )
 train_dataloader = dict(batch_size=32, dataset=dict(num_frames=num_steps))
 val_dataloader = dict(dataset=dict(num_frames=num_steps))

@@ -1,6 +1,8 @@
 """mmseg's own Semantic FPN on nuclei, from scratch, nothing spiking: what semantic-fpn_qsd-small_* is measured against.
 
 python tools/train.py configs/segmentation/semantic-fpn_r18_1xb8-500i_cells-256x256.py
+Data: data/cells/{images,semantic}/{train,val}/*.png.
+Expect: mIoU 87.5 after 500 iterations, seed 0; 36 minutes on a machine with other work.
 """
 
 _base_ = [

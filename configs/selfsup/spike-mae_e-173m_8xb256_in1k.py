@@ -1,4 +1,9 @@
-"""Spike-MAE pre-training of e-173m; configs/classification/e-173m_8xb128_in1k.py fine-tunes what it gives."""
+"""Spike-MAE pre-training of e-173m on ImageNet: the paper's recipe, 200 epochs.
+
+tools/dist_train.sh configs/selfsup/spike-mae_e-173m_8xb256_in1k.py 8 --amp
+Data: data/imagenet/train/CLASS/*.JPEG, labels unused.
+Expect: reconstructions.png after each epoch; not trained here. Then configs/classification/e-173m_8xb128_in1k.py.
+"""
 
 _base_ = [
     '../_base_/models/spike-mae.py',

@@ -26,6 +26,7 @@ dataset = dict(
 train_dataloader = dict(
     batch_size=16,
     num_workers=0,
+    persistent_workers=False,  # mmpretrain's own tools would say True, which needs workers
     dataset=dict(ann_file='train_direction.txt', split='train', pipeline=train_pipeline, **dataset),
     sampler=dict(type='DefaultSampler', shuffle=True),
     drop_last=True,
@@ -33,6 +34,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=100,
     num_workers=0,
+    persistent_workers=False,  # mmpretrain's own tools would say True, which needs workers
     dataset=dict(ann_file='val_direction.txt', split='val', pipeline=test_pipeline, **dataset),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )

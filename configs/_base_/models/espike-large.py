@@ -4,7 +4,7 @@ Configs add preset and width.
 """
 
 model = dict(
-    type='ImageClassifier',
+    type='SpikeImageClassifier',
     backbone=dict(type='SpikeDrivenTransformer', levels=8, weight_bits=32, drop_path_rate=0.1),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
@@ -12,8 +12,6 @@ model = dict(
         num_classes=1000,
         in_channels=512,
         neuron=dict(type='IELIF', threshold=1.0, scale=1.0),
-        levels=8,
-        weight_bits=32,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),

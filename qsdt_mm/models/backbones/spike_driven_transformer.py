@@ -120,6 +120,8 @@ class SpikeDrivenTransformer(BaseModule):
         )
         self.in_channels = in_channels
         self.time_steps = time_steps
+        self.levels = levels
+        self.weight_bits = weight_bits
         self.out_indices = out_indices
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
 from qsdt_mm.engine.errors import CheckpointError
+from qsdt_mm.models.classifiers import SpikeImageClassifier
 from qsdt_mm.models.layers.attention import LinearAttention
 from qsdt_mm.validation import require
 
@@ -30,7 +30,7 @@ class Outside:
         return self
 
 
-class DistilledClassifier(ImageClassifier):
+class DistilledClassifier(SpikeImageClassifier):
     """mmpretrain's classifier with a teacher: ``label_weight * task loss + sum of the distillation losses``.
 
     The teacher is frozen, in evaluation mode, and no part of the module: it is in no checkpoint, no optimizer and no
@@ -44,7 +44,7 @@ class DistilledClassifier(ImageClassifier):
         distillation: configs of losses: ``HardLogitDistillation``, ``SoftLogitDistillation``,
             ``FineGrainedDistillation``.
         label_weight: factor on the task loss, 0 or more.
-        args, kwargs: those of mmpretrain's ``ImageClassifier``.
+        args, kwargs: those of :class:`SpikeImageClassifier`.
 
     Raises:
         ValueError: an argument is out of range.

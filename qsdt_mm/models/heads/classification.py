@@ -25,7 +25,8 @@ class SpikeLinearClsHead(LinearClsHead):
             fire, those of E-SpikeFormer (1) round to even.
         weight_bits: 2, 3, 4, 8 or 32.
         levels: D.
-        time_steps: T, when the backbone keeps time in the batch (``time_mean=False``).
+        time_steps: T, when the backbone keeps time in the batch (``time_mean=False``). These three are the backbone's
+            where a ``SpikeImageClassifier`` builds the head and its config does not give them.
         kwargs: those of mmpretrain's ``LinearClsHead``.
 
     Raises:

@@ -6,7 +6,7 @@ heart.
 
 from __future__ import annotations
 
-from mmseg.models.decode_heads import FCNHead, FPNHead
+from mmseg.models.decode_heads import FCNHead, FPNHead, UPerHead
 
 from qsdt_mm.models.layers.spiking import SpikingPart, UnitsDraw
 
@@ -26,6 +26,21 @@ class SpikeFCNHead(UnitsDraw, SpikingPart, FCNHead):
 
     Args: those of ``mmseg.FCNHead``, and ``neuron`` (spikes worth 1/4 each by default), ``levels``, ``weight_bits``.
     Give ``norm_cfg``.
+    """
+
+    NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')
+
+
+class SpikeUPerHead(UnitsDraw, SpikingPart, UPerHead):
+    """mmseg's head of UPerNet: pyramid pooling and FPN with a neuron before each convolution, ``N pw`` for the classes.
+
+    Pooling, upsampling, sums and concatenations are of membrane potentials. Inputs may have any strides; those of the
+    backbone are 4, 8, 16 and 16 with ``out_indices=(1, 2, 3, 4)``.
+
+    Args: those of ``mmseg.UPerHead``, and ``neuron`` (spikes worth 1/4 each by default), ``levels``, ``weight_bits``.
+    Give ``norm_cfg``.
+
+    Source: UPerNet (arXiv 1807.10221).
     """
 
     NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')

@@ -21,7 +21,7 @@ SOFT = dict(type='SoftLogitDistillation', weight=0.5, temperature=2.0)
 
 def config(head='SpikeLinearClsHead', **backbone):
     return dict(
-        type='ImageClassifier',
+        type='SpikeImageClassifier',
         backbone=dict(type='SpikeDrivenTransformer', arch=ARCH, **backbone),
         neck=dict(type='GlobalAveragePooling'),
         head=dict(type=head, num_classes=3, in_channels=16, loss=dict(type='CrossEntropyLoss')),

@@ -1,0 +1,53 @@
+"""What a stranger expects to find: how to cite, contribute and check, in step with the project."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+import qsdt_mm
+
+ROOT = Path(__file__).parents[1]
+
+
+def read(name):
+    return yaml.safe_load((ROOT / name).read_text(encoding='utf-8'))
+
+
+def test_citation_is_of_this_version_and_names_both_papers():
+    citation = read('CITATION.cff')
+    assert citation['version'] == qsdt_mm.__version__ and citation['type'] == 'software'
+    assert {'cff-version', 'message', 'title', 'authors', 'license'} <= set(citation)
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    papers = re.findall(r'\[([^\]]+)\]\((https://arxiv\.org/abs/[\d.]+)\)', readme)
+    assert [(paper['title'], paper['url']) for paper in citation['references']] == [
+        (' '.join(title.split()), url) for title, url in papers
+    ]
+    assert all(
+        set(author) == {'family-names', 'given-names'} for p in citation['references'] for author in p['authors']
+    )
+
+
+def test_ruff_has_one_version():
+    (hooks,) = read('.pre-commit-config.yaml')['repos']
+    assert {hook['id'] for hook in hooks['hooks']} == {'ruff-check', 'ruff-format'}
+    for name in ('lock', 'classic', 'docs'):
+        (version,) = re.findall(r'^ruff==(.+)$', (ROOT / f'requirements/{name}.txt').read_text(), re.MULTILINE)
+        assert hooks['rev'] == f'v{version}', name
+
+
+def test_ci_runs_what_the_makefile_has():
+    workflow = read('.github/workflows/ci.yml')
+    runs = [step['run'] for job in workflow['jobs'].values() for step in job['steps'] if 'run' in step]
+    targets = [re.match(r'make (\w+)', run)[1] for run in runs]
+    assert 'test' in targets
+    makefile = (ROOT / 'Makefile').read_text()
+    assert all(re.search(rf'^{target}:', makefile, re.MULTILINE) for target in targets)
+
+
+def test_every_folder_of_configs_has_a_readme():
+    for folder in (path for path in (ROOT / 'configs').iterdir() if path.is_dir() and path.name != '_base_'):
+        text = (folder / 'README.md').read_text(encoding='utf-8')
+        assert text.startswith('# ') and '\n## Results\n' in text
+        for path in folder.glob('*.py'):
+            assert f'`{path.stem}`' in text, path
