@@ -72,7 +72,7 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
         levels = None if unit.neuron is None else unit.neuron.levels
         unit.synapse = ExactSynapse(list(fold(unit, gain, weight_bits)), levels, mode == 'spike')
         if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
-            unit.norm = None
+            drop_norm(unit)
     for attention in attentions:
         scale = attention.product.scale
         for neuron in attention.neurons:
@@ -82,6 +82,12 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
     for neuron in neurons:
         neuron.scale = 1.0  # what leaves a neuron is its count; its worth is in the affines
     return model.requires_grad_(False)
+
+
+def drop_norm(unit: SpikeUnit) -> None:
+    """Leave a unit without a norm, as one that was built so: tools stumble over a child that is None."""
+    del unit.norm
+    unit.norm = None
 
 
 def is_real(layer: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from qsdt_mm.models.layers import SpikeUnit
 from qsdt_mm.validation import require
 
-from .conversion import fold
+from .conversion import drop_norm, fold
 from .exact import FoldedLayer
 
 
@@ -35,7 +35,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
         # Real weights stay as they are; those of few bits are on their grid from here on.
         unit.synapse = nn.Sequential(*(plain_layer(layer).to(dtype) for layer in fold(unit, 1.0, None)))
         if isinstance(unit.norm, _BatchNorm):
-            unit.norm = None
+            drop_norm(unit)
     return model.requires_grad_(False)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.tracing import is_recording
 
 
 class ShortForm(NamedTuple):
@@ -104,7 +105,7 @@ def _use(ledger: Ledger | None) -> Iterator[None]:
 @contextmanager
 def compact_saving() -> Iterator[None]:
     """Within the context, autograd keeps the short forms that :func:`note_product` and :func:`note_derived` tell of."""
-    if is_compact() or not torch.is_grad_enabled() or is_compiling():
+    if is_compact() or not torch.is_grad_enabled() or is_compiling() or is_recording():
         yield
         return
     ledger = Ledger()
