@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -24,5 +25,4 @@ def teach_flop_counter() -> None:
 
         @register_flop_formula(torch.ops.onednn.qconv2d_pointwise, get_raw=True)
         def flops(*args: Any, out_val: Tensor, **_: Any) -> int:
-            weight = args[3]
-            return 2 * out_val.numel() * weight[0].numel()
+            return 2 * out_val.numel() * math.prod(args[3].shape[1:])

@@ -6,9 +6,10 @@ import torch
 
 
 def is_recording() -> bool:
-    """Whether ``torch.jit.trace``, or a tool built on it, is recording operations.
+    """Whether ``torch.jit.trace``, a tool built on it, or ``torch.export`` is recording operations.
 
     A function with a gradient of its own breaks such a record: it fails on constants that the function reads, it cannot
     be saved, and whoever counts operations sees none inside. So a record has plain operations, and is for inference.
     """
-    return torch.jit.is_tracing()
+    exporting = getattr(torch.compiler, 'is_exporting', None)  # 2.7 and later
+    return torch.jit.is_tracing() or exporting is not None and exporting()

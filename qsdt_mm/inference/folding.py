@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from qsdt_mm.models.layers import SpikeUnit
 from qsdt_mm.validation import require
 
-from .conversion import drop_norm, fold
+from .conversion import drop_norm, evaluation_copy, fold
 from .exact import FoldedLayer
 
 
@@ -27,7 +25,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: there are no units, or one cannot be folded.
     """
-    model = copy.deepcopy(model).eval()
+    model = evaluation_copy(model)
     units = [module for module in model.modules() if isinstance(module, SpikeUnit)]
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
     for unit in units:

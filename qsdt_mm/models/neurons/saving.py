@@ -50,6 +50,8 @@ class Ledger:
 
     def note(self, tensor: Tensor, form: ShortForm) -> None:
         """Enter a dense tensor."""
+        if tensor.is_meta:  # all of them have the same address, and nothing to be kept
+            return
         self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
 
     def find(self, tensor: Tensor) -> tuple[Tensor | None, ShortForm | None]:

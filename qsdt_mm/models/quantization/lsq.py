@@ -199,6 +199,14 @@ class LowBitWeight:
         if self.quantizer is not None:
             self.quantizer.reset_step(self.weight)
 
+    def _apply(self, *args, **kwargs) -> LowBitWeight:
+        super()._apply(*args, **kwargs)
+        # Feature maps decide on channels_last, not weights: torch.nn.utils.prune takes views of rows in their order.
+        for values in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
+            if not values.is_contiguous():
+                values.data = values.data.contiguous()
+        return self
+
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         # A full-precision checkpoint has no steps: start LSQ from its weights, not from the old ones.
