@@ -8,11 +8,23 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
 
+from qsdt_mm.engine.errors import InputError
 from qsdt_mm.validation import require, require_positive_int
 
 from .event_files import Events, read_events, read_frames
 
 MOST_CHANNELS = 512  # of an OpenCV image
+
+
+def path_of(results: dict[str, Any]) -> str:
+    """The file to read.
+
+    Raises:
+        InputError: there is none, as when mmpretrain's inferencers have read a picture for a network of events.
+    """
+    if 'img_path' not in results:
+        raise InputError('a network of events takes files of events or frames, not pictures: no img_path was given')
+    return results['img_path']
 
 
 class LoadEvents(BaseTransform):
@@ -24,7 +36,7 @@ class LoadEvents(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Read and check."""
-        results['events'] = read_events(results['img_path'], results.get('sensor_size'))
+        results['events'] = read_events(path_of(results), results.get('sensor_size'))
         if results.get('sensor_size') is None:
             results['sensor_size'] = results['events'].sensor_size
         return results
@@ -48,7 +60,7 @@ class LoadEventFrames(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Read and check."""
         return set_frames(
-            results, read_frames(results['img_path'], self.num_frames or results.get('num_frames')), original=True
+            results, read_frames(path_of(results), self.num_frames or results.get('num_frames')), original=True
         )
 
 

@@ -14,7 +14,8 @@ from qsdt_mm.validation import require_positive_int
 class CheckLabels(BaseTransform):
     """Refuses a segmentation map with labels outside the classes; to be put after ``LoadAnnotations``.
 
-    A label beyond the classes otherwise ends as an error of the loss, or on a GPU as a crash that names nothing.
+    A label beyond the classes otherwise ends as an error of the loss, or on a GPU as a crash that names nothing. A
+    picture without a map, as mmseg's inferencers give it, passes.
 
     Args:
         num_classes: labels are 0 to ``num_classes - 1``.
@@ -31,7 +32,9 @@ class CheckLabels(BaseTransform):
         self.ignore_index = ignore_index
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Look at ``gt_seg_map``; results pass unchanged."""
+        """Look at ``gt_seg_map``, if there is one; results pass unchanged."""
+        if 'gt_seg_map' not in results:
+            return results
         labels = np.flatnonzero(np.bincount(results['gt_seg_map'].ravel().astype(np.int64)))
         outside = labels[(labels >= self.num_classes) & (labels != self.ignore_index)]
         if len(outside):

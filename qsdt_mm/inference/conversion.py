@@ -8,12 +8,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from qsdt_mm.models.layers import BNAndPad, SpikeDrivenSelfAttention, SpikeUnit
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import check_weight_bits, integer_range
 from qsdt_mm.validation import require
 
+from . import int8
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 
 MODES = ('integer', 'spike')
@@ -42,7 +46,8 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
     if weight_bits is not None:
         check_weight_bits(weight_bits)
         require(weight_bits < 32, 'weight_bits', weight_bits, '2, 3, 4, 8 or None')
-    model = copy.deepcopy(model).eval()
+    int8.is_available()  # tried now, where nobody counts operations
+    model = evaluation_copy(model)
     units = [module for module in model.modules() if isinstance(module, SpikeUnit)]
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
     for name, module in model.named_modules():
@@ -72,7 +77,7 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
         levels = None if unit.neuron is None else unit.neuron.levels
         unit.synapse = ExactSynapse(list(fold(unit, gain, weight_bits)), levels, mode == 'spike')
         if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
-            unit.norm = None
+            drop_norm(unit)
     for attention in attentions:
         scale = attention.product.scale
         for neuron in attention.neurons:
@@ -82,6 +87,28 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
     for neuron in neurons:
         neuron.scale = 1.0  # what leaves a neuron is its count; its worth is in the affines
     return model.requires_grad_(False)
+
+
+@torch.no_grad()
+def evaluation_copy(model: nn.Module) -> nn.Module:
+    """A copy of a network in evaluation mode, with the weights that its next forward pass would have.
+
+    Pruning and the hooks of weight and spectral norm leave a weight behind that is a result: as old as the last forward
+    pass, and with a gradient not to be copied. It is computed anew.
+    """
+    for module in model.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, (BasePruningMethod, WeightNorm)):
+                hook(module, None)
+            elif isinstance(hook, SpectralNorm):
+                setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))
+    return copy.deepcopy(model).eval()
+
+
+def drop_norm(unit: SpikeUnit) -> None:
+    """Leave a unit without a norm, as one that was built so: tools stumble over a child that is None."""
+    del unit.norm
+    unit.norm = None
 
 
 def is_real(layer: nn.Module) -> bool:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.models.layers import layout, linear_attention
 from qsdt_mm.models.layers.attention import keys_first
 from qsdt_mm.validation import require
@@ -63,9 +65,10 @@ class FoldedLayer(nn.Module):
         )
         self.border = border
         self._packed = None
-        self.register_buffer('weight', weight)
-        self.register_buffer('gain', gain)
-        self.register_buffer('offset', offset)
+        # Parameters, by which tools find a network's device and count its size; never trained.
+        self.weight, self.gain, self.offset = (
+            nn.Parameter(values.detach(), requires_grad=False) for values in (weight, gain, offset)
+        )
         self.integer = not weight.is_floating_point()
         # The largest magnitude of a sum over inputs of at most 1, from the weights themselves.
         by_output = weight.transpose(0, int(self.transposed)).flatten(1)
@@ -82,7 +85,11 @@ class FoldedLayer(nn.Module):
         weight = self.weight.to(values.dtype)
         if self.conv_args is None:
             return F.linear(values, weight)
-        return (F.conv_transpose2d if self.transposed else F.conv2d)(values, weight, **self.args_with_border)
+        return self.bordered((F.conv_transpose2d if self.transposed else F.conv2d)(values, weight, **self.conv_args))
+
+    def bordered(self, sums: Tensor) -> Tensor:
+        """``sums`` and the border of zeros, which a convolution would sum to the same at a cost."""
+        return F.pad(sums, [self.border] * 4) if self.border else sums
 
     def takes_int8(self, levels: int | None, values: Tensor) -> bool:
         """Whether ``W n`` of counts up to D is exact in 8-bit operands and float32 results, and can be had here."""
@@ -96,6 +103,7 @@ class FoldedLayer(nn.Module):
             and not isinstance(self.conv_args['padding'], str)
             and values.device.type == 'cpu'
             and values.dim() == 4
+            and not (is_recording() or is_compiling())  # packed weights can be saved in no graph
             and int8.is_available()
         )
 
@@ -103,8 +111,8 @@ class FoldedLayer(nn.Module):
         """``W n`` in float32, with its border; see :meth:`takes_int8`."""
         state = self.weight._version, count.shape
         if self._packed is None or self._packed[0] != state:
-            self._packed = state, int8.pack(self.weight, self.args_with_border, count.shape)
-        return int8.sums(count, self._packed[1], self.args_with_border)
+            self._packed = state, int8.pack(self.weight, self.conv_args, count.shape)
+        return self.bordered(int8.sums(count, self._packed[1], self.conv_args))
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self.__dict__, _packed=None)  # packed weights cannot be copied

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from qsdt_mm.models.layers import SpikeUnit
 from qsdt_mm.validation import require
 
-from .conversion import fold
+from .conversion import drop_norm, evaluation_copy, fold
 from .exact import FoldedLayer
 
 
@@ -27,7 +25,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: there are no units, or one cannot be folded.
     """
-    model = copy.deepcopy(model).eval()
+    model = evaluation_copy(model)
     units = [module for module in model.modules() if isinstance(module, SpikeUnit)]
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
     for unit in units:
@@ -35,7 +33,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
         # Real weights stay as they are; those of few bits are on their grid from here on.
         unit.synapse = nn.Sequential(*(plain_layer(layer).to(dtype) for layer in fold(unit, 1.0, None)))
         if isinstance(unit.norm, _BatchNorm):
-            unit.norm = None
+            drop_norm(unit)
     return model.requires_grad_(False)
 
 

@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qsdt_mm.compat.int8_convolution import float_output
+from qsdt_mm.compat.int8_convolution import float_output, teach_flop_counter
 
 MOST = 127
 """Counts up to this are summed exactly on every instruction set: older ones add pairs of products in 16 bits."""
+
+
+teach_flop_counter()
 
 
 def pack(weight: Tensor, conv_args: dict[str, Any], shape: Sequence[int]) -> tuple[Tensor, ...]:

@@ -241,7 +241,8 @@ class SpikeDrivenTransformer(BaseModule):
             membrane = stage.downsample(membrane)
             if i == 0 and not has_time and self.time_steps > 1:
                 # A still image is the same at every step: encode it once, then show it T times.
-                membrane = membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
+                # Settled anew: of one image this would be a view whose steps share memory, in no order that lasts.
+                membrane = layout.settle(membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1))
             for block in stage.blocks:
                 membrane = self._run(block, membrane)
             if i in wanted:

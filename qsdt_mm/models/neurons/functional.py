@@ -14,6 +14,8 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.models import kernels
 from qsdt_mm.validation import require
 
@@ -79,7 +81,8 @@ def _fire(
     """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
     count = torch.empty_like(membrane)
     kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
-    if membrane.device.type != 'cpu' or membrane.stride() != count.stride() or membrane.numel() <= PIECE:
+    whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
+    if whole or membrane.device.type != 'cpu' or membrane.stride() != count.stride():
         _fire_into(count, kept, membrane, threshold, levels, scale, bit, rounding)
         return count, kept
     flat = [None if x is None else x.as_strided((x.numel(),), (1,)).split(PIECE) for x in (count, kept, membrane)]
@@ -161,14 +164,23 @@ def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4, round
 
     Source: SFA (arXiv 2411.16061), integer training.
     """
-    check_rounding(rounding)
-    return _SpikeCount.apply(membrane, threshold, levels, 1.0, rounding)
+    return scaled_spikes(membrane, threshold, levels, 1.0, rounding)
 
 
 def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str = 'half_up') -> Tensor:
     """``scale * spike_count(...)`` of the same arguments in one function, with one byte kept for all gradients."""
     check_rounding(rounding)
+    if is_recording():
+        return _recorded_spikes(membrane, threshold, levels, scale, rounding)
     return _SpikeCount.apply(membrane, threshold, levels, scale, rounding)
+
+
+def _recorded_spikes(membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str) -> Tensor:
+    """:func:`scaled_spikes` in operations that can be recorded, to the same bits."""
+    ratio = membrane / threshold
+    rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
+    count = rounded.clamp(0, levels)
+    return count if scale == 1.0 else count * scale
 
 
 def integrate_and_fire_step(
@@ -262,6 +274,8 @@ def binary_spike(excess: Tensor, surrogate: str = 'sigmoid', alpha: float = 4.0)
 
     Source: Neftci et al., "Surrogate gradient learning in spiking neural networks" (2019).
     """
+    if is_recording():
+        return (excess >= 0).to(excess.dtype)
     return _BinarySpike.apply(excess, surrogate, alpha)
 
 

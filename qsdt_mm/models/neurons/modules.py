@@ -65,7 +65,7 @@ class SpikingNeuron(nn.Module):
             f'a multiple of time_steps={self.time_steps} (time is folded into the batch)',
         )
         carried, counts = None, []
-        for current in inputs.unflatten(0, (self.time_steps, -1)):
+        for current in inputs.chunk(self.time_steps):  # by slices, which keep the order of memory for one image too
             count, carried = self.step(current, carried)
             counts.append(count)
         return torch.cat(counts)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.tracing import is_recording
 
 
 class ShortForm(NamedTuple):
@@ -49,6 +50,8 @@ class Ledger:
 
     def note(self, tensor: Tensor, form: ShortForm) -> None:
         """Enter a dense tensor."""
+        if tensor.is_meta:  # all of them have the same address, and nothing to be kept
+            return
         self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
 
     def find(self, tensor: Tensor) -> tuple[Tensor | None, ShortForm | None]:
@@ -104,7 +107,7 @@ def _use(ledger: Ledger | None) -> Iterator[None]:
 @contextmanager
 def compact_saving() -> Iterator[None]:
     """Within the context, autograd keeps the short forms that :func:`note_product` and :func:`note_derived` tell of."""
-    if is_compact() or not torch.is_grad_enabled() or is_compiling():
+    if is_compact() or not torch.is_grad_enabled() or is_compiling() or is_recording():
         yield
         return
     ledger = Ledger()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qsdt_mm.compat.autocast import autocast_dtype
+from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.models import kernels
 from qsdt_mm.models.neurons import saving
 from qsdt_mm.validation import require
@@ -99,7 +100,7 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 
     Source: LSQ (arXiv 1902.08153), section 2.
     """
-    return _LSQ.apply(weight, step, *integer_range(bits))
+    return (_quantize if is_recording() else _LSQ.apply)(weight, step, *integer_range(bits))
 
 
 def integer_range(bits: int) -> tuple[int, int]:
@@ -130,7 +131,7 @@ class LSQ(nn.Module):
     @property
     def positive_step(self) -> Tensor:
         """The step in use, ``(C_out,)``."""
-        return _PositiveStep.apply(self.step)
+        return self.step.abs().clamp_min(MIN_STEP) if is_recording() else _PositiveStep.apply(self.step)
 
     @torch.no_grad()
     def reset_step(self, weight: Tensor) -> None:
@@ -197,6 +198,14 @@ class LowBitWeight:
         """Derive the step anew from the weight; to be called after the weight was set by hand."""
         if self.quantizer is not None:
             self.quantizer.reset_step(self.weight)
+
+    def _apply(self, *args, **kwargs) -> LowBitWeight:
+        super()._apply(*args, **kwargs)
+        # Feature maps decide on channels_last, not weights: torch.nn.utils.prune takes views of rows in their order.
+        for values in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
+            if not values.is_contiguous():
+                values.data = values.data.contiguous()
+        return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,15 @@
+"""When to compute with plain operations only, for a record of them."""
+
+from __future__ import annotations
+
+import torch
+
+
+def is_recording() -> bool:
+    """Whether ``torch.jit.trace``, a tool built on it, or ``torch.export`` is recording operations.
+
+    A function with a gradient of its own breaks such a record: it fails on constants that the function reads, it cannot
+    be saved, and whoever counts operations sees none inside. So a record has plain operations, and is for inference.
+    """
+    exporting = getattr(torch.compiler, 'is_exporting', None)  # 2.7 and later
+    return torch.jit.is_tracing() or exporting is not None and exporting()
