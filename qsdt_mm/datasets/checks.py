@@ -97,7 +97,11 @@ class CheckedPipeline(Compose):
 
     def check_labels(self, data: Any, where: str) -> None:
         """Refuse a label that the network has no output for."""
-        sample = data.get('data_samples') if isinstance(data, dict) else None
+        samples = data.get('data_samples') if isinstance(data, dict) else None
+        for sample in samples if isinstance(samples, list) else [samples]:  # several are views of one image
+            self.check_sample(sample, where)
+
+    def check_sample(self, sample: Any, where: str) -> None:
         if sample is None or self.limits.num_classes is None:
             return
         for labels in (

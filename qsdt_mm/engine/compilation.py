@@ -16,7 +16,6 @@ from torch import nn
 
 from qsdt_mm.validation import require
 
-from .cli import describe
 from .errors import InputError
 
 
@@ -46,17 +45,9 @@ def compiler_faults(options: Mapping[str, Any], *kinds: type[Exception]) -> Iter
         yield
     except kinds as error:
         shown = ', '.join(f'{key}={value!r}' for key, value in options.items()) or 'True'
-        # What follows the first paragraph is advice for those who mend compilers.
-        text = describe(type(error)(str(error).partition('\n\n')[0])) if type(error) in PLAIN else paragraph(error)
-        raise InputError(f'compile ({shown}) does not work here: {text}') from error
-
-
-PLAIN = (TypeError, ValueError, RuntimeError, KeyError)
-
-
-def paragraph(error: Exception) -> str:
-    """The first paragraph of an error in one line."""
-    return ' '.join(str(error).partition('\n\n')[0].split()) or type(error).__name__
+        text = ' '.join(str(error).partition('\n\n')[0].split())  # what follows is advice for compiler developers
+        name = type(error).__name__
+        raise InputError(f'compile ({shown}) does not work here: {name}: {text[:300]}') from error
 
 
 def check_compiler(options: Mapping[str, Any], device: torch.device) -> None:

@@ -60,8 +60,8 @@ class SafeRunner(Runner):
         if options is None:
             return
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        compile_backbone(model, options)
         check_compiler(options, next(model.parameters()).device)
+        compile_backbone(model, options)
         self.logger.info('The backbone is compiled for training, not for validation: the first iterations are slow')
 
     def load_checkpoint(
