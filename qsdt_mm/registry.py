@@ -72,6 +72,8 @@ for _name, _kind, *_libraries in (
     ('SpikeFPNHead', 'heads', 'mmseg'),
     ('SpikeFCNHead', 'heads', 'mmseg'),
     ('SpikeUPerHead', 'heads', 'mmseg'),
+    ('MeanScoreTTAModel', 'tta', 'mmpretrain'),
+    ('InstanceTTAModel', 'tta', 'mmdet'),
 ):
     register_on_demand(
         ROOT_MODELS, _name, {library: f'qsdt_mm.models.{_kind}.{ROOMS[library]}' for library in _libraries}

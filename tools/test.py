@@ -14,6 +14,7 @@ EXAMPLE = """examples:
   python tools/test.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
   python tools/test.py CONFIG CHECKPOINT --json metrics.json --out predictions.pkl
   python tools/test.py CONFIG CHECKPOINT --inference spike
+  python tools/test.py CONFIG CHECKPOINT --tta --show-dir pictures
 
 exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 """
@@ -32,7 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out', metavar='PRED.pkl', help='write the predictions to a pickle file')
     parser.add_argument('--json', metavar='METRICS.json', help='write the figures to a JSON file')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions')
+    parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions there, as NAME.png')
     parser.add_argument('--interval', type=int, default=1, help='show or save one picture in so many')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds for which a window stays')
     parser.add_argument(
@@ -44,6 +45,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default='float',
         help='float: as trained; folded: norms folded and weights quantized once, faster; integer: folded norms, int8 '
         'weights, counts; spike: binary spikes that only add (the same bits as integer)',
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: merge several views of each image, those of tta_pipeline and tta_model in the '
+        'configuration or, without, flipped and (detection, segmentation) at several sizes',
     )
     parser.add_argument(
         '--weight-bits',
@@ -75,12 +82,10 @@ def enable_pictures(cfg, args: argparse.Namespace) -> None:
         raise InputError(
             '--show and --show-dir need a visualization hook in default_hooks, which the configuration does not have'
         )
+    if args.show_dir and Path(args.show_dir).exists() and not Path(args.show_dir).is_dir():
+        raise InputError(f'--show-dir {args.show_dir} is a file, not a folder')
     taken, _ = accepted_arguments(found[0])
-    wanted = dict(enable=True, draw=True, show=args.show, interval=args.interval, wait_time=args.wait_time)
-    if args.show_dir:
-        wanted.update(out_dir=args.show_dir, test_out_dir=args.show_dir)
-        if not taken & {'out_dir', 'test_out_dir'} and cfg.get('visualizer'):
-            cfg.visualizer['save_dir'] = args.show_dir
+    wanted = dict(enable=True, draw=True, show=args.show, interval=1, wait_time=args.wait_time)
     hook.update({key: value for key, value in wanted.items() if key in taken or key == 'wait_time' and args.show})
 
 
@@ -143,7 +148,9 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.engine.pictures import save_pictures
     from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
 
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
@@ -153,6 +160,8 @@ def test(args: argparse.Namespace, session) -> None:
     cli.import_library(cfg)
     cli.default_loaders(cfg)
     check_annotation_files(cfg, 'test')
+    if args.tta:
+        session.note(apply_tta(cfg))
     work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
@@ -161,6 +170,7 @@ def test(args: argparse.Namespace, session) -> None:
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
     from mmengine.model import is_model_wrapper
+    from mmengine.registry import DefaultScope
 
     from qsdt_mm.engine.launch import prepare_launcher
 
@@ -172,7 +182,13 @@ def test(args: argparse.Namespace, session) -> None:
         """Set-up is over once the weights are loaded."""
 
         def before_test(self, runner) -> None:
+            if args.show_dir:
+                Path(args.show_dir).mkdir(parents=True, exist_ok=True)
             session.begin()
+
+        def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+            if args.tta:
+                first_view(data_batch)
 
     class Convert(Hook):
         """The model as it is when all hooks have had it, averaged weights among them."""
@@ -180,10 +196,16 @@ def test(args: argparse.Namespace, session) -> None:
         priority = 'LOWEST'
 
         def before_test_epoch(self, runner) -> None:
-            if is_model_wrapper(runner.model):
-                runner.model.module = converted(runner.model.module, args)
+            wrapped = is_model_wrapper(runner.model)
+            model = runner.model.module if wrapped else runner.model
+            if args.inference != 'float':
+                model = converted(model, args)
+            if args.tta:
+                model = merging(cfg.tta_model, model)
+            if wrapped:
+                runner.model.module = model
             else:
-                runner.model = converted(runner.model, args)
+                runner.model = model
 
     try:
         with session.stage('building the run and its model'):
@@ -201,8 +223,16 @@ def test(args: argparse.Namespace, session) -> None:
         if args.out:
             keep_predictions(runner, cfg, args.out)
         runner.register_hook(Begin(), priority='HIGHEST')
+        if args.show or args.show_dir:
+            save_pictures(runner.visualizer, runner.test_loop.dataloader.dataset, args.show_dir, args.interval)
+        if args.show_dir:
+            session.note(f'pictures go to {args.show_dir}')
         if args.inference != 'float':
             converted(model, args)  # what cannot be converted is said before the run begins
+        if args.tta:
+            with session.stage('building tta_model'), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+                merging(cfg.tta_model, model)
+        if args.tta or args.inference != 'float':
             runner.register_hook(Convert())
         with session.setting_up():
             metrics = runner.test()
@@ -213,7 +243,8 @@ def test(args: argparse.Namespace, session) -> None:
             shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
         raise
     if args.json and is_main_process():
-        report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, metrics=plain(metrics))
+        report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, tta=args.tta)
+        report['metrics'] = plain(metrics)
         with atomic_open(args.json, 'w', encoding='utf-8') as file:
             json.dump(report, file, indent=2, allow_nan=False)
             file.write('\n')

