@@ -120,36 +120,20 @@ def converted(model, args: argparse.Namespace):
         raise InputError(f'--inference {args.inference}: {error}') from error
 
 
-def plain(value):
-    """A figure as JSON knows it; what is not finite becomes null."""
-    import math
-
-    if hasattr(value, 'tolist'):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
-    import json
-
     from qsdt_mm.datasets.checks import check_annotation_files, check_loader
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
 
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
     if missing:
         raise InputError(f'config {args.config} cannot be evaluated: it has no {", ".join(missing)}')
-    weights = model_weights(load_checkpoint_safely(args.checkpoint), args.checkpoint)
+    checkpoint = load_checkpoint_safely(args.checkpoint)
+    weights = model_weights(checkpoint, args.checkpoint)
     cli.import_library(cfg)
     cli.default_loaders(cfg)
     check_annotation_files(cfg, 'test')
@@ -160,8 +144,8 @@ def test(args: argparse.Namespace, session) -> None:
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
-    from mmengine.model import is_model_wrapper
 
+    from qsdt_mm.compat.wrappers import rewrap, unwrap
     from qsdt_mm.engine.launch import prepare_launcher
 
     for remark in prepare_launcher(cfg, args.launcher):
@@ -180,15 +164,12 @@ def test(args: argparse.Namespace, session) -> None:
         priority = 'LOWEST'
 
         def before_test_epoch(self, runner) -> None:
-            if is_model_wrapper(runner.model):
-                runner.model.module = converted(runner.model.module, args)
-            else:
-                runner.model = converted(runner.model, args)
+            runner.model = rewrap(runner.model, converted(runner.model, args))
 
     try:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         with session.stage(f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'):
             check_loader(runner.test_loop.dataloader, 'test', model)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
@@ -200,6 +181,8 @@ def test(args: argparse.Namespace, session) -> None:
             )
         if args.out:
             keep_predictions(runner, cfg, args.out)
+        if hasattr(runner, 'hand_over'):
+            runner.hand_over(args.checkpoint, checkpoint)
         runner.register_hook(Begin(), priority='HIGHEST')
         if args.inference != 'float':
             converted(model, args)  # what cannot be converted is said before the run begins
@@ -213,10 +196,8 @@ def test(args: argparse.Namespace, session) -> None:
             shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
         raise
     if args.json and is_main_process():
-        report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, metrics=plain(metrics))
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(report, file, indent=2, allow_nan=False)
-            file.write('\n')
+        report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, metrics=metrics)
+        write_json(args.json, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -154,7 +153,7 @@ def measure(args: argparse.Namespace, session) -> None:
     from qsdt_mm.analysis.memory import bytes_saved_for_backward
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -208,9 +207,7 @@ def measure(args: argparse.Namespace, session) -> None:
             figures['loader'] = time_the_loader(cfg, model, session, device, max(args.repeats, 2))
     report(figures, args)
     if args.json:
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(figures, file, indent=2)
-            file.write('\n')
+        write_json(args.json, figures)
 
 
 def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable[[], Any]:

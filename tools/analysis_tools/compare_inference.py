@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -44,7 +43,7 @@ def compare(args: argparse.Namespace, session) -> int:
     from qsdt_mm.datasets.checks import build_samples, check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
     from qsdt_mm.inference import agreement, answers, convert, same_bits, unit_errors
     from qsdt_mm.models.neurons import SpikingNeuron
 
@@ -116,9 +115,7 @@ def compare(args: argparse.Namespace, session) -> int:
     for name, value in lines.items():
         print(f'{name:<10} {value}')
     if args.json:
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(figures, file, indent=2)
-            file.write('\n')
+        write_json(args.json, figures)
     session.begin()
     return 0 if figures['integer_equals_spike'] else 1
 

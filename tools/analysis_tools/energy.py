@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -138,7 +137,7 @@ def measure(args: argparse.Namespace, session) -> None:
     from qsdt_mm.datasets.checks import check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
 
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
@@ -165,9 +164,7 @@ def measure(args: argparse.Namespace, session) -> None:
         report, f'{args.config}, ' + (args.checkpoint or 'random weights: figures are those of no trained network')
     )
     if args.json:
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(dict(config=args.config, checkpoint=args.checkpoint, **report.as_dict()), file, indent=2)
-            file.write('\n')
+        write_json(args.json, dict(config=args.config, checkpoint=args.checkpoint, **report.as_dict()))
     if args.plot:
         plot_energy(report, args.plot)
 
