@@ -51,6 +51,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=[2, 3, 4, 8],
         help='quantize real weights to so many bits, by the largest of each channel; for --inference integer or spike',
     )
+    parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=32')
     parser.add_launcher()
     args = parser.parse_args(argv)
@@ -59,6 +60,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
     if args.weight_bits and args.inference in ('float', 'folded'):
         parser.error('--weight-bits goes with --inference integer or spike')
+    if args.require_spikes and args.inference in ('float', 'folded'):
+        parser.error('--require-spikes goes with --inference integer or spike')
     if args.interval < 1:
         parser.error(f'--interval must be at least 1, got {args.interval}')
     return args
@@ -107,17 +110,32 @@ def keep_predictions(runner, cfg, path: str) -> None:
     runner.test_evaluator.metrics.append(WholeDump(out_file_path=path))
 
 
-def converted(model, args: argparse.Namespace):
-    """The model in the form that --inference asks for."""
+def converted(model, args: argparse.Namespace, run=None):
+    """The model in the form that --inference asks for; ``run`` passes an image through it."""
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.inference import convert, fold_norms
 
     try:
         if args.inference == 'folded':
             return fold_norms(model)
-        return convert(model, args.inference, args.weight_bits)
+        return convert(model, args.inference, args.weight_bits, require_spikes=args.require_spikes, run=run)
     except ValueError as error:
         raise InputError(f'--inference {args.inference}: {error}') from error
+
+
+def one_image(runner):
+    """A function that passes the first test image through a network, the way the test loop does.
+
+    None for test-time augmentation, whose samples are not what the network itself takes.
+    """
+    from mmengine.dataset import pseudo_collate
+    from mmengine.model import BaseTTAModel
+
+    if isinstance(runner.model, BaseTTAModel):
+        return None
+    loader = runner.test_loop.dataloader
+    collate = loader.collate_fn or pseudo_collate
+    return lambda network: network.test_step(collate([loader.dataset[0]]))
 
 
 def test(args: argparse.Namespace, session) -> None:
@@ -127,6 +145,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.json_report import write_json
+    from qsdt_mm.engine.noise import warnings_only
 
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
@@ -151,6 +170,7 @@ def test(args: argparse.Namespace, session) -> None:
     for remark in prepare_launcher(cfg, args.launcher):
         session.note(remark)
     was_there = work_dir.exists()
+    share = None
 
     class Begin(Hook):
         """Set-up is over once the weights are loaded."""
@@ -164,7 +184,8 @@ def test(args: argparse.Namespace, session) -> None:
         priority = 'LOWEST'
 
         def before_test_epoch(self, runner) -> None:
-            runner.model = rewrap(runner.model, converted(runner.model, args))
+            with warnings_only(runner.logger):  # what stays in floats was said before
+                runner.model = rewrap(runner.model, converted(runner.model, args))
 
     try:
         with session.stage('building the run and its model'):
@@ -185,7 +206,8 @@ def test(args: argparse.Namespace, session) -> None:
             runner.hand_over(args.checkpoint, checkpoint)
         runner.register_hook(Begin(), priority='HIGHEST')
         if args.inference != 'float':
-            converted(model, args)  # what cannot be converted is said before the run begins
+            # What cannot be converted is said before the run begins, and what stays in floats.
+            share = getattr(converted(model, args, one_image(runner)), 'float_share', None)
             runner.register_hook(Convert())
         with session.setting_up():
             metrics = runner.test()
@@ -197,6 +219,8 @@ def test(args: argparse.Namespace, session) -> None:
         raise
     if args.json and is_main_process():
         report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, metrics=metrics)
+        if share is not None:
+            report['outside_units'] = share
         write_json(args.json, report)
 
 

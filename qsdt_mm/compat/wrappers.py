@@ -11,9 +11,14 @@ from torch.optim.swa_utils import AveragedModel
 COMPILED = '_orig_mod'  # where torch.compile keeps the network; its class lies in a module that is slow to import
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Whether ``torch.compile`` has wrapped a network."""
+    return COMPILED in getattr(model, '_modules', ())
+
+
 def _inner(model: nn.Module) -> nn.Module | None:
     """What a wrapper holds; None of a network."""
-    if COMPILED in model._modules:
+    if is_compiled(model):
         return model._modules[COMPILED]
     if is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel, AveragedModel)):
         return model.module
@@ -36,7 +41,7 @@ def rewrap(model: nn.Module, network: nn.Module) -> nn.Module:
     if inner is None:
         return network
     whole = rewrap(inner, network)
-    if COMPILED in model._modules:
+    if is_compiled(model):
         return whole
     model.module = whole
     return model

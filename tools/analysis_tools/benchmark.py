@@ -43,6 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--floor', action='store_true', help="compare with the machine's own rates")
     parser.add_argument('--loader', action='store_true', help="the share that the training data's loader has of a step")
     parser.add_argument('--json', metavar='FILE', help='write the figures to a JSON file')
+    parser.add_require_spikes()
     parser.add_cfg_options('model.backbone.with_cp=True')
     args = parser.parse_args(argv)
     for name, least in (('batch', 1), ('size', 32), ('repeats', 1), ('warm_up', 0), ('threads', 1)):
@@ -51,6 +52,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f'--{name.replace("_", "-")} must be at least {least}, got {value}')
     if args.amp and args.mode in ('integer', 'spike'):
         parser.error(f'--amp goes with --mode train or eval, got --mode {args.mode}')
+    if args.require_spikes and args.mode not in ('integer', 'spike'):
+        parser.error(f'--require-spikes goes with --mode integer or spike, got --mode {args.mode}')
     if args.loader and args.mode != 'train':
         parser.error(f'--loader goes with --mode train, got --mode {args.mode}')
     return args
@@ -103,7 +106,16 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
     else:
         model.eval()
         try:
-            form = fold_norms(model) if args.mode == 'eval' else convert(model, args.mode, args.weight_bits)
+            if args.mode == 'eval':
+                form = fold_norms(model)
+            else:
+                form = convert(
+                    model,
+                    args.mode,
+                    args.weight_bits,
+                    require_spikes=args.require_spikes,
+                    run=lambda network: outputs_of(network, images[:1]),
+                )
         except ValueError as error:
             raise InputError(f'--mode {args.mode}: {error}') from error
         found = {args.mode: (form, evaluate(form))}

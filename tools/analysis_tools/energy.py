@@ -42,6 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--plot', metavar='FILE.png', help='draw firing rates, energies and counts, with T > 1 also by time step'
     )
+    parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=8')
     args = parser.parse_args(argv)
     if args.plot and not args.plot.endswith('.png'):
@@ -90,6 +91,8 @@ def print_report(report, network: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from qsdt_mm.models.layers.float_layers import percent
+
     figures = report.as_dict()
     table = Table(box=None, pad_edge=False, header_style='bold')
     for title, justify in (
@@ -120,6 +123,12 @@ def print_report(report, network: str) -> None:
         'energy': f'{total["energy_mj"]:.5g} mJ an image',
         'dense network': f'{total["dense_energy_mj"]:.5g} mJ an image ({total["dense_macs"]:,.0f} MACs)',
     }
+    outside = total['outside_units']
+    if outside['layers']:
+        lines['outside units'] = (
+            f'{outside["layers"]} layers, driven by floats: {outside["macs"]:,.0f} MACs, '
+            f'{percent(outside["share"])} of the dense network'
+        )
     if len(total['firing_rate_by_step']) == 1:
         del lines['by time step']
     for name, value in lines.items():
@@ -138,6 +147,7 @@ def measure(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.engine.json_report import write_json
+    from qsdt_mm.models.layers.float_layers import float_share
 
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
@@ -148,6 +158,13 @@ def measure(args: argparse.Namespace, session) -> None:
         with session.stage('building the images'):
             samples, count = samples_of(cfg, args, model, session)
     batch_size = (cfg.get('test_dataloader') or cfg.val_dataloader).get('batch_size', 1)
+    if args.require_spikes:
+        sample = next(samples)
+        samples = itertools.chain([sample], samples)
+        try:
+            float_share(model, lambda network: network.test_step(pseudo_collate([sample]))).require_spikes()
+        except ValueError as error:
+            raise InputError(str(error)) from error
     progress = rich.progress.track(
         samples, total=count, description='counting', console=rich.console.Console(stderr=True)
     )

@@ -20,7 +20,7 @@ from qsdt_mm.validation import require
 from .norms import normalise
 
 RMS_NORMS = (nn.RMSNorm,) if hasattr(nn, 'RMSNorm') else ()  # torch 2.4 and later
-IN_TRAINING_ONLY = re.compile(r'(^|\.)(auxiliary_head|aux_head|distillation|teacher|loss\w*)(\.|$)')
+IN_TRAINING_ONLY = re.compile(r'(^|\.)(auxiliary_head|aux_head|distillation|teacher|losses|loss(_\w+)?)(\.|$)')
 
 
 class SpikeUnit(nn.Module):
