@@ -99,7 +99,7 @@ def test_energy(classifier, tmp_path, capsys):
     words = ['--images', '4', '--json', tmp_path / 'e.json', '--plot', tmp_path / 'e.png']
     assert tool.main([str(word) for word in (*classifier, *words)]) == 0
     text, report = capsys.readouterr().out, json.loads((tmp_path / 'e.json').read_text())
-    assert 'outside units  1 layers, driven by floats: 640 MACs' in text
+    assert 'outside units  1 layer, driven by floats: 640 MACs' in text
     row = next(row for row in report['layers'] if row['name'] == 'head.fc')
     assert (row['driven_by'], row['macs'], row['kind']) == ('floats', 640, 'linear')
     assert report['total']['outside_units']['macs'] == 640

@@ -125,8 +125,9 @@ def print_report(report, network: str) -> None:
     }
     outside = total['outside_units']
     if outside['layers']:
+        plural = '' if outside['layers'] == 1 else 's'
         lines['outside units'] = (
-            f'{outside["layers"]} layers, driven by floats: {outside["macs"]:,.0f} MACs, '
+            f'{outside["layers"]} layer{plural}, driven by floats: {outside["macs"]:,.0f} MACs, '
             f'{percent(outside["share"])} of the dense network'
         )
     if len(total['firing_rate_by_step']) == 1:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from qsdt_mm.compat.wrappers import unwrap
 
@@ -31,14 +30,26 @@ def _attention_macs(query: Tensor, *weights: Tensor) -> int:
     return query.numel() // query.shape[-1] * (sum(w.numel() for w in weights) + 2 * query.shape[-2] * query.shape[-1])
 
 
-# Operations whose multiply-accumulates torch's own table does not have in every version.
-FORMULAS: dict[str, Callable[..., int]] = {
-    '_scaled_dot_product': lambda args, out: _sdpa_macs(*args[:3]),
+def _product_macs(left: Tensor, right: Tensor) -> int:
+    return left.numel() * (right.shape[-1] if right.dim() > 1 else 1)
+
+
+def _convolution_macs(args: tuple, out: Tensor) -> int:
+    """Each output sums over its weights; each input of a transposed convolution spreads over its own."""
+    return (args[0] if args[6] else out).numel() * args[1][0].numel()
+
+
+# By the name of the operation. torch's own table changes from version to version, and has no attention on CPUs.
+FORMULAS: dict[str, Callable[[tuple, Any], int]] = {
+    **dict.fromkeys(('mm', 'bmm', 'mv', 'dot', 'vdot'), lambda args, out: _product_macs(*args[:2])),
+    **dict.fromkeys(('addmm', 'baddbmm', 'addbmm', 'addmv'), lambda args, out: _product_macs(*args[1:3])),
+    'convolution': _convolution_macs,
     '_native_multi_head_attention': lambda args, out: _attention_macs(args[0], args[5], args[7]),
     '_transformer_encoder_layer_fwd': lambda args, out: _attention_macs(*(args[i] for i in (0, 3, 5, 14, 16))),
     'mkldnn_rnn_layer': lambda args, out: args[0].shape[:2].numel() * (args[1].numel() + args[2].numel()),
     'deform_conv2d': lambda args, out: out.numel() * args[1][0].numel(),
 }
+FUSED_ATTENTION = '_scaled_dot_product'  # begins the names of all that a device may have
 
 
 class _Products(TorchDispatchMode):
@@ -50,16 +61,20 @@ class _Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        packet = func._overloadpacket
-        name = str(packet).rpartition('.')[2]
-        formula = next((f for start, f in FORMULAS.items() if name.startswith(start)), None)
-        if formula is None and packet not in flop_registry:
-            with self:  # of an operation made of others, these (in inference mode it comes whole)
+        name = str(getattr(func, '_overloadpacket', func)).rpartition('.')[2]
+        formula = FORMULAS.get(name)
+        if name.startswith(FUSED_ATTENTION):
+            formula = lambda args, out: _sdpa_macs(*args[:3])  # noqa: E731
+        if formula is not None:
+            out = func(*args, **kwargs)
+            self.report(formula(args, out))
+            return out
+        if hasattr(func, 'decompose'):  # in inference mode operations come whole that are made of others
+            with self:
                 out = func.decompose(*args, **kwargs)
-            return func(*args, **kwargs) if out is NotImplemented else out
-        out = func(*args, **kwargs)
-        self.report(formula(args, out) if formula else flop_registry[packet](*args, **kwargs, out_val=out) // 2)
-        return out
+            if out is not NotImplemented:
+                return out
+        return func(*args, **kwargs)
 
 
 @contextmanager

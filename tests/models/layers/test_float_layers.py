@@ -89,6 +89,29 @@ OTHERS = {
 }
 
 
+PRODUCTS = {
+    'matrices': (lambda a, b: a @ b, (5, 3), (3, 4), 60),
+    'batches': (lambda a, b: a @ b, (2, 5, 3), (2, 3, 4), 120),
+    'broadcast': (lambda a, b: a @ b, (2, 1, 5, 3), (7, 3, 4), 840),
+    'vector': (lambda a, b: a @ b, (5, 3), (3,), 15),
+    'vectors': (lambda a, b: a @ b, (3,), (3,), 3),
+    'einsum': (lambda a, b: torch.einsum('nqc,nchw->nqhw', a, b), (2, 5, 3), (2, 3, 4, 6), 720),
+    'one image': (lambda a, b: F.conv2d(a, b), (3, 5, 5), (4, 3, 3, 3), 4 * 9 * 27),
+    'bilinear': (lambda a, b: torch.einsum('nc,nc->n', a, b), (2, 3), (2, 3), 6),
+    'cross': (lambda a, b: F.scaled_dot_product_attention(a, b, b), (2, 2, 5, 4), (2, 2, 3, 4), 2 * 2 * 5 * 3 * 8),
+}
+
+
+@pytest.mark.parametrize('inference_mode', [False, True])
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+@pytest.mark.parametrize('kind', PRODUCTS)
+def test_products(kind, device, inference_mode):
+    product, left, right, expected = PRODUCTS[kind]
+    with torch.inference_mode(inference_mode), counting_macs(nn.Identity()) as macs:
+        product(torch.ones(left, device=device), torch.ones(right, device=device))
+    assert macs == {'': expected}
+
+
 @pytest.mark.parametrize('inference_mode', [False, True])
 @pytest.mark.parametrize('kind', OTHERS)
 def test_multiply_accumulates_of_layers_of_others(kind, inference_mode):
