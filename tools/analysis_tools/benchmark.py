@@ -71,9 +71,11 @@ def outputs_of(model, images) -> list:
 def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Callable[[], Any]]]:
     """By name: a network, and a call that does with it what is to be measured."""
     import torch
+    from mmengine.logging import MMLogger
 
     from qsdt_mm.analysis.plain import plain_path
     from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.noise import warnings_only
     from qsdt_mm.inference import convert, fold_norms
 
     def autocast():
@@ -109,13 +111,9 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
             if args.mode == 'eval':
                 form = fold_norms(model)
             else:
-                form = convert(
-                    model,
-                    args.mode,
-                    args.weight_bits,
-                    require_spikes=args.require_spikes,
-                    run=lambda network: outputs_of(network, images[:1]),
-                )
+                options = dict(require_spikes=args.require_spikes, run=lambda network: outputs_of(network, images[:1]))
+                with warnings_only(MMLogger.get_current_instance()):  # what stays in floats is among the figures
+                    form = convert(model, args.mode, args.weight_bits, **options)
         except ValueError as error:
             raise InputError(f'--mode {args.mode}: {error}') from error
         found = {args.mode: (form, evaluate(form))}
@@ -195,6 +193,9 @@ def measure(args: argparse.Namespace, session) -> None:
             threads=torch.get_num_threads(),
             torch=torch.__version__,
         )
+        share = getattr(found[args.mode][0], 'float_share', None)
+        if share is not None:
+            figures['outside_units'] = share
         for _, run in found.values():
             for _ in range(max(args.warm_up, 1)):
                 run()
@@ -246,6 +247,8 @@ def report(figures: dict[str, Any], args: argparse.Namespace) -> None:
         f'{"bfloat16 autocast" if args.amp else "float32"}, {figures["device"]}, '
         f'{figures["threads"]} threads, torch {figures["torch"]}'
     )
+    if 'outside_units' in figures:
+        print(f'{"floats":<10} {figures["outside_units"]}')
     for name in (args.mode, 'plain'):
         if name not in figures:
             continue

@@ -207,7 +207,8 @@ def percent(share: float) -> str:
 def float_share(model: nn.Module, run: Callable[[nn.Module], Any] | None = None) -> FloatShare:
     """Measure how much of a network computes with floats.
 
-    What never runs, such as a head that only training needs, does not count.
+    Layers that do not run count too, but their share is nothing; heads that only training needs, losses and teachers do
+    not count (:func:`~qsdt_mm.models.layers.unit.layers_outside_units`).
 
     Args:
         model: a network as trained, in evaluation mode.
@@ -232,7 +233,9 @@ def float_share(model: nn.Module, run: Callable[[nn.Module], Any] | None = None)
         macs.update({name: layer.weight.numel() for name, layer, _ in inner})
     else:
         inside = modules_in_units(model)
-        outside = {name: None for name, _ in model.named_modules() if macs[name] and name not in inside}
+        # A layer that did not run may run on another image: a mask head needs a detection.
+        found = [name for name, _ in model.named_modules() if macs[name] and name not in inside]
+        outside = dict.fromkeys([*outside, *(name for name in found if name not in outside)])
         measure += '' if run else f' of an image of {IMAGE_SIZE} x {IMAGE_SIZE} px'
     total = max(sum(macs.values()), 1)
     return FloatShare(

@@ -149,7 +149,7 @@ def test_views_list_layers_of_others(kind):
     assert {row.name: row.macs for row in report.outside} == expected
     share = float_share(model, run)
     inside = 2 * 2 * 16 * 30
-    assert share.outside == tuple(expected) and share.share == sum(expected.values()) / (
+    assert set(share.outside) == set(expected) and share.share == sum(expected.values()) / (
         sum(expected.values()) + inside
     )
     assert share.real == ('0.synapse',) and share.layers == 2 + len(expected)
@@ -193,11 +193,14 @@ def test_what_only_training_needs_does_not_count():
     assert [name for name, _ in layers_outside_units(model)] == ['lossless.0', 'head.0']
 
 
-def test_what_never_runs_does_not_count():
+def test_what_does_not_run_on_one_image_is_named_all_the_same():
+    """As a mask head on an image without objects."""
     model = nn.Sequential(SpikeUnit(None, QuantConv2d(3, 3, 1)), nn.Conv2d(3, 3, 1))
     model.spare = nn.Linear(2, 2)
     share = float_share(model.eval(), lambda network: network[:2](torch.randn(1, 3, 4, 4)))
-    assert share.outside == ('1',) and share.share == 0.5
+    assert share.outside == ('1', 'spare') and share.share == 0.5
+    with pytest.raises(ValueError, match=r'2 of 3 layers are outside units and stay in floats \(1, spare\): 50.0 %'):
+        share.require_spikes()
 
 
 def test_shares_of_weights_where_no_image_passes():
