@@ -29,6 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')
+    parser.add_require_spikes()
     parser.add_cfg_options('model.backbone.levels=8')
     return parser.parse_args(argv)
 
@@ -117,6 +118,7 @@ def look(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.engine.storage import atomic_path
+    from qsdt_mm.models.layers.float_layers import float_share
     from qsdt_mm.models.neurons import SpikingNeuron
 
     if not Path(args.image).is_file():
@@ -130,6 +132,11 @@ def look(args: argparse.Namespace, session) -> None:
         backbones = [m for m in model.modules() if isinstance(m, SpikeDrivenTransformer)]
         if not backbones:
             raise InputError(f'the network of {args.config} has no SpikeDrivenTransformer')
+        if args.require_spikes:
+            try:
+                float_share(model, lambda network: network.test_step(data)).require_spikes()
+            except ValueError as error:
+                raise InputError(str(error)) from error
         rates: dict[int, list] = {}
 
         def watch(stage: int):

@@ -58,6 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=[2, 3, 4, 8],
         help='quantize real weights to so many bits, by the largest of each channel; for --inference integer or spike',
     )
+    parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=32')
     parser.add_launcher()
     args = parser.parse_args(argv)
@@ -66,6 +67,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
     if args.weight_bits and args.inference in ('float', 'folded'):
         parser.error('--weight-bits goes with --inference integer or spike')
+    if args.require_spikes and args.inference in ('float', 'folded'):
+        parser.error('--require-spikes goes with --inference integer or spike')
     if args.interval < 1:
         parser.error(f'--interval must be at least 1, got {args.interval}')
     return args
@@ -112,51 +115,51 @@ def keep_predictions(runner, cfg, path: str) -> None:
     runner.test_evaluator.metrics.append(WholeDump(out_file_path=path))
 
 
-def converted(model, args: argparse.Namespace):
-    """The model in the form that --inference asks for."""
+def converted(model, args: argparse.Namespace, run=None):
+    """The model in the form that --inference asks for; ``run`` passes an image through it."""
     from qsdt_mm.engine.errors import InputError
     from qsdt_mm.inference import convert, fold_norms
 
     try:
         if args.inference == 'folded':
             return fold_norms(model)
-        return convert(model, args.inference, args.weight_bits)
+        return convert(model, args.inference, args.weight_bits, require_spikes=args.require_spikes, run=run)
     except ValueError as error:
         raise InputError(f'--inference {args.inference}: {error}') from error
 
 
-def plain(value):
-    """A figure as JSON knows it; what is not finite becomes null."""
-    import math
+def one_image(runner):
+    """A function that passes the first test image through a network, the way the test loop does.
 
-    if hasattr(value, 'tolist'):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
+    None for test-time augmentation, whose samples are not what the network itself takes.
+    """
+    from mmengine.dataset import pseudo_collate
+    from mmengine.model import BaseTTAModel
+
+    if isinstance(runner.model, BaseTTAModel):
         return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    loader = runner.test_loop.dataloader
+    collate = loader.collate_fn or pseudo_collate
+    return lambda network: network.test_step(collate([loader.dataset[0]]))
 
 
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
-    import json
-
     from qsdt_mm.datasets.checks import check_annotation_files, check_loader
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.engine.json_report import write_json
+    from qsdt_mm.engine.noise import warnings_only
     from qsdt_mm.engine.pictures import save_pictures
-    from qsdt_mm.engine.storage import atomic_open
     from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
 
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
     if missing:
         raise InputError(f'config {args.config} cannot be evaluated: it has no {", ".join(missing)}')
-    weights = model_weights(load_checkpoint_safely(args.checkpoint), args.checkpoint)
+    checkpoint = load_checkpoint_safely(args.checkpoint)
+    weights = model_weights(checkpoint, args.checkpoint)
     cli.import_library(cfg)
     cli.default_loaders(cfg)
     check_annotation_files(cfg, 'test')
@@ -169,14 +172,15 @@ def test(args: argparse.Namespace, session) -> None:
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
-    from mmengine.model import is_model_wrapper
     from mmengine.registry import DefaultScope
 
+    from qsdt_mm.compat.wrappers import rewrap, unwrap
     from qsdt_mm.engine.launch import prepare_launcher
 
     for remark in prepare_launcher(cfg, args.launcher):
         session.note(remark)
     was_there = work_dir.exists()
+    share = None
 
     class Begin(Hook):
         """Set-up is over once the weights are loaded."""
@@ -196,21 +200,18 @@ def test(args: argparse.Namespace, session) -> None:
         priority = 'LOWEST'
 
         def before_test_epoch(self, runner) -> None:
-            wrapped = is_model_wrapper(runner.model)
-            model = runner.model.module if wrapped else runner.model
+            network = unwrap(runner.model)
             if args.inference != 'float':
-                model = converted(model, args)
+                with warnings_only(runner.logger):  # what stays in floats was said before
+                    network = converted(network, args)
             if args.tta:
-                model = merging(cfg.tta_model, model)
-            if wrapped:
-                runner.model.module = model
-            else:
-                runner.model = model
+                network = merging(cfg.tta_model, network)
+            runner.model = rewrap(runner.model, network)
 
     try:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         with session.stage(f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'):
             check_loader(runner.test_loop.dataloader, 'test', model)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
@@ -222,13 +223,16 @@ def test(args: argparse.Namespace, session) -> None:
             )
         if args.out:
             keep_predictions(runner, cfg, args.out)
+        if hasattr(runner, 'hand_over'):
+            runner.hand_over(args.checkpoint, checkpoint)
         runner.register_hook(Begin(), priority='HIGHEST')
         if args.show or args.show_dir:
             save_pictures(runner.visualizer, runner.test_loop.dataloader.dataset, args.show_dir, args.interval)
         if args.show_dir:
             session.note(f'pictures go to {args.show_dir}')
         if args.inference != 'float':
-            converted(model, args)  # what cannot be converted is said before the run begins
+            # What cannot be converted is said before the run begins, and what stays in floats.
+            share = getattr(converted(model, args, None if args.tta else one_image(runner)), 'float_share', None)
         if args.tta:
             with session.stage('building tta_model'), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
                 merging(cfg.tta_model, model)
@@ -243,11 +247,12 @@ def test(args: argparse.Namespace, session) -> None:
             shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
         raise
     if args.json and is_main_process():
-        report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, tta=args.tta)
-        report['metrics'] = plain(metrics)
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(report, file, indent=2, allow_nan=False)
-            file.write('\n')
+        report = dict(
+            config=args.config, checkpoint=args.checkpoint, inference=args.inference, tta=args.tta, metrics=metrics
+        )
+        if share is not None:
+            report['outside_units'] = share
+        write_json(args.json, report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

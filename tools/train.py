@@ -78,13 +78,13 @@ def enable_amp(cfg) -> None:
             wrapper.pop(key, None)
 
 
-def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str | None:
-    """Decide where training starts, and load the checkpoint to resume, if any, once to be sure of it."""
+def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session):
+    """Decide where training starts; return the checkpoint that it starts from, if any, read once and for all."""
     from qsdt_mm.engine.checkpoint import (
-        find_resumable,
         list_checkpoints,
         load_checkpoint_safely,
         load_training_state,
+        newest_training_state,
     )
     from qsdt_mm.engine.errors import InputError
 
@@ -100,24 +100,23 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str 
                 'start anew with --overwrite, or choose another --work-dir'
             )
         start = cfg.get('load_from')
-        if start and '://' not in str(start):
-            load_checkpoint_safely(start)
-        return None
+        return load_checkpoint_safely(start) if start and '://' not in str(start) else None
     if resume == 'auto':
         import warnings
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            found = find_resumable(work_dir)
+            found = newest_training_state(work_dir)
         for warning in caught:
             session.note(f'warning: {warning.message}')
         if found is None:
             session.note(f'nothing to resume in {work_dir}: training starts from the beginning')
             cfg.resume = False
             return None
-        resume = str(found)
+        resume, state = str(found[0]), found[1]
         session.note(f'resuming from {resume}')
-    state = load_training_state(resume)
+    else:
+        state = load_training_state(resume)
     seed = state['meta'].get('seed')
     if seed is not None:  # the samplers are built before mmengine restores the seed
         randomness = dict(cfg.get('randomness') or {})
@@ -125,7 +124,7 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str 
             session.note(f"warning: randomness.seed={randomness['seed']} gives way to the checkpoint's seed {seed}")
         cfg.randomness = {**randomness, 'seed': seed}
     cfg.resume, cfg.load_from = True, resume
-    return resume
+    return state
 
 
 def train(args: argparse.Namespace, session) -> None:
@@ -135,7 +134,6 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine.checkpoint import (
         check_pretrained,
         list_checkpoints,
-        load_training_state,
         load_weights,
         model_weights,
     )
@@ -161,12 +159,12 @@ def train(args: argparse.Namespace, session) -> None:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
         cfg.auto_scale_lr.enable = True
-    resume = settle_start(cfg, args, work_dir, session)
+    start = settle_start(cfg, args, work_dir, session)
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
-    from mmengine.model import is_model_wrapper
 
+    from qsdt_mm.compat.wrappers import unwrap
     from qsdt_mm.engine.launch import prepare_launcher
 
     for remark in prepare_launcher(cfg, args.launcher):
@@ -190,7 +188,7 @@ def train(args: argparse.Namespace, session) -> None:
     try:
         with session.stage('building the run and its model'):
             runner = cli.build_runner(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         with session.stage(f'building the training data{cli.of_root(cfg.get("train_dataloader"))}'):
             check_loader(runner.train_loop.dataloader, 'training', model)
         with session.stage(f'building the validation data{cli.of_root(cfg.get("val_dataloader"))}'):
@@ -200,10 +198,13 @@ def train(args: argparse.Namespace, session) -> None:
         with session.stage(f'building the optimizer of optim_wrapper {dict(cfg.optim_wrapper)}'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         check_pretrained(model)
-        if resume:
-            mismatch = load_weights(model, model_weights(load_training_state(resume), resume))
+        if cfg.resume:
+            mismatch = load_weights(model, model_weights(start, cfg.load_from))
             if mismatch:
-                raise CheckpointError(f'{resume} does not fit the model: weights {mismatch}')
+                raise CheckpointError(f'{cfg.load_from} does not fit the model: weights {mismatch}')
+        if start is not None and hasattr(runner, 'hand_over'):
+            runner.hand_over(cfg.load_from, start)
+        del start
         runner.register_hook(Begin(), priority='HIGHEST')
         with session.setting_up():
             runner.train()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
-from qsdt_mm.models.layers import BNAndPad, SpikeUnit
-from qsdt_mm.models.quantization import LowBitWeight
+from qsdt_mm.compat.wrappers import unwrap
+from qsdt_mm.models.layers import BNAndPad, SpikeUnit, layers_of, layers_outside_units, named_units
+from qsdt_mm.models.layers.float_layers import counting_macs, products_outside
+from qsdt_mm.validation import require
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class SynapseAudit:
     Args:
         name: of the layer, in the network.
         kind: 'conv', 'deconv' or 'linear', with kernel and groups where they say something.
-        driven_by: 'spikes', 'image' (the encoding layer), or 'membrane' (an inner layer of a chain, or a classifier
-            of real values).
+        driven_by: 'spikes', 'image' (the encoding layer), 'membrane' (an inner layer of a chain, or a classifier
+            of real values), or 'floats' (a layer outside units, or after an activation that does not spike).
         weights: number of weights.
         weight_bits: of each.
         merged_weights: weights of the one layer that the unit's chain would merge into, given for the first layer of a
@@ -32,15 +36,6 @@ class SynapseAudit:
     weights: int
     weight_bits: int
     merged_weights: int | None = None
-
-
-def layers_of(unit: SpikeUnit) -> list[tuple[str, nn.Module]]:
-    """The convolutions and linear layers of a unit's synapse, in order, with their names in the unit."""
-    return [
-        (f'synapse.{name}' if name else 'synapse', layer)
-        for name, layer in unit.synapse.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
-    ]
 
 
 def merged(unit: SpikeUnit) -> nn.Module:
@@ -68,35 +63,59 @@ def merged(unit: SpikeUnit) -> nn.Module:
     )
 
 
-def named_units(model: nn.Module) -> Iterator[tuple[str, SpikeUnit]]:
-    """The units of a network, by name."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, SpikeUnit))
+def is_chain(layers: list[tuple[str, nn.Module]]) -> bool:
+    """Whether a unit's layers merge into one: there are several, and all are convolutions."""
+    return len(layers) > 1 and all(isinstance(layer, nn.Conv2d) for _, layer in layers)
 
 
 def describe(layer: nn.Module) -> str:
-    """A layer in a few words."""
-    if isinstance(layer, nn.Linear):
-        return 'linear'
-    size = 'x'.join(map(str, layer.kernel_size))
-    kind = 'deconv' if isinstance(layer, nn.ConvTranspose2d) else 'conv'
-    return f'{kind} {size}' + (
-        '' if layer.groups == 1 else ' depthwise' if layer.groups == layer.in_channels else f' groups {layer.groups}'
-    )
+    """Return a layer's kind in a few words."""
+    if isinstance(layer, (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)) or not hasattr(layer, 'weight'):
+        return type(layer).__name__
+    shape = layer.weight.shape[2:]
+    if not shape:
+        return 'linear' if isinstance(layer, nn.Linear) else type(layer).__name__
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    kind = 'deconv' if transposed else 'conv' if isinstance(layer, nn.modules.conv._ConvNd) else type(layer).__name__
+    groups, size = getattr(layer, 'groups', 1), 'x'.join(map(str, shape))
+    depthwise = groups == getattr(layer, 'in_channels', None)
+    return f'{kind} {size}' + ('' if groups == 1 else ' depthwise' if depthwise else f' groups {groups}')
 
 
-def audit(model: nn.Module) -> list[SynapseAudit]:
-    """Every learned layer of a network, what drives it, and what merging chains would cost.
+def bits_of(layer: nn.Module) -> int:
+    """Return the width of a layer's weights: a float counts as 32 bits, or 16 where it has only these."""
+    found = getattr(layer, 'weight_bits', None)
+    return found or max((8 * p.element_size() for p in layer.parameters()), default=32)
+
+
+@torch.no_grad()
+def audit(model: nn.Module, run: Callable[[nn.Module], Any] | None = None) -> list[SynapseAudit]:
+    """List every learned layer of a network, what drives it, and what merging chains would cost.
+
+    Layers outside units are listed too, after those in units, as driven by floats.
 
     Args:
-        model: any network made of units, not converted.
+        model: any network, as trained or converted.
+        run: passes images through the network it is given. With it, products without weights are listed where they are
+            made outside units, such as those of a stock attention.
+
+    Raises:
+        ValueError: a unit holds no layer.
     """
-    rows = []
+    model, rows = unwrap(model), []
     for name, unit in named_units(model):
         layers = layers_of(unit)
+        require(bool(layers), f'{name}.synapse', type(unit.synapse).__name__, 'a layer, or a chain of layers')
         for i, (path, layer) in enumerate(layers):
             driven_by = 'membrane' if i else unit.driven_by
-            cost = merged(unit).weight.numel() if i == 0 and len(layers) > 1 else None
-            bits = layer.weight_bits if isinstance(layer, LowBitWeight) else 32
+            cost = merged(unit).weight.numel() if i == 0 and is_chain(layers) else None
             full = f'{name}.{path}' if name else path
-            rows.append(SynapseAudit(full, describe(layer), driven_by, layer.weight.numel(), bits, cost))
+            rows.append(SynapseAudit(full, describe(layer), driven_by, layer.weight.numel(), bits_of(layer), cost))
+    for name, layer in layers_outside_units(model):
+        weights = sum(p.numel() for p in layer.parameters() if p.dim() >= 2)
+        rows.append(SynapseAudit(name, describe(layer), 'floats', weights, bits_of(layer)))
+    if run is not None:
+        with counting_macs(model) as macs:
+            run(model)
+        rows += [SynapseAudit(name, kind, 'floats', 0, 32) for name, kind in products_outside(model, macs)]
     return rows

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qsdt_mm.models.layers import SpikeDrivenSelfAttention
+from qsdt_mm.compat.wrappers import unwrap
+from qsdt_mm.models.layers import SpikeDrivenSelfAttention, layers_of, layers_outside_units, named_units
+from qsdt_mm.models.layers.float_layers import counting_macs, products_outside
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.validation import require
 
-from .audit import describe, layers_of, merged, named_units
+from .audit import describe, is_chain, merged
 from .firing import NeuronActivity, spike_counts
 from .operations import attention_macs, attention_operations, dense_macs, synaptic_operations
 
@@ -27,6 +29,8 @@ RULES = {
     True: 'merged: each chain counts as the single convolution it merges into, driven by spikes; the encoding layer '
     'and what membranes drive count multiply-accumulates',
 }
+OUTSIDE = '; so do layers outside units, which floats drive'
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass
@@ -36,7 +40,7 @@ class LayerEnergy:
     Args:
         name: in the network.
         kind: what it is.
-        driven_by: 'spikes', 'image' or 'membrane'.
+        driven_by: 'spikes', 'image', 'membrane', or 'floats' outside units.
         macs: dense multiply-accumulates.
         sops: accumulates that spikes cause; 0 unless spikes drive it.
         rate: firing rate of the neuron that drives it; None without.
@@ -83,6 +87,11 @@ class EnergyReport:
         return sum(layer.dense_energy for layer in self.layers) * 1e-9
 
     @property
+    def outside(self) -> list[LayerEnergy]:
+        """Layers outside units, and what else multiplies floats there."""
+        return [layer for layer in self.layers if layer.driven_by == 'floats']
+
+    @property
     def rate(self) -> float:
         """Mean firing rate over all neurons' elements."""
         places = sum(n.elements * n.levels for n in self.neurons.values())
@@ -119,6 +128,11 @@ class EnergyReport:
                 macs=sum(x.macs for x in self.layers if x.driven_by != 'spikes'),
                 sops=sum(x.sops for x in self.layers),
                 dense_macs=sum(x.macs for x in self.layers),
+                outside_units=dict(
+                    layers=len(self.outside),
+                    macs=sum(x.macs for x in self.outside),
+                    share=sum(x.macs for x in self.outside) / max(sum(x.macs for x in self.layers), 1),
+                ),
                 firing_rate=self.rate,
                 firing_rate_by_step=self.step_rates,
                 count_shares=self.shares,
@@ -160,7 +174,7 @@ class _Counter:
                 stack.callback(module.product.register_forward_pre_hook(self.watch_attention(row, scales)).remove)
         for name, unit in named_units(self.model):
             layers = layers_of(unit)
-            if self.merge and len(layers) > 1:
+            if self.merge and is_chain(layers):
                 layer = merged(unit)
                 row = self.row(f'{name}.synapse', f'merged {describe(layer)}', 'spikes', names.get(unit.neuron))
                 stack.callback(unit.synapse.register_forward_hook(self.watch_layer(row, layer, unit.neuron)).remove)
@@ -197,11 +211,16 @@ class _Counter:
 
 @torch.no_grad()
 def measure_energy(
-    model: nn.Module, batches: Iterable[Tensor], preset: str = 'fp32', merge: bool = False, run: Any = None
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    preset: str = 'fp32',
+    merge: bool = False,
+    run: Any = None,
 ) -> EnergyReport:
     """Count operations on images, and what they cost.
 
-    ``energy = MACs * E_MAC + SOPs * E_AC``; norms are folded away and cost nothing, like the gain of a shortcut.
+    ``energy = MACs * E_MAC + SOPs * E_AC``; norms are folded away and cost nothing, like the gain of a shortcut. Layers
+    outside units, and products that are made outside them (in a stock attention, say), count as MACs of floats.
 
     Args:
         model: any network made of units, not converted, in evaluation mode.
@@ -216,6 +235,7 @@ def measure_energy(
     Source: the convention of QSD (arXiv 2501.13492) and SFA (arXiv 2411.16061); energies by Horowitz (ISSCC 2014).
     """
     require(preset in PRESETS, 'preset', preset, ', '.join(PRESETS))
+    model = unwrap(model)
     units = list(named_units(model))
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
     for name, unit in units:
@@ -225,9 +245,20 @@ def measure_energy(
             type(unit.neuron).__name__,
             'a spiking neuron, such as IELIF or LIF',
         )
+        require(
+            next(unit.synapse.parameters(), None) is not None, 'model', 'a converted network', 'the network as trained'
+        )
+        for path, layer in layers_of(unit):
+            require(
+                isinstance(layer, COUNTED),
+                f'{name}.{path}',
+                type(layer).__name__,
+                'a 2-D convolution or a linear layer',
+            )
     counter, images = _Counter(model, merge), 0
     with ExitStack() as stack:
         counter.attach(stack)
+        macs = stack.enter_context(counting_macs(model))
         for batch in batches:
             if run is None:
                 model(batch)
@@ -236,6 +267,9 @@ def measure_energy(
                 images += run(batch)
     require(images > 0, 'batches', images, 'at least one image')
     mac, ac = PRESETS[preset]
+    outside = [(name, describe(layer)) for name, layer in layers_outside_units(model)]
+    for name, kind in (*outside, *products_outside(model, macs)):
+        counter.row(name, kind, 'floats', None).macs = float(macs[name])
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     rows = sorted(counter.rows.values(), key=lambda row: order.get(row.name, 0))
     for row in rows:
@@ -244,4 +278,5 @@ def measure_energy(
         row.rate = None if driver is None else counter.neurons[driver].rate
         row.dense_energy = row.macs * mac
         row.energy = row.sops * ac if row.driven_by == 'spikes' else row.dense_energy
-    return EnergyReport(preset, RULES[merge], images, rows, counter.neurons)
+    rule = RULES[merge] + (OUTSIDE if any(row.driven_by == 'floats' for row in rows) else '')
+    return EnergyReport(preset, rule, images, rows, counter.neurons)

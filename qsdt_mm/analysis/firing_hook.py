@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.validation import require_positive_int
 
@@ -61,7 +61,7 @@ class FiringRateHook(Hook):
         """Start watching, when it is time."""
         if not self.every_n_train_iters(runner, self.interval) or not is_main_process():
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         for name, neuron in model.named_modules():
             if isinstance(neuron, SpikingNeuron):
                 self._handles.append(neuron.register_forward_hook(self._watch(name)))

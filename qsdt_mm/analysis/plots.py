@@ -14,7 +14,7 @@ from .energy import EnergyReport
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {'spikes': '#2166ac', 'image': '#b2182b', 'membrane': '#ef8a62'}
+COLOURS = {'spikes': '#2166ac', 'image': '#b2182b', 'membrane': '#ef8a62', 'floats': '#4d4d4d'}
 
 
 def plot_energy(report: EnergyReport, path: Path) -> None:
@@ -37,7 +37,8 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
 
     for driven_by, colour in COLOURS.items():
         chosen = [place for place, row in zip(places, rows) if row.driven_by == driven_by]
-        energies.bar(chosen, [rows[i].energy * 1e-6 for i in chosen], color=colour, label=f'driven by {driven_by}')
+        if chosen:
+            energies.bar(chosen, [rows[i].energy * 1e-6 for i in chosen], color=colour, label=f'driven by {driven_by}')
     energies.plot(places, [row.dense_energy * 1e-6 for row in rows], '_', color='black', label='dense network')
     energies.set(
         title=f'Energy by layer: {report.energy_mj:.4g} mJ in all, dense network {report.dense_energy_mj:.4g} mJ '

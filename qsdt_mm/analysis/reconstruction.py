@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.engine.figures import new_figure, save_figure
 from qsdt_mm.validation import require_positive_int
 
@@ -96,6 +96,6 @@ class ReconstructionHook(Hook):
     def after_train_epoch(self, runner) -> None:
         """Write the figure, when it is time."""
         if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = unwrap(runner.model)
             inputs = model.data_preprocessor(self._batch, False)['inputs'][: self.images]
             draw_reconstructions(model, inputs, Path(runner.work_dir) / self.filename)

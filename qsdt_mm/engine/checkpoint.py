@@ -196,7 +196,13 @@ def list_checkpoints(work_dir: PathLike) -> list[Path]:
 
 
 def find_resumable(work_dir: PathLike) -> Path | None:
-    """Find the newest whole checkpoint of a work directory.
+    """Find the newest whole checkpoint of a work directory; see :func:`newest_training_state`."""
+    found = newest_training_state(work_dir)
+    return found and found[0]
+
+
+def newest_training_state(work_dir: PathLike) -> tuple[Path, dict[str, Any]] | None:
+    """Find the newest whole checkpoint of a work directory, and read it.
 
     The one that ``last_checkpoint`` names is tried first, then the others, newest first. One that cannot be
     loaded is skipped with a warning that names it.
@@ -205,7 +211,7 @@ def find_resumable(work_dir: PathLike) -> Path | None:
         work_dir: The work directory; it need not exist.
 
     Returns:
-        Its path, or ``None``.
+        Its path and what it holds (:func:`load_training_state`), or ``None``.
     """
     work_dir = Path(work_dir)
     candidates: list[Path] = []
@@ -218,11 +224,9 @@ def find_resumable(work_dir: PathLike) -> Path | None:
     candidates += [path for path in list_checkpoints(work_dir) if path not in candidates]
     for path in candidates:
         try:
-            load_training_state(path)
+            return path, load_training_state(path)
         except CheckpointError as error:
             warnings.warn(f'skipped: {error}', stacklevel=2)
-        else:
-            return path
     return None
 
 

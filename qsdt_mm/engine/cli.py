@@ -64,6 +64,14 @@ class ToolParser(argparse.ArgumentParser):
         """Say what is wrong and leave."""
         self.exit(2, f'{self.prog}: error: {message}\n')
 
+    def add_require_spikes(self) -> None:
+        """Add ``--require-spikes``."""
+        self.add_argument(
+            '--require-spikes',
+            action='store_true',
+            help='refuse a network with layers outside spiking units, which compute with floats',
+        )
+
     def add_cfg_options(self, example: str) -> None:
         """Add OpenMMLab's ``--cfg-options``."""
         self.add_argument(

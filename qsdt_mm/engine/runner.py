@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+
+from qsdt_mm.compat.wrappers import unwrap
 
 from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
 from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
@@ -26,6 +27,22 @@ class SafeRunner(Runner):
     strict_load = True
     testing = False
     _started = False
+    _read: tuple[str, Any] | None = None
+
+    def hand_over(self, filename: str, checkpoint: Any) -> None:
+        """Give the runner a checkpoint that was read as data already: it need not read the file again.
+
+        Args:
+            filename: The file, as it will be asked for.
+            checkpoint: What it holds; it is given back once, and may be changed then.
+        """
+        self._read = str(filename), checkpoint
+
+    def _read_once(self, filename: str, map_location: str | Callable) -> Any:
+        read, self._read = self._read, None
+        if read is not None and read[0] == str(filename):
+            return read[1]
+        return load_checkpoint_safely(filename, map_location)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """mmengine's logger, whose bulk goes to the log file only."""
@@ -59,7 +76,7 @@ class SafeRunner(Runner):
         options = compile_options(self.cfg.get('compile'))
         if options is None:
             return
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap(self.model)
         check_compiler(options, next(model.parameters()).device)
         compile_backbone(model, options)
         self.logger.info('The backbone is compiled for training, not for validation: the first iterations are slow')
@@ -88,11 +105,11 @@ class SafeRunner(Runner):
         if '://' in str(filename) or revise_keys is not None:
             extra = {} if revise_keys is None else dict(revise_keys=revise_keys)
             return drop_code(super().load_checkpoint(filename, map_location, strict, **extra))
-        checkpoint = load_checkpoint_safely(filename, map_location)
+        checkpoint = self._read_once(filename, map_location)
         if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
             checkpoint = dict(state_dict=model_weights(checkpoint, filename))
         drop_code(checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap(self.model)
         weights = model_weights(checkpoint, filename)
         note_versions(model, weights)
         checkpoint['state_dict'] = weights  # hooks load it into models of their own, such as averaged ones

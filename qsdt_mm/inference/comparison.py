@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qsdt_mm.models.layers import SpikeUnit
+from qsdt_mm.models.layers import SpikeUnit, named_units
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def unit_errors(model: nn.Module, exact: nn.Module, run: Callable[[nn.Module], A
         run: passes images through ``model``.
     """
     errors: dict[str, float] = {}
-    units = {name: module for name, module in model.named_modules() if isinstance(module, SpikeUnit)}
+    units = dict(named_units(model))
 
     def watch(name: str, unit: SpikeUnit):
         drive = unit.drive

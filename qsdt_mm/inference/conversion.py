@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from qsdt_mm.models.layers import BNAndPad, SpikeDrivenSelfAttention, SpikeUnit
+from qsdt_mm.compat.wrappers import bare_copy, unwrap
+from qsdt_mm.models.layers import BNAndPad, SpikeDrivenSelfAttention, SpikeUnit, named_units
+from qsdt_mm.models.layers.float_layers import float_share
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.models.quantization import check_weight_bits, integer_range
+from qsdt_mm.models.quantization import QuantizedWeight, check_weight_bits, quantize_symmetrically
+from qsdt_mm.models.quantization.weight import channel_dim
 from qsdt_mm.validation import require
 
 from . import int8
@@ -24,21 +28,34 @@ MODES = ('integer', 'spike')
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.Module:
+def convert(
+    model: nn.Module,
+    mode: str,
+    weight_bits: int | None = None,
+    *,
+    require_spikes: bool = False,
+    run: Callable[[nn.Module], Any] | None = None,
+) -> nn.Module:
     """A copy of a network that computes with integers or with binary spikes, in evaluation mode.
 
     Every :class:`SpikeUnit` keeps its place and name; its norm is folded, and its synapse sums exactly. Both modes give
-    the same bits, at every unit.
+    the same bits, at every unit. Layers outside units stay as they are, in floats: one line in the log says how many
+    they are and what share of the multiply-accumulates is theirs; so does the copy's ``float_share``.
 
     Args:
-        model: any network whose learned layers are units; it is left alone.
+        model: any network made of units; it is left alone. Of one that is wrapped (in parallel, averaged, compiled)
+            the copy is not.
         mode: 'integer': activations are counts, weights int8 values with one affine for each output channel.
             'spike': each neuron emits T x D binary slots, and synapses and attention only add what spikes select.
         weight_bits: 2, 3, 4 or 8: quantize weights that are real, symmetrically by the largest of each output channel.
             None leaves them, which only 'spike' can do: sums of real weights are then taken in float64.
+        require_spikes: refuse layers outside units.
+        run: passes images through the network it is given, to count multiply-accumulates; see
+            :func:`~qsdt_mm.models.layers.float_layers.float_share`.
 
     Raises:
-        ValueError: an argument is out of range, 'integer' meets real weights, or a neuron does not spike.
+        ValueError: an argument is out of range, 'integer' meets real weights, a neuron does not spike, or
+            ``require_spikes`` meets a layer outside units.
 
     Source: design of QSD (arXiv 2501.13492), inference; the slot algebra is this package's (docs).
     """
@@ -48,25 +65,28 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
         require(weight_bits < 32, 'weight_bits', weight_bits, '2, 3, 4, 8 or None')
     int8.is_available()  # tried now, where nobody counts operations
     model = evaluation_copy(model)
-    units = [module for module in model.modules() if isinstance(module, SpikeUnit)]
+    units = dict(named_units(model))
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
-    for name, module in model.named_modules():
-        if isinstance(module, SpikeUnit):
+    for name, unit in units.items():
+        require(
+            unit.neuron is None or isinstance(unit.neuron, SpikingNeuron),
+            f'{name}.neuron',
+            type(unit.neuron).__name__,
+            'a spiking neuron, such as IELIF or LIF',
+        )
+        if mode == 'integer' and weight_bits is None:
             require(
-                module.neuron is None or isinstance(module.neuron, SpikingNeuron),
-                f'{name}.neuron',
-                type(module.neuron).__name__,
-                'a spiking neuron, such as IELIF or LIF',
+                not any(is_real(layer) for layer in unit.synapse.modules()),
+                'weight_bits',
+                weight_bits,
+                f'2, 3, 4 or 8: {name} has real weights, which mode integer has to quantize',
             )
-            if mode == 'integer' and weight_bits is None:
-                real = [layer for layer in module.synapse.modules() if is_real(layer)]
-                require(
-                    not real,
-                    'weight_bits',
-                    weight_bits,
-                    f'2, 3, 4 or 8: {name} has real weights, which mode integer has to quantize',
-                )
-
+    share = float_share(model, run)
+    if require_spikes:
+        share.require_spikes()
+    print_log(f'{mode} inference: {share}', 'current')
+    model.float_share = share
+    units = list(units.values())
     attentions = [module for module in model.modules() if isinstance(module, SpikeDrivenSelfAttention)]
     neurons = {unit.neuron for unit in units if unit.neuron is not None}
     for attention in attentions:
@@ -96,13 +116,14 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
     Pruning and the hooks of weight and spectral norm leave a weight behind that is a result: as old as the last forward
     pass, and with a gradient not to be copied. It is computed anew.
     """
+    model = unwrap(model)
     for module in model.modules():
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, (BasePruningMethod, WeightNorm)):
                 hook(module, None)
             elif isinstance(hook, SpectralNorm):
                 setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))
-    return copy.deepcopy(model).eval()
+    return bare_copy(model)
 
 
 def drop_norm(unit: SpikeUnit) -> None:
@@ -158,25 +179,19 @@ def fold(unit: SpikeUnit, scale: float, weight_bits: int | None) -> Iterator[Fol
             yield FoldedLayer(layer, weight, gain, offset, border)
             scale = 1.0
         layer, border = module, 0
-        weight, step = integer_weight(module, weight_bits)
+        weight, step = weight_and_step(module, weight_bits)
         gain = step * scale
         offset = torch.zeros_like(gain) if module.bias is None else module.bias.detach().double()
     yield FoldedLayer(layer, weight, gain, offset, border)
 
 
-def integer_weight(layer: nn.Module, weight_bits: int | None) -> tuple[Tensor, Tensor]:
-    """A layer's weight as int8 and a float64 step for each output channel; real weights as float64 and steps of one."""
-    weight = layer.weight.detach()
-    dim = int(isinstance(layer, nn.ConvTranspose2d))  # where output channels lie
-    by_output = weight.transpose(0, dim)
+def weight_and_step(layer: nn.Module, weight_bits: int | None) -> tuple[QuantizedWeight | Tensor, Tensor]:
+    """A layer's weight and float64 steps; real weights that stay real as float64, with steps of one."""
     if not is_real(layer):
-        integers = layer.quantizer.integers(by_output).to(torch.int8)
-        return integers.transpose(0, dim).contiguous(), layer.quantizer.positive_step.detach().double()
-    by_output = by_output.double()
-    if weight_bits is None:
-        return weight.double(), by_output.new_ones(len(by_output))
-    low, high = integer_range(weight_bits)
-    step = by_output.abs().flatten(1).amax(1) / high
-    step = torch.where(step > 0, step, torch.ones_like(step))
-    integers = (by_output / step.view(-1, *[1] * (weight.dim() - 1))).round().clamp(low, high).to(torch.int8)
-    return integers.transpose(0, dim).contiguous(), step
+        weight = layer.int_weight()
+    elif weight_bits is not None:
+        weight = quantize_symmetrically(layer.weight, weight_bits, channel_dim(layer))
+    else:
+        real = layer.weight.detach().double()
+        return real, real.new_ones(real.shape[channel_dim(layer)])
+    return weight, weight.step

@@ -13,6 +13,7 @@ from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.models.layers import layout, linear_attention
 from qsdt_mm.models.layers.attention import keys_first
+from qsdt_mm.models.quantization import QuantizedWeight
 from qsdt_mm.validation import require
 
 from . import int8
@@ -44,13 +45,20 @@ class FoldedLayer(nn.Module):
 
     Args:
         layer: the convolution or linear layer, for its shape.
-        weight: W: int8, or float64 for real weights.
+        weight: W: integers (their steps are in ``gain``), or float64 for real weights.
         gain, offset: float64, one for each output channel.
         border: rows and columns of zeros put around ``W x``.
     """
 
-    def __init__(self, layer: nn.Module, weight: Tensor, gain: Tensor, offset: Tensor, border: int = 0) -> None:
+    def __init__(
+        self, layer: nn.Module, weight: QuantizedWeight | Tensor, gain: Tensor, offset: Tensor, border: int = 0
+    ) -> None:
         super().__init__()
+        self.integer = isinstance(weight, QuantizedWeight)
+        self.weight_bits = weight.bits if self.integer else 32
+        # The largest magnitude of a sum over inputs of at most 1, from the weights themselves.
+        self.reach = int(weight.by_channel.flatten(1).long().abs().sum(1).max()) if self.integer else None
+        weight = weight.integers if self.integer else weight
         mode = getattr(layer, 'padding_mode', 'zeros')
         require(mode == 'zeros', 'padding_mode', mode, 'zeros: other paddings cannot be folded')
         self.conv_args = None
@@ -69,10 +77,6 @@ class FoldedLayer(nn.Module):
         self.weight, self.gain, self.offset = (
             nn.Parameter(values.detach(), requires_grad=False) for values in (weight, gain, offset)
         )
-        self.integer = not weight.is_floating_point()
-        # The largest magnitude of a sum over inputs of at most 1, from the weights themselves.
-        by_output = weight.transpose(0, int(self.transposed)).flatten(1)
-        self.reach = int(by_output.long().abs().sum(1).max()) if self.integer else None
 
     @property
     def args_with_border(self) -> dict[str, Any]:

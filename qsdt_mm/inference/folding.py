@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from qsdt_mm.models.layers import SpikeUnit
+from qsdt_mm.models.layers import named_units
+from qsdt_mm.models.quantization.weight import along
 from qsdt_mm.validation import require
 
 from .conversion import drop_norm, evaluation_copy, fold
@@ -26,7 +27,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
         ValueError: there are no units, or one cannot be folded.
     """
     model = evaluation_copy(model)
-    units = [module for module in model.modules() if isinstance(module, SpikeUnit)]
+    units = [unit for _, unit in named_units(model)]
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
     for unit in units:
         dtype = next(unit.synapse.parameters()).dtype
@@ -42,7 +43,7 @@ def plain_layer(folded: FoldedLayer) -> nn.Module:
     """torch's own layer for ``gain * (W x) + offset``, in float64."""
     dim = int(folded.transposed)  # where output channels lie
     weight = folded.weight.double()
-    weight = weight * folded.gain.view(-1, *[1] * (weight.dim() - 1 - dim))
+    weight = weight * along(folded.gain, weight.dim(), dim)
     if folded.conv_args is None:
         layer = nn.Linear(*reversed(weight.shape), device=weight.device, dtype=torch.float64)
     else:

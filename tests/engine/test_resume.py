@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
+import torch
 import toy_runs as toy
 
 ITERATIONS = """
@@ -121,3 +123,35 @@ def test_bad_restart_interval(value):
 
     with pytest.raises(ValueError, match='restart_workers_every'):
         ReseedHook(restart_workers_every=value)
+
+
+@pytest.mark.parametrize('how', ['auto', 'named', 'start', 'test'])
+def test_a_checkpoint_is_read_once(tmp_path, monkeypatch, how):
+    from qsdt_mm.engine import checkpoint
+
+    work_dir, read = tmp_path / 'run', []
+    assert toy.train(work_dir, train_cfg__max_epochs=1) == 0
+    file, load = work_dir / 'epoch_1.pth', checkpoint.load_as_data
+    monkeypatch.setattr(checkpoint, 'load_as_data', lambda path, *args: read.append(str(path)) or load(path, *args))
+    monkeypatch.setattr(torch, 'load', note_paths(torch.load, read))
+    if how == 'test':
+        assert toy.evaluate(file, tmp_path / 'test') == 0
+    elif how == 'start':
+        assert toy.train(tmp_path / 'other', load_from=str(file), train_cfg__max_epochs=1) == 0
+    else:
+        words = ['--resume', 'auto' if how == 'auto' else file]
+        assert toy.train(work_dir, *words, train_cfg__max_epochs=2) == 0
+        assert (work_dir / 'epoch_2.pth').is_file()
+    assert read.count(str(file)) == 1
+
+
+def note_paths(load, read):
+    """``torch.load`` that notes what it loads, unless it was called on behalf of our own loading."""
+
+    def noting(file, *args, **kwargs):
+        caller = sys._getframe(1).f_code.co_filename
+        if not caller.endswith('loading.py'):
+            read.append(str(file))
+        return load(file, *args, **kwargs)
+
+    return noting

@@ -12,6 +12,7 @@ from trained_networks import assert_same_bits, membranes, trained
 
 from qsdt_mm.inference import convert, int8
 from qsdt_mm.inference.exact import FoldedLayer
+from qsdt_mm.models.quantization import QuantizedWeight
 
 needs_int8 = pytest.mark.skipif(not int8.is_available(), reason='this machine has no exact 8-bit convolutions')
 
@@ -60,7 +61,9 @@ def test_integer_inference_is_the_same_without_them(options, monkeypatch):
 
 def conv(weight, **args):
     layer = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], bias=False, **args)
-    return FoldedLayer(layer, weight, torch.ones(len(weight)).double(), torch.zeros(len(weight)).double())
+    ones, zeros = torch.ones(len(weight)).double(), torch.zeros(len(weight)).double()
+    weight = weight if weight.is_floating_point() else QuantizedWeight(weight, ones, 8)
+    return FoldedLayer(layer, weight, ones, zeros)
 
 
 @needs_int8

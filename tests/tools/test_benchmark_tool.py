@@ -36,7 +36,9 @@ def test_every_mode_beside_the_plain_path(mode, tmp_path, capsys):
         kept = [figures[name]['bytes_saved_for_backward_per_image'] for name in (mode, 'plain')]
         assert kept[0] < kept[1] / 2
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ['measured', mode, 'plain', 'ratio']
+    floats = ['floats'] if mode in ('integer', 'spike') else []
+    assert [line.split()[0] for line in lines] == ['measured', *floats, mode, 'plain', 'ratio']
+    assert figures.get('outside_units', {}).get('outside') == ([] if floats else None)
     assert 'times as fast as plain' in lines[-1]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,6 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--floor', action='store_true', help="compare with the machine's own rates")
     parser.add_argument('--loader', action='store_true', help="the share that the training data's loader has of a step")
     parser.add_argument('--json', metavar='FILE', help='write the figures to a JSON file')
+    parser.add_require_spikes()
     parser.add_cfg_options('model.backbone.with_cp=True')
     args = parser.parse_args(argv)
     for name, least in (('batch', 1), ('size', 32), ('repeats', 1), ('warm_up', 0), ('threads', 1)):
@@ -52,6 +52,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f'--{name.replace("_", "-")} must be at least {least}, got {value}')
     if args.amp and args.mode in ('integer', 'spike'):
         parser.error(f'--amp goes with --mode train or eval, got --mode {args.mode}')
+    if args.require_spikes and args.mode not in ('integer', 'spike'):
+        parser.error(f'--require-spikes goes with --mode integer or spike, got --mode {args.mode}')
     if args.loader and args.mode != 'train':
         parser.error(f'--loader goes with --mode train, got --mode {args.mode}')
     return args
@@ -69,9 +71,11 @@ def outputs_of(model, images) -> list:
 def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Callable[[], Any]]]:
     """By name: a network, and a call that does with it what is to be measured."""
     import torch
+    from mmengine.logging import MMLogger
 
     from qsdt_mm.analysis.plain import plain_path
     from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.noise import warnings_only
     from qsdt_mm.inference import convert, fold_norms
 
     def autocast():
@@ -104,7 +108,12 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
     else:
         model.eval()
         try:
-            form = fold_norms(model) if args.mode == 'eval' else convert(model, args.mode, args.weight_bits)
+            if args.mode == 'eval':
+                form = fold_norms(model)
+            else:
+                options = dict(require_spikes=args.require_spikes, run=lambda network: outputs_of(network, images[:1]))
+                with warnings_only(MMLogger.get_current_instance()):  # what stays in floats is among the figures
+                    form = convert(model, args.mode, args.weight_bits, **options)
         except ValueError as error:
             raise InputError(f'--mode {args.mode}: {error}') from error
         found = {args.mode: (form, evaluate(form))}
@@ -154,7 +163,7 @@ def measure(args: argparse.Namespace, session) -> None:
     from qsdt_mm.analysis.memory import bytes_saved_for_backward
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -184,6 +193,9 @@ def measure(args: argparse.Namespace, session) -> None:
             threads=torch.get_num_threads(),
             torch=torch.__version__,
         )
+        share = getattr(found[args.mode][0], 'float_share', None)
+        if share is not None:
+            figures['outside_units'] = share
         for _, run in found.values():
             for _ in range(max(args.warm_up, 1)):
                 run()
@@ -208,9 +220,7 @@ def measure(args: argparse.Namespace, session) -> None:
             figures['loader'] = time_the_loader(cfg, model, session, device, max(args.repeats, 2))
     report(figures, args)
     if args.json:
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(figures, file, indent=2)
-            file.write('\n')
+        write_json(args.json, figures)
 
 
 def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable[[], Any]:
@@ -237,6 +247,8 @@ def report(figures: dict[str, Any], args: argparse.Namespace) -> None:
         f'{"bfloat16 autocast" if args.amp else "float32"}, {figures["device"]}, '
         f'{figures["threads"]} threads, torch {figures["torch"]}'
     )
+    if 'outside_units' in figures:
+        print(f'{"floats":<10} {figures["outside_units"]}')
     for name in (args.mode, 'plain'):
         if name not in figures:
             continue

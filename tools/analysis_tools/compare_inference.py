@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--images', type=int, metavar='N', help='how many test images (default: all)')
     parser.add_argument('--weight-bits', type=int, choices=[2, 3, 4, 8], help='for real weights')
     parser.add_argument('--json', metavar='FILE', help='write the figures to a JSON file')
+    parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=50')
     args = parser.parse_args(argv)
     if args.images is not None and args.images < 1:
@@ -39,12 +39,14 @@ def compare(args: argparse.Namespace, session) -> int:
     import rich.console
     import rich.progress
     from mmengine.dataset import pseudo_collate
+    from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
     from qsdt_mm.datasets.checks import build_samples, check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
+    from qsdt_mm.engine.noise import warnings_only
     from qsdt_mm.inference import agreement, answers, convert, same_bits, unit_errors
     from qsdt_mm.models.neurons import SpikingNeuron
 
@@ -53,13 +55,19 @@ def compare(args: argparse.Namespace, session) -> int:
         raise InputError(f'config {args.config} has no test_dataloader')
     cli.import_library(cfg)
     check_annotation_files(cfg, 'test')
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+    scope = cfg.get('default_scope')
+    with DefaultScope.overwrite_default_scope(scope):
         model = cli.build_model(cfg, args.checkpoint, session)
         dataset = build_samples(cfg.test_dataloader.dataset, model, session)
+    options = dict(require_spikes=args.require_spikes, run=lambda network: answers(network, first))
     try:
-        modes = {'float': model, **{mode: convert(model, mode, args.weight_bits) for mode in ('integer', 'spike')}}
+        # What stays in floats is among the lines below.
+        with DefaultScope.overwrite_default_scope(scope), warnings_only(MMLogger.get_current_instance()):
+            first = model.data_preprocessor(pseudo_collate([dataset[0]]), False)
+            modes = {mode: convert(model, mode, args.weight_bits, **options) for mode in ('integer', 'spike')}
     except ValueError as error:
         raise InputError(str(error)) from error
+    modes = {'float': model, **modes}
     count = min(args.images or len(dataset), len(dataset))
     size = cfg.test_dataloader.get('batch_size', 1)
 
@@ -71,7 +79,7 @@ def compare(args: argparse.Namespace, session) -> int:
     starts = rich.progress.track(
         range(0, count, size), description='comparing', console=rich.console.Console(stderr=True)
     )
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+    with DefaultScope.overwrite_default_scope(scope):
         for start in starts:
             batch = pseudo_collate([dataset[i] for i in range(start, min(start + size, count))])
             data = model.data_preprocessor(batch, False)
@@ -101,11 +109,13 @@ def compare(args: argparse.Namespace, session) -> int:
         worst_unit=worst,
         worst_unit_relative_error=errors[worst],
         slots=slots,
+        outside_units=modes['spike'].float_share,
         seconds_per_batch=seconds,
         spike_time_by_integer_time=seconds['spike'] / seconds['integer'],
     )
     lines = {
         'images': f'{count}',
+        'floats': f'{modes["spike"].float_share}',
         decided: f'float and integer agree on {same} of {decisions} ({100 * same / max(decisions, 1):.2f} %)',
         'bits': 'what integer and spike say is '
         + ('equal, bit for bit' if figures['integer_equals_spike'] else 'DIFFERENT'),
@@ -116,9 +126,7 @@ def compare(args: argparse.Namespace, session) -> int:
     for name, value in lines.items():
         print(f'{name:<10} {value}')
     if args.json:
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(figures, file, indent=2)
-            file.write('\n')
+        write_json(args.json, figures)
     session.begin()
     return 0 if figures['integer_equals_spike'] else 1
 

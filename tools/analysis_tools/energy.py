@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -43,6 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--plot', metavar='FILE.png', help='draw firing rates, energies and counts, with T > 1 also by time step'
     )
+    parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=8')
     args = parser.parse_args(argv)
     if args.plot and not args.plot.endswith('.png'):
@@ -91,6 +91,8 @@ def print_report(report, network: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from qsdt_mm.models.layers.float_layers import percent
+
     figures = report.as_dict()
     table = Table(box=None, pad_edge=False, header_style='bold')
     for title, justify in (
@@ -121,6 +123,13 @@ def print_report(report, network: str) -> None:
         'energy': f'{total["energy_mj"]:.5g} mJ an image',
         'dense network': f'{total["dense_energy_mj"]:.5g} mJ an image ({total["dense_macs"]:,.0f} MACs)',
     }
+    outside = total['outside_units']
+    if outside['layers']:
+        plural = '' if outside['layers'] == 1 else 's'
+        lines['outside units'] = (
+            f'{outside["layers"]} layer{plural}, driven by floats: {outside["macs"]:,.0f} MACs, '
+            f'{percent(outside["share"])} of the dense network'
+        )
     if len(total['firing_rate_by_step']) == 1:
         del lines['by time step']
     for name, value in lines.items():
@@ -138,7 +147,8 @@ def measure(args: argparse.Namespace, session) -> None:
     from qsdt_mm.datasets.checks import check_annotation_files
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
+    from qsdt_mm.models.layers.float_layers import float_share
 
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
@@ -149,6 +159,13 @@ def measure(args: argparse.Namespace, session) -> None:
         with session.stage('building the images'):
             samples, count = samples_of(cfg, args, model, session)
     batch_size = (cfg.get('test_dataloader') or cfg.val_dataloader).get('batch_size', 1)
+    if args.require_spikes:
+        sample = next(samples)
+        samples = itertools.chain([sample], samples)
+        try:
+            float_share(model, lambda network: network.test_step(pseudo_collate([sample]))).require_spikes()
+        except ValueError as error:
+            raise InputError(str(error)) from error
     progress = rich.progress.track(
         samples, total=count, description='counting', console=rich.console.Console(stderr=True)
     )
@@ -165,9 +182,7 @@ def measure(args: argparse.Namespace, session) -> None:
         report, f'{args.config}, ' + (args.checkpoint or 'random weights: figures are those of no trained network')
     )
     if args.json:
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(dict(config=args.config, checkpoint=args.checkpoint, **report.as_dict()), file, indent=2)
-            file.write('\n')
+        write_json(args.json, dict(config=args.config, checkpoint=args.checkpoint, **report.as_dict()))
     if args.plot:
         plot_energy(report, args.plot)
 

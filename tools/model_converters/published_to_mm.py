@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def convert(args: argparse.Namespace) -> None:
     """Convert, and say what became of every tensor."""
     from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.engine.json_report import write_json
     from qsdt_mm.export import convert_file
 
     if args.json and (
@@ -88,8 +87,7 @@ def convert(args: argparse.Namespace) -> None:
         print(f'{"note":<12} {note}')
     print(f'{"wrote":<12} {args.dst}')
     if args.json:
-        with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump({'source': args.src, 'destination': args.dst, 'network': network, **figures}, file, indent=2)
+        write_json(args.json, {'source': args.src, 'destination': args.dst, 'network': network, **figures})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

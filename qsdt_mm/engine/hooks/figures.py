@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+
+from qsdt_mm.compat.wrappers import unwrap
 
 from ..figures import event_picture, new_figure, save_figure
 
@@ -149,7 +150,7 @@ class PredictionGridHook(Hook):
         """Write the figure."""
         if not self._count:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         reverse = getattr(model.data_preprocessor, 'to_rgb', False)
         classes = (getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         shown = (self._wrong[: self.rows * self.columns // 2] + self._right)[: self.rows * self.columns]

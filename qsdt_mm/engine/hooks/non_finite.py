@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
+
+from qsdt_mm.compat.wrappers import unwrap
 
 from ..errors import NonFiniteLossError, NonFiniteWeightsError
 
@@ -164,7 +165,7 @@ class NonFiniteGuardHook(Hook):
     def before_train(self, runner) -> None:
         """Start watching the model."""
         self._guard = _LossGuard(runner)
-        self._guard.attach(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+        self._guard.attach(unwrap(runner.model))
 
     def after_train(self, runner) -> None:
         """Stop watching, so that the model can be pickled again."""
@@ -173,7 +174,7 @@ class NonFiniteGuardHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Refuse a checkpoint with weights that are not finite."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         checked = {name for name, _ in model.named_parameters()}
         checked |= {name for name, _ in model.named_buffers() if name.endswith(('running_mean', 'running_var'))}
         for part in ('state_dict', 'ema_state_dict'):

@@ -3,7 +3,7 @@
 from .attention import SpikeDrivenSelfAttention, linear_attention
 from .blocks import Block, MembraneShortcut
 from .synapses import BNAndPad, DepthwiseSeparableConv, PointwiseChain, RepConvBN
-from .unit import SpikeUnit, UnitFactory, make_neuron
+from .unit import SpikeUnit, UnitFactory, layers_of, layers_outside_units, make_neuron, named_units
 
 __all__ = [
     'BNAndPad',
@@ -15,6 +15,9 @@ __all__ = [
     'SpikeDrivenSelfAttention',
     'SpikeUnit',
     'UnitFactory',
+    'layers_of',
+    'layers_outside_units',
     'linear_attention',
     'make_neuron',
+    'named_units',
 ]

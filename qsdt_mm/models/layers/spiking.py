@@ -8,45 +8,12 @@ from mmcv.cnn import ConvModule
 from torch import nn
 
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
-from qsdt_mm.models.quantization import (
-    LowBitWeight,
-    QuantConv2d,
-    QuantConvTranspose2d,
-    QuantLinear,
-    check_weight_bits,
-    steps_follow_weights,
-)
+from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
 from qsdt_mm.validation import require_positive_int
 
 from .unit import SpikeUnit, UnitFactory
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU)
-
-
-def low_bit(layer: nn.Module, weight_bits: int) -> LowBitWeight:
-    """A low-bit layer of the same shape.
-
-    Raises:
-        TypeError: there is none for this kind of layer.
-    """
-    if isinstance(layer, nn.Linear):
-        return QuantLinear(layer.in_features, layer.out_features, layer.bias is not None, weight_bits=weight_bits)
-    if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-        raise TypeError(f'{type(layer).__name__} has no low-bit form')
-    settings = dict(
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
-        bias=layer.bias is not None,
-        padding_mode=layer.padding_mode,
-        weight_bits=weight_bits,
-    )
-    kind = QuantConv2d
-    if isinstance(layer, nn.ConvTranspose2d):
-        kind = QuantConvTranspose2d
-        settings['output_padding'] = layer.output_padding
-    return kind(layer.in_channels, layer.out_channels, layer.kernel_size, **settings)
 
 
 def make_spiking(module: nn.Module, factory: UnitFactory) -> None:

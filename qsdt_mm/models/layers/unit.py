@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,9 @@ from qsdt_mm.models.quantization import LowBitWeight, QuantConv2d
 from qsdt_mm.validation import require
 
 from .norms import normalise
+
+RMS_NORMS = (nn.RMSNorm,) if hasattr(nn, 'RMSNorm') else ()  # torch 2.4 and later
+IN_TRAINING_ONLY = re.compile(r'(^|\.)(auxiliary_head|aux_head|distillation|teacher|losses|loss(_\w+)?)(\.|$)')
 
 
 class SpikeUnit(nn.Module):
@@ -48,8 +53,10 @@ class SpikeUnit(nn.Module):
 
     @property
     def driven_by(self) -> str:
-        """What drives the synapse: 'spikes', 'image' or 'membrane'."""
-        return self.real_input if self.neuron is None else 'spikes'
+        """What drives the synapse: 'spikes', 'image', 'membrane', or 'floats' of an activation that does not spike."""
+        if self.neuron is None:
+            return self.real_input
+        return 'spikes' if isinstance(self.neuron, SpikingNeuron) else 'floats'
 
     def fire(self, membrane: Tensor) -> Tensor:
         """Scaled spike counts of a membrane potential; the identity without a neuron."""
@@ -82,6 +89,47 @@ class SpikeUnit(nn.Module):
                 nn.init.zeros_(layer.bias)
             layer.reset_step()
             power = 1.0  # what follows inside a chain is driven by membranes of unit variance
+
+
+def named_units(model: nn.Module) -> Iterator[tuple[str, SpikeUnit]]:
+    """Yield the units of a network, by name."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, SpikeUnit))
+
+
+def layers_of(unit: SpikeUnit) -> list[tuple[str, nn.Module]]:
+    """Return the layers of a unit's synapse, in order, with their names in the unit."""
+    return [
+        (f'synapse.{name}' if name else 'synapse', layer)
+        for name, layer in unit.synapse.named_modules()
+        if is_layer(layer)
+    ]
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module multiplies its input by weights: a convolution, a linear map, an attention, a recurrence.
+
+    Layers of other libraries (deformable convolutions, say) are known by a ``weight`` of two dimensions or more.
+    """
+    if isinstance(module, (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)):
+        return True
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, *RMS_NORMS)):
+        return False
+    weight = getattr(module, 'weight', None)
+    return isinstance(weight, Tensor) and weight.dim() >= 2
+
+
+def layers_outside_units(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the layers that no unit's synapse holds, in order, with their names: what a view would pass over.
+
+    Parts that training alone runs do not count: auxiliary heads, losses, distillation and its teachers.
+    """
+    inside = {module for _, unit in named_units(model) for module in unit.synapse.modules()}
+    found: list[tuple[str, nn.Module]] = []
+    for name, module in model.named_modules():
+        within = any(name.startswith(f'{outer}.') for outer, _ in found)  # an attention's own projections
+        if module not in inside and is_layer(module) and not within and not IN_TRAINING_ONLY.search(name):
+            found.append((name, module))
+    return found
 
 
 @torch.no_grad()

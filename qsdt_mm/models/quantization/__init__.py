@@ -1,7 +1,8 @@
 """Low-bit weights: the LSQ quantizer and the layers that use it."""
 
-from .layers import QuantConv2d, QuantConvTranspose2d, QuantLinear
-from .lsq import LSQ, WEIGHT_BITS, LowBitWeight, check_weight_bits, integer_range, lsq_quantize, steps_follow_weights
+from .layers import QuantConv2d, QuantConvTranspose2d, QuantLinear, low_bit
+from .lsq import LSQ, LowBitWeight, lsq_quantize, steps_follow_weights
+from .weight import WEIGHT_BITS, QuantizedWeight, check_weight_bits, integer_range, quantize_symmetrically
 
 __all__ = [
     'LSQ',
@@ -10,8 +11,11 @@ __all__ = [
     'QuantConv2d',
     'QuantConvTranspose2d',
     'QuantLinear',
+    'QuantizedWeight',
     'check_weight_bits',
     'integer_range',
+    'low_bit',
     'lsq_quantize',
+    'quantize_symmetrically',
     'steps_follow_weights',
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -25,8 +28,63 @@ def check_width(layer: LowBitWeight, expected: int, width: int) -> None:
         )
 
 
+def low_bit(layer: nn.Module, weight_bits: int) -> LowBitWeight:
+    """Return a low-bit layer of a layer's shape and weights.
+
+    Args:
+        layer: a convolution, transposed convolution or linear layer.
+        weight_bits: 2, 3, 4, 8 or 32.
+
+    Raises:
+        TypeError: there is none for this kind of layer.
+    """
+    for plain, kind in ((nn.Linear, QuantLinear), (nn.ConvTranspose2d, QuantConvTranspose2d), (nn.Conv2d, QuantConv2d)):
+        if isinstance(layer, plain):
+            return kind.from_float(layer, weight_bits)
+    raise TypeError(f'{type(layer).__name__} has no low-bit form')
+
+
+def _shape(layer: nn.Module) -> tuple[tuple, dict[str, Any]]:
+    """Constructor arguments of a layer's shape."""
+    bias = layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        return (layer.in_features, layer.out_features), dict(bias=bias)
+    names = ['stride', 'padding', 'dilation', 'groups', 'padding_mode']
+    names += ['output_padding'] * isinstance(layer, nn.ConvTranspose2d)
+    settings = {name: getattr(layer, name) for name in names}
+    return (layer.in_channels, layer.out_channels, layer.kernel_size), dict(settings, bias=bias)
+
+
+class _ToAndFromFloat(LowBitWeight):
+    """Mix-in for low-bit layers that have a counterpart in ``torch.nn``."""
+
+    plain: type[nn.Module]
+
+    @classmethod
+    @torch.no_grad()
+    def from_float(cls, layer: nn.Module, weight_bits: int = 4) -> nn.Module:
+        """Return a low-bit layer of a plain one's shape and weights; its steps are LSQ's first ones."""
+        args, settings = _shape(layer)
+        new = cls(*args, **settings, weight_bits=weight_bits).to(layer.weight)
+        new.weight.copy_(layer.weight)
+        if layer.bias is not None:
+            new.bias.copy_(layer.bias)
+        new.reset_step()
+        return new
+
+    @torch.no_grad()
+    def to_float(self) -> nn.Module:
+        """Return the plain layer that computes the same: its weight is :attr:`quantized_weight`."""
+        args, settings = _shape(self)
+        layer = self.plain(*args, **settings, device=self.weight.device, dtype=self.weight.dtype)
+        layer.weight.copy_(self.quantized_weight)
+        if self.bias is not None:
+            layer.bias.copy_(self.bias)
+        return layer.train(self.training)
+
+
 @MODELS.register_module()
-class QuantConv2d(LowBitWeight, nn.Conv2d):
+class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
     """2-D convolution with LSQ weights; ``weight_bits=32`` makes it a plain ``nn.Conv2d``.
 
     Args:
@@ -35,6 +93,8 @@ class QuantConv2d(LowBitWeight, nn.Conv2d):
     Raises:
         ValueError: ``weight_bits`` is not one of these.
     """
+
+    plain = nn.Conv2d
 
     def __init__(self, *args, weight_bits: int = 4, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +107,7 @@ class QuantConv2d(LowBitWeight, nn.Conv2d):
 
 
 @MODELS.register_module()
-class QuantConvTranspose2d(LowBitWeight, nn.ConvTranspose2d):
+class QuantConvTranspose2d(_ToAndFromFloat, nn.ConvTranspose2d):
     """Transposed 2-D convolution with LSQ weights; ``weight_bits=32`` makes it a plain ``nn.ConvTranspose2d``.
 
     Args:
@@ -57,6 +117,7 @@ class QuantConvTranspose2d(LowBitWeight, nn.ConvTranspose2d):
         ValueError: ``weight_bits`` is not one of these, or there are groups.
     """
 
+    plain = nn.ConvTranspose2d
     channel_dim = 1
 
     def __init__(self, *args, weight_bits: int = 4, **kwargs) -> None:
@@ -78,7 +139,7 @@ class QuantConvTranspose2d(LowBitWeight, nn.ConvTranspose2d):
 
 
 @MODELS.register_module()
-class QuantLinear(LowBitWeight, nn.Linear):
+class QuantLinear(_ToAndFromFloat, nn.Linear):
     """Linear layer with LSQ weights; ``weight_bits=32`` makes it a plain ``nn.Linear``.
 
     Args:
@@ -87,6 +148,8 @@ class QuantLinear(LowBitWeight, nn.Linear):
     Raises:
         ValueError: ``weight_bits`` is not one of these.
     """
+
+    plain = nn.Linear
 
     def __init__(self, *args, weight_bits: int = 4, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -15,21 +15,10 @@ from qsdt_mm.models import kernels
 from qsdt_mm.models.neurons import saving
 from qsdt_mm.validation import require
 
-WEIGHT_BITS = (2, 3, 4, 8, 32)
-"""Allowed widths of a weight; 32 switches quantization off."""
+from .weight import QuantizedWeight, check_weight_bits, integer_range
 
 # Smallest step that divides safely in every floating dtype in use; a learned step is kept at or above it.
 MIN_STEP = 1e-6
-
-
-def check_weight_bits(weight_bits: int) -> None:
-    """Raise ``ValueError`` unless ``weight_bits`` is one of :data:`WEIGHT_BITS`."""
-    require(
-        weight_bits in WEIGHT_BITS and not isinstance(weight_bits, bool),
-        'weight_bits',
-        weight_bits,
-        f'one of {", ".join(map(str, WEIGHT_BITS))} (32 = not quantized)',
-    )
 
 
 class _LSQ(torch.autograd.Function):
@@ -101,11 +90,6 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     Source: LSQ (arXiv 1902.08153), section 2.
     """
     return (_quantize if is_recording() else _LSQ.apply)(weight, step, *integer_range(bits))
-
-
-def integer_range(bits: int) -> tuple[int, int]:
-    """Lowest and highest integer of a signed ``bits``-wide weight."""
-    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
 class LSQ(nn.Module):
@@ -193,6 +177,20 @@ class LowBitWeight:
         cast = weight.to(dtype)
         saving.note_derived(cast, lambda source: source.to(dtype), weight)
         return cast
+
+    @torch.no_grad()
+    def int_weight(self) -> QuantizedWeight:
+        """Return the integers and steps that the layer computes with.
+
+        Raises:
+            ValueError: the weight is not quantized (``weight_bits=32``).
+        """
+        require(
+            self.quantizer is not None, 'weight_bits', self.weight_bits, '2, 3, 4 or 8: real weights are no integers'
+        )
+        integers = self.quantizer.integers(self.channels_first).to(torch.int8).transpose(0, self.channel_dim)
+        step = self.quantizer.positive_step.detach().double()
+        return QuantizedWeight(integers.contiguous(), step, self.weight_bits, self.channel_dim)
 
     def reset_step(self) -> None:
         """Derive the step anew from the weight; to be called after the weight was set by hand."""

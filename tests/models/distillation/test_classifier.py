@@ -149,3 +149,18 @@ def test_weights_that_do_not_fit_the_teacher(teacher, tmp_path):
     torch.save(dict(state_dict={'x': torch.ones(1)}), tmp_path / 'other.pth')
     with pytest.raises(CheckpointError, match=r'teacher\.checkpoint .*other\.pth does not fit the teacher: '):
         distilled(dict(teacher, checkpoint=str(tmp_path / 'other.pth')), HARD)
+
+
+def test_teacher_and_losses_are_no_part_of_the_network_at_inference(teacher):
+    from qsdt_mm.analysis import audit
+    from qsdt_mm.inference import convert
+
+    model = distilled(teacher, HARD, SOFT, FGD).train()
+    model.loss(*batch())  # builds the teacher
+    names = {row.name for row in audit(model) if row.driven_by != 'floats'}
+    assert len(names) == len(audit(model)) == len(audit(build(config())))
+    converted = convert(model, 'spike', require_spikes=True, run=lambda network: network(torch.randn(1, 3, 64, 64)))
+    assert converted.float_share.outside == ()
+    stock = build(config('LinearClsHead'))
+    with pytest.raises(ValueError, match=r'1 of \d+ layers is outside units and stays in floats \(head.fc\)'):
+        convert(stock, 'spike', require_spikes=True)
