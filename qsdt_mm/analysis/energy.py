@@ -246,7 +246,7 @@ def measure_energy(
             'a spiking neuron, such as IELIF or LIF',
         )
         require(
-            next(unit.synapse.parameters(), None) is not None, 'model', 'a converted network', 'the network as trained'
+            not getattr(unit.synapse, 'is_converted', False), 'model', 'a converted network', 'the network as trained'
         )
         for path, layer in layers_of(unit):
             require(

@@ -63,7 +63,9 @@ def check_compiler(options: Mapping[str, Any], device: torch.device) -> None:
         return (x * x).sum()
 
     with compiler_faults(options, Exception):
-        torch.compile(square, **copy.deepcopy(dict(options)))(torch.ones(3, device=device, requires_grad=True)).backward()
+        torch.compile(square, **copy.deepcopy(dict(options)))(
+            torch.ones(3, device=device, requires_grad=True)
+        ).backward()
 
 
 class _Compiled:

@@ -145,6 +145,8 @@ class ExactSynapse(nn.Module):
     Shapes: counts ``(N, C_in, ...)`` in, membrane potentials ``(N, C_out, ...)`` out.
     """
 
+    is_converted = True
+
     def __init__(self, layers: Sequence[FoldedLayer], levels: int | None, spiking: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
