@@ -23,5 +23,10 @@ def test_other_labels_are_refused(label):
     assert str(error.value) == (f'folder/map.png has the label {label}: expected 0 to 2, or 255 for pixels to ignore')
 
 
+def test_a_picture_without_a_map_passes():
+    results = dict(img=np.zeros((2, 2, 3), np.uint8))
+    assert CheckLabels(3)(results) is results
+
+
 def test_it_is_found_by_name():
     assert isinstance(TRANSFORMS.build(dict(type='CheckLabels', num_classes=2)), CheckLabels)
