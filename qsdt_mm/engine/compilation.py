@@ -5,7 +5,6 @@ mmengine compiles the whole training step, with an optimizer in it that the comp
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -50,6 +49,11 @@ def compiler_faults(options: Mapping[str, Any], *kinds: type[Exception]) -> Iter
         raise InputError(f'compile ({shown}) does not work here: {name}: {text[:300]}') from error
 
 
+def own(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the options, of which the compiler takes some out."""
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in options.items()}
+
+
 def check_compiler(options: Mapping[str, Any], device: torch.device) -> None:
     """Compile a line of arithmetic, forward and backward, so that what cannot work is said before a run begins.
 
@@ -63,9 +67,8 @@ def check_compiler(options: Mapping[str, Any], device: torch.device) -> None:
         return (x * x).sum()
 
     with compiler_faults(options, Exception):
-        torch.compile(square, **copy.deepcopy(dict(options)))(
-            torch.ones(3, device=device, requires_grad=True)
-        ).backward()
+        compiled = torch.compile(square, **own(options))
+        compiled(torch.ones(3, device=device, requires_grad=True)).backward()
 
 
 class _Compiled:
@@ -107,5 +110,5 @@ def compile_backbone(model: nn.Module, options: Mapping[str, Any]) -> None:
         raise InputError(f'compile compiles model.backbone, which {type(model).__name__} does not have')
     if getattr(backbone, 'with_cp', False):
         raise InputError('compile and model.backbone.with_cp=True exclude each other: leave one of them out')
-    backbone.compile(**copy.deepcopy(dict(options)))
+    backbone.compile(**own(options))
     backbone._compiled_call_impl = _Compiled(backbone)  # of all attributes, the one that copies leave out

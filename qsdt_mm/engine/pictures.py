@@ -34,11 +34,11 @@ class PictureNames:
             name = PurePath(path).stem
             if name in self.shared:
                 name = '_'.join([*PurePath(path).parts[-2:-1], name])
-        owner, wanted = path or number, name
-        for i in itertools.count(2):
-            if self.owners.setdefault(name, owner) == owner:
-                return name
-            name = f'{wanted}_{i}'
+        owner, wanted, count = path or number, name, 1
+        while self.owners.setdefault(name, owner) != owner:
+            count += 1
+            name = f'{wanted}_{count}'
+        return name
 
 
 def image_paths(dataset: Any) -> list[str]:
