@@ -44,12 +44,15 @@ class _PositiveStep(torch.autograd.Function):
     """``max(|step|, MIN_STEP)`` with the gradient of ``|step|``.
 
     It passes below the floor too, so that a step can leave it: a clamp would hold it there for good.
+
+    The result of a Function comes from an operation out of place, here and above: compiled by torch 2.11, one that is
+    returned by an operation in place has a gradient of zero.
     """
 
     @staticmethod
     def forward(ctx, step: Tensor) -> Tensor:
         ctx.save_for_backward(step)
-        return step.abs().clamp_min_(MIN_STEP)
+        return step.abs().clamp_min(MIN_STEP)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
@@ -60,7 +63,7 @@ class _PositiveStep(torch.autograd.Function):
 def _quantize(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     """The quantized weight."""
     step = step.view(-1, *[1] * (weight.dim() - 1))
-    return (weight / step).clamp_(low, high).round_().mul_(step)
+    return (weight / step).clamp_(low, high).round_().mul(step)
 
 
 def _quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
