@@ -143,6 +143,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.engine.own_files import remove_unbegun
     from qsdt_mm.engine.storage import atomic_open
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -208,9 +209,7 @@ def test(args: argparse.Namespace, session) -> None:
             metrics = runner.test()
     except BaseException:
         if not session.started and not was_there and is_main_process():
-            import shutil
-
-            shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
+            remove_unbegun(work_dir)
         raise
     if args.json and is_main_process():
         report = dict(config=args.config, checkpoint=args.checkpoint, inference=args.inference, metrics=plain(metrics))

@@ -78,37 +78,40 @@ def enable_amp(cfg) -> None:
             wrapper.pop(key, None)
 
 
-def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str | None:
+def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session) -> str | None:
     """Decide where training starts, and load the checkpoint to resume, if any, once to be sure of it."""
     from qsdt_mm.engine.checkpoint import (
+        checkpoints_of,
         find_resumable,
-        list_checkpoints,
         load_checkpoint_safely,
         load_training_state,
     )
     from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.own_files import inside
 
+    work_dir, present = directories[0], checkpoints_of(*directories)
+    held = f'{present[0].parent} already holds checkpoints ({present[0].name})' if present else ''
     resume = args.resume
     if resume is None and cfg.get('resume') and not args.overwrite:
         resume = cfg.get('load_from') or 'auto'
     if resume is None:
         cfg.resume = False
-        present = list_checkpoints(work_dir)
         if present and not args.overwrite:
             raise InputError(
-                f'{work_dir} already holds checkpoints ({present[0].name}): go on with --resume auto, '
-                'start anew with --overwrite, or choose another --work-dir'
+                f'{held}: go on with --resume auto, start anew with --overwrite, or choose another --work-dir'
             )
         start = cfg.get('load_from')
         if start and '://' not in str(start):
             load_checkpoint_safely(start)
+            if any(path.samefile(start) for path in present):
+                raise InputError(f'--overwrite would remove load_from={start}: choose another --work-dir')
         return None
     if resume == 'auto':
         import warnings
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            found = find_resumable(work_dir)
+            found = find_resumable(*directories)
         for warning in caught:
             session.note(f'warning: {warning.message}')
         if found is None:
@@ -117,6 +120,10 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session) -> str 
             return None
         resume = str(found)
         session.note(f'resuming from {resume}')
+    elif present and not inside(resume, directories):
+        raise InputError(
+            f'{held}, and {resume} is of another run: go on with --resume auto, or choose another --work-dir'
+        )
     state = load_training_state(resume)
     seed = state['meta'].get('seed')
     if seed is not None:  # the samplers are built before mmengine restores the seed
@@ -134,13 +141,15 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import (
         check_pretrained,
-        list_checkpoints,
+        checkpoints_of,
         load_training_state,
         load_weights,
         model_weights,
     )
     from qsdt_mm.engine.config_check import check_loop
     from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
+    from qsdt_mm.engine.own_files import directories_of, remove_unbegun
     from qsdt_mm.engine.storage import remove_leftovers
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -161,7 +170,8 @@ def train(args: argparse.Namespace, session) -> None:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
         cfg.auto_scale_lr.enable = True
-    resume = settle_start(cfg, args, work_dir, session)
+    directories = directories_of(cfg, work_dir)
+    resume = settle_start(cfg, args, directories, session)
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
@@ -172,17 +182,18 @@ def train(args: argparse.Namespace, session) -> None:
     for remark in prepare_launcher(cfg, args.launcher):
         session.note(remark)
     was_there = work_dir.exists()
-    stale = list_checkpoints(work_dir) if args.overwrite else []
+    stale = [*checkpoints_of(*directories), work_dir / 'last_checkpoint'] if args.overwrite else []
 
     class Begin(Hook):
         """Set-up is over once the runner has loaded everything and is about to train."""
 
         def before_train(self, runner) -> None:
             if is_main_process():
-                if args.overwrite:
-                    for path in [*stale, *work_dir.glob('best_*.pth'), work_dir / 'last_checkpoint']:
-                        path.unlink(missing_ok=True)
-                remove_leftovers(work_dir, '*.pth')  # of a process that was killed while it saved
+                for path in stale:
+                    path.unlink(missing_ok=True)
+                for directory in directories:
+                    remove_leftovers(directory, '*.pth')  # of a process that was killed while it saved
+                protect_other_runs(runner)
                 if hasattr(runner, 'begin'):
                     runner.begin()
             session.begin()
@@ -209,9 +220,7 @@ def train(args: argparse.Namespace, session) -> None:
             runner.train()
     except BaseException:
         if not session.started and not was_there and is_main_process():
-            import shutil
-
-            shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
+            remove_unbegun(work_dir)
         raise
 
 

@@ -1,6 +1,7 @@
 """mmengine's Runner, without the places where it executes what a checkpoint holds."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import MMLogger
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights
 from .errors import CheckpointError
 from .noise import quiet_logger, shorten_console
+from .own_files import cut_links
 
 
 @RUNNERS.register_module()
@@ -37,6 +39,7 @@ class SafeRunner(Runner):
     def dump_config(self) -> None:
         """Write the configuration to the work directory, but not before :meth:`begin`."""
         if self._started:
+            cut_links(Path(self.work_dir) / Path(self.cfg.filename or '').name)
             super().dump_config()
 
     def begin(self) -> None:
