@@ -139,11 +139,12 @@ def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
     import json
 
-    from qsdt_mm.datasets.checks import check_annotation_files, check_loader
+    from qsdt_mm.datasets.checks import Limits, check_annotation_files, check_loader
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.own_files import remove_unbegun
+    from qsdt_mm.engine.rehearsal import rehearse
     from qsdt_mm.engine.storage import atomic_open
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -199,6 +200,8 @@ def test(args: argparse.Namespace, session) -> None:
                 f'{args.checkpoint} does not fit the model: weights {mismatch} '
                 '(--allow-mismatch evaluates it all the same)'
             )
+        with session.stage('trying the test'):
+            rehearse(runner.test_loop, model, 'test', Limits.of(model).num_classes)
         if args.out:
             keep_predictions(runner, cfg, args.out)
         runner.register_hook(Begin(), priority='HIGHEST')

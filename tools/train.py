@@ -137,7 +137,7 @@ def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session
 
 def train(args: argparse.Namespace, session) -> None:
     """Set up, then train."""
-    from qsdt_mm.datasets.checks import check_annotation_files, check_loader, check_same_classes
+    from qsdt_mm.datasets.checks import Limits, check_annotation_files, check_loader, check_same_classes
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import (
         check_pretrained,
@@ -150,6 +150,7 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
     from qsdt_mm.engine.own_files import directories_of, remove_unbegun
+    from qsdt_mm.engine.rehearsal import MonitorHook, check_monitored, monitored, rehearse
     from qsdt_mm.engine.storage import remove_leftovers
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -208,6 +209,12 @@ def train(args: argparse.Namespace, session) -> None:
             if runner.val_loop is not None:
                 check_loader(runner.val_loop.dataloader, 'validation', model)
                 check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
+        with session.stage('trying the validation'):
+            if runner.val_loop is not None:
+                names = rehearse(runner.val_loop, model, 'validation', Limits.of(model).num_classes)
+                wanted = monitored(runner, cfg.get('param_scheduler'))
+                check_monitored(wanted, names)
+                runner.register_hook(MonitorHook(wanted))
         with session.stage(f'building the optimizer of optim_wrapper {dict(cfg.optim_wrapper)}'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         check_pretrained(model)

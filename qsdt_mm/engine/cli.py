@@ -319,7 +319,8 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     from mmengine.config import Config
 
     from . import hooks  # noqa: F401  registers, for configurations that do not import this package
-    from .config_check import check_cfg_options
+    from .config_check import check_cfg_options, settle_hooks
+    from .config_types import tuples_where_wanted
 
     if not Path(path).is_file():
         raise InputError(f'config {path} does not exist')
@@ -331,8 +332,11 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         raise InputError(f'config {path} cannot be read: {describe(error)}') from error
     parsed = parse_options(options)
     check_cfg_options(cfg, parsed)
+    before = copy.deepcopy(cfg._cfg_dict) if parsed else None
     if parsed:
         cfg.merge_from_dict(parsed)
+    tuples_where_wanted(cfg._cfg_dict, cfg.get('default_scope'), before)
+    settle_hooks(cfg)
     for name in LOADERS:
         loader = cfg.get(name)
         if loader is not None:
