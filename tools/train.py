@@ -150,7 +150,7 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
     from qsdt_mm.engine.own_files import directories_of, remove_unbegun
-    from qsdt_mm.engine.rehearsal import MonitorHook, check_monitored, monitored, rehearse
+    from qsdt_mm.engine.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.engine.storage import remove_leftovers
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -194,9 +194,10 @@ def train(args: argparse.Namespace, session) -> None:
                     path.unlink(missing_ok=True)
                 for directory in directories:
                     remove_leftovers(directory, '*.pth')  # of a process that was killed while it saved
-                protect_other_runs(runner)
                 if hasattr(runner, 'begin'):
                     runner.begin()
+            protect_other_runs(runner)
+            restore_monitors(runner, cfg.get('param_scheduler'))
             session.begin()
 
     try:

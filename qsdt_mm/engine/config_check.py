@@ -274,11 +274,16 @@ def check_cfg_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     after = copy.deepcopy(cfg)
     try:
         after.merge_from_dict(dict(options))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         for key in options:  # say which one, where that can be seen
             probe = copy.deepcopy(cfg)
             try:
                 probe.merge_from_dict({key: options[key]})
+            except AttributeError as single:
+                raise InputError(
+                    f'--cfg-options {key}={options[key]!r}: one element of a list can only be changed if it is a dict; '
+                    'give the whole list'
+                ) from single
             except (KeyError, TypeError, ValueError) as single:
                 text = ' '.join(str(single.args[0] if single.args else single).split())
                 raise InputError(f'unknown key in --cfg-options: {key} ({text[:200]})') from error

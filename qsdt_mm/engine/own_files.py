@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
+
 from .storage import PathLike, atomic_path
 
 LAST = 'last_checkpoint'
@@ -95,7 +97,8 @@ def keep_to_own_files(runner: Any, out_dir: PathLike | None = None) -> None:
     ids = hub.runtime_info.get('keep_ckpt_ids')
     if ids is not None and (moved_in or not all(isinstance(number, int) for number in ids)):
         hub.pop_info('keep_ckpt_ids')
-    cut_links(os.path.join(runner.work_dir, LAST))
+    if is_main_process():
+        cut_links(os.path.join(runner.work_dir, LAST))
 
 
 def remove_unbegun(work_dir: Path) -> None:

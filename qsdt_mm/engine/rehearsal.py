@@ -18,6 +18,7 @@ from mmengine.evaluator import BaseMetric, DumpResults, Evaluator
 from mmengine.evaluator.metric import _to_cpu
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from .cli import describe
 from .errors import PACKAGE, InputError, is_own_fault
@@ -94,7 +95,8 @@ def rehearse(loop: Any, model: nn.Module, what: str, num_classes: int | None = N
     check_settings(evaluator, model, num_classes)
     metrics = list(getattr(evaluator, 'metrics', []))
     unknown = Names([], [getattr(metric, 'prefix', None) for metric in metrics] or [None])
-    if type(evaluator) is not Evaluator:
+    dataset = loop.dataloader.dataset
+    if type(evaluator) is not Evaluator or isinstance(dataset, IterableDataset) or not hasattr(dataset, '__len__'):
         return Names([], [None])
     try:
         actor, plain = copy.deepcopy(model).eval(), copy.deepcopy(metrics)
@@ -103,8 +105,8 @@ def rehearse(loop: Any, model: nn.Module, what: str, num_classes: int | None = N
     with _unseen():
         loader = loop.dataloader
         try:
-            number = min(loader.batch_size or 1, SAMPLES, len(loader.dataset))
-            batch = (loader.collate_fn or pseudo_collate)([loader.dataset[i] for i in range(number)])
+            number = min(loader.batch_size or 1, SAMPLES, len(dataset))
+            batch = (loader.collate_fn or pseudo_collate)([dataset[i] for i in range(number)])
             with torch.no_grad():
                 outputs = actor.val_step(batch) if what == 'validation' else actor.test_step(batch)
         except SET_UP as error:
@@ -169,6 +171,15 @@ def monitored(runner: Any, schedulers: Any = None) -> dict[str, str]:
     return found
 
 
+def restore_monitors(runner: Any, schedulers: Any) -> None:
+    """Let resumed schedules look for what the configuration says now, not for what the checkpoint says."""
+    built = runner.param_schedulers
+    if isinstance(built, list) and isinstance(schedulers, (list, tuple)) and len(built) == len(schedulers):
+        for scheduler, config in zip(built, schedulers):
+            if hasattr(scheduler, 'monitor') and isinstance(config, Mapping):
+                scheduler.monitor = config.get('monitor', 'loss')
+
+
 def _absent(key: str, who: str, names: Iterable[str]) -> str:
     names = list(names)
     shown = ', '.join(difflib.get_close_matches(key, names, n=3, cutoff=0.4) or names[:6]) or 'none'
@@ -213,4 +224,3 @@ class MonitorHook(Hook):
         last = runner.message_hub.runtime_info.get('last_ckpt')
         text = _absent(missing[0], self.wanted[missing[0]], metrics or {})
         raise InputError(text + (f'; correct it and go on with --resume {last}' if last else ''))
-

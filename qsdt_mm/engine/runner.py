@@ -1,6 +1,8 @@
 """mmengine's Runner, without the places where it executes what a checkpoint holds."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ class SafeRunner(Runner):
         if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
             checkpoint = dict(state_dict=model_weights(checkpoint, filename))
         drop_code(checkpoint)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        with self._without_mismatches():
+            self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         mismatch = load_weights(model, model_weights(checkpoint, filename))
         if mismatch:
@@ -86,3 +89,15 @@ class SafeRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    @contextmanager
+    def _without_mismatches(self) -> Iterator[None]:
+        """Keep back what mmengine prints when averaged weights (``EMAHook``) fit in part: one line of ours says it."""
+        held = io.StringIO()
+        try:
+            with redirect_stdout(held):
+                yield
+        finally:
+            text = held.getvalue()
+            if text and not text.startswith('The model and loaded state dict do not match'):
+                print(text, end='')

@@ -135,3 +135,11 @@ class ToyScores(BaseMetric):
     def compute_metrics(self, results):
         score = self.scores.pop(0) if len(self.scores) > 1 else self.scores[0]
         return dict(acc=score, acc2=score / 2)
+
+
+@HOOKS.register_module()
+class TalkingHook(Hook):
+    """Prints a line when a checkpoint is loaded."""
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        print(f'a checkpoint with {len(checkpoint["state_dict"])} weights')
