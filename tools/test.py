@@ -145,13 +145,15 @@ def one_image(runner):
 
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
-    from qsdt_mm.datasets.checks import check_annotation_files, check_loader
+    from qsdt_mm.datasets.checks import Limits, check_annotation_files, check_loader
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.json_report import write_json
     from qsdt_mm.engine.noise import warnings_only
+    from qsdt_mm.engine.own_files import remove_unbegun
     from qsdt_mm.engine.pictures import save_pictures
+    from qsdt_mm.engine.rehearsal import rehearse
     from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -221,6 +223,12 @@ def test(args: argparse.Namespace, session) -> None:
                 f'{args.checkpoint} does not fit the model: weights {mismatch} '
                 '(--allow-mismatch evaluates it all the same)'
             )
+        tested = model
+        if args.tta:
+            with session.stage('building tta_model'), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+                tested = merging(cfg.tta_model, model)
+        with session.stage('trying the test'):
+            rehearse(runner.test_loop, tested, 'test', Limits.of(model).num_classes)
         if args.out:
             keep_predictions(runner, cfg, args.out)
         if hasattr(runner, 'hand_over'):
@@ -233,18 +241,13 @@ def test(args: argparse.Namespace, session) -> None:
         if args.inference != 'float':
             # What cannot be converted is said before the run begins, and what stays in floats.
             share = getattr(converted(model, args, None if args.tta else one_image(runner)), 'float_share', None)
-        if args.tta:
-            with session.stage('building tta_model'), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-                merging(cfg.tta_model, model)
         if args.tta or args.inference != 'float':
             runner.register_hook(Convert())
         with session.setting_up():
             metrics = runner.test()
     except BaseException:
         if not session.started and not was_there and is_main_process():
-            import shutil
-
-            shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
+            remove_unbegun(work_dir)
         raise
     if args.json and is_main_process():
         report = dict(

@@ -78,35 +78,40 @@ def enable_amp(cfg) -> None:
             wrapper.pop(key, None)
 
 
-def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session):
+def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session):
     """Decide where training starts; return the checkpoint that it starts from, if any, read once and for all."""
     from qsdt_mm.engine.checkpoint import (
-        list_checkpoints,
+        checkpoints_of,
         load_checkpoint_safely,
         load_training_state,
         newest_training_state,
     )
     from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.engine.own_files import inside
 
+    work_dir, present = directories[0], checkpoints_of(*directories)
+    held = f'{present[0].parent} already holds checkpoints ({present[0].name})' if present else ''
     resume = args.resume
     if resume is None and cfg.get('resume') and not args.overwrite:
         resume = cfg.get('load_from') or 'auto'
     if resume is None:
         cfg.resume = False
-        present = list_checkpoints(work_dir)
         if present and not args.overwrite:
             raise InputError(
-                f'{work_dir} already holds checkpoints ({present[0].name}): go on with --resume auto, '
-                'start anew with --overwrite, or choose another --work-dir'
+                f'{held}: go on with --resume auto, start anew with --overwrite, or choose another --work-dir'
             )
         start = cfg.get('load_from')
-        return load_checkpoint_safely(start) if start and '://' not in str(start) else None
+        if not start or '://' in str(start):
+            return None
+        if any(path.samefile(start) for path in present if Path(start).is_file()):
+            raise InputError(f'--overwrite would remove load_from={start}: choose another --work-dir')
+        return load_checkpoint_safely(start)
     if resume == 'auto':
         import warnings
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            found = newest_training_state(work_dir)
+            found = newest_training_state(*directories)
         for warning in caught:
             session.note(f'warning: {warning.message}')
         if found is None:
@@ -115,6 +120,10 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session):
             return None
         resume, state = str(found[0]), found[1]
         session.note(f'resuming from {resume}')
+    elif present and not inside(resume, directories):
+        raise InputError(
+            f'{held}, and {resume} is of another run: go on with --resume auto, or choose another --work-dir'
+        )
     else:
         state = load_training_state(resume)
     seed = state['meta'].get('seed')
@@ -129,16 +138,19 @@ def settle_start(cfg, args: argparse.Namespace, work_dir: Path, session):
 
 def train(args: argparse.Namespace, session) -> None:
     """Set up, then train."""
-    from qsdt_mm.datasets.checks import check_annotation_files, check_loader, check_same_classes
+    from qsdt_mm.datasets.checks import Limits, check_annotation_files, check_loader, check_same_classes
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import (
         check_pretrained,
-        list_checkpoints,
+        checkpoints_of,
         load_weights,
         model_weights,
     )
     from qsdt_mm.engine.config_check import check_loop
     from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
+    from qsdt_mm.engine.own_files import directories_of, remove_unbegun
+    from qsdt_mm.engine.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.engine.storage import remove_leftovers
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -159,7 +171,8 @@ def train(args: argparse.Namespace, session) -> None:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
         cfg.auto_scale_lr.enable = True
-    start = settle_start(cfg, args, work_dir, session)
+    directories = directories_of(cfg, work_dir)
+    start = settle_start(cfg, args, directories, session)
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
@@ -170,19 +183,21 @@ def train(args: argparse.Namespace, session) -> None:
     for remark in prepare_launcher(cfg, args.launcher):
         session.note(remark)
     was_there = work_dir.exists()
-    stale = list_checkpoints(work_dir) if args.overwrite else []
+    stale = [*checkpoints_of(*directories), work_dir / 'last_checkpoint'] if args.overwrite else []
 
     class Begin(Hook):
         """Set-up is over once the runner has loaded everything and is about to train."""
 
         def before_train(self, runner) -> None:
             if is_main_process():
-                if args.overwrite:
-                    for path in [*stale, *work_dir.glob('best_*.pth'), work_dir / 'last_checkpoint']:
-                        path.unlink(missing_ok=True)
-                remove_leftovers(work_dir, '*.pth')  # of a process that was killed while it saved
+                for path in stale:
+                    path.unlink(missing_ok=True)
+                for directory in directories:
+                    remove_leftovers(directory, '*.pth')  # of a process that was killed while it saved
                 if hasattr(runner, 'begin'):
                     runner.begin()
+            protect_other_runs(runner)
+            restore_monitors(runner, cfg.get('param_scheduler'))
             session.begin()
 
     try:
@@ -195,6 +210,12 @@ def train(args: argparse.Namespace, session) -> None:
             if runner.val_loop is not None:
                 check_loader(runner.val_loop.dataloader, 'validation', model)
                 check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
+        with session.stage('trying the validation'):
+            if runner.val_loop is not None:
+                names = rehearse(runner.val_loop, model, 'validation', Limits.of(model).num_classes)
+                wanted = monitored(runner, cfg.get('param_scheduler'))
+                check_monitored(wanted, names)
+                runner.register_hook(MonitorHook(wanted))
         with session.stage(f'building the optimizer of optim_wrapper {dict(cfg.optim_wrapper)}'):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         check_pretrained(model)
@@ -210,9 +231,7 @@ def train(args: argparse.Namespace, session) -> None:
             runner.train()
     except BaseException:
         if not session.started and not was_there and is_main_process():
-            import shutil
-
-            shutil.rmtree(work_dir, ignore_errors=True)  # made by this very run, which has not begun
+            remove_unbegun(work_dir)
         raise
 
 

@@ -21,8 +21,9 @@ from torch import nn
 from qsdt_mm.compat.loading import every_load_as_data, load_as_data, numpy_rebuilders
 
 from .errors import CheckpointError
+from .own_files import LAST, inside
+from .storage import PathLike
 
-PathLike = str | Path
 TRAINING_PARTS = ('meta', 'state_dict', 'message_hub')
 
 
@@ -181,12 +182,12 @@ def drop_code(checkpoint: Any) -> Any:
     return checkpoint
 
 
-def list_checkpoints(work_dir: PathLike) -> list[Path]:
-    """The files ``epoch_*.pth`` and ``iter_*.pth`` of a work directory, newest first."""
+def list_checkpoints(*directories: PathLike) -> list[Path]:
+    """The files ``epoch_*.pth`` and ``iter_*.pth`` of a run's directories, newest first."""
     found = []
-    for path in Path(work_dir).glob('*.pth'):
+    for path in (path for directory in directories for path in Path(directory).glob('*.pth')):
         match = re.fullmatch(r'(epoch|iter)_(\d+)', path.stem)
-        if match:
+        if match and path.is_file():
             found.append((match.group(1), int(match.group(2)), path))
     if len({kind for kind, _, _ in found}) > 1:  # numbers of two kinds do not compare
         found.sort(key=lambda item: item[2].stat().st_mtime_ns, reverse=True)
@@ -195,33 +196,51 @@ def list_checkpoints(work_dir: PathLike) -> list[Path]:
     return [path for _, _, path in found]
 
 
-def find_resumable(work_dir: PathLike) -> Path | None:
-    """Find the newest whole checkpoint of a work directory; see :func:`newest_training_state`."""
-    found = newest_training_state(work_dir)
+def _named_last(*directories: PathLike) -> tuple[str, Path | None]:
+    """What ``last_checkpoint`` of the first directory says, and the file of a run's directories that it means."""
+    try:
+        named = (Path(directories[0]) / LAST).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return '', None
+    if not named:
+        return '', None
+    # An absolute path; the directory may have been moved since, or copied.
+    places = [Path(named)] if inside(named, directories) else []
+    places += [Path(directory) / Path(named).name for directory in directories]
+    return named, next((path for path in places if path.is_file()), None)
+
+
+def checkpoints_of(*directories: PathLike) -> list[Path]:
+    """What a new run in these directories would be mixed up with: checkpoints by mmengine's names, newest first."""
+    best = [path for directory in directories for path in sorted(Path(directory).glob('best_*.pth')) if path.is_file()]
+    _, last = _named_last(*directories)
+    found = [*list_checkpoints(*directories), *best]
+    return found if last is None or any(path.samefile(last) for path in found) else [*found, last]
+
+
+def find_resumable(*directories: PathLike) -> Path | None:
+    """Find the newest whole checkpoint of a run; see :func:`newest_training_state`."""
+    found = newest_training_state(*directories)
     return found and found[0]
 
 
-def newest_training_state(work_dir: PathLike) -> tuple[Path, dict[str, Any]] | None:
-    """Find the newest whole checkpoint of a work directory, and read it.
+def newest_training_state(*directories: PathLike) -> tuple[Path, dict[str, Any]] | None:
+    """Find the newest whole checkpoint of a run, and read it.
 
     The one that ``last_checkpoint`` names is tried first, then the others, newest first. One that cannot be
-    loaded is skipped with a warning that names it.
+    loaded, or that ``last_checkpoint`` names and that lies elsewhere, is skipped with a warning that names it.
 
     Args:
-        work_dir: The work directory; it need not exist.
+        directories: The work directory, which need not exist, and others in which the run saves.
 
     Returns:
         Its path and what it holds (:func:`load_training_state`), or ``None``.
     """
-    work_dir = Path(work_dir)
-    candidates: list[Path] = []
-    try:
-        named = (work_dir / 'last_checkpoint').read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        named = ''
-    if named:  # an absolute path; the directory may have been moved since
-        candidates += [path for path in (Path(named), work_dir / Path(named).name) if path.is_file()][:1]
-    candidates += [path for path in list_checkpoints(work_dir) if path not in candidates]
+    named, last = _named_last(*directories)
+    if named and last is None and Path(named).is_file():
+        warnings.warn(f'skipped: checkpoint {named} is not in {directories[0]}, which names it', stacklevel=2)
+    candidates = [] if last is None else [last]
+    candidates += [path for path in list_checkpoints(*directories) if path not in candidates]
     for path in candidates:
         try:
             return path, load_training_state(path)

@@ -42,6 +42,16 @@ from .noise import quiet_imports, quiet_logger, warnings_only, without_noise
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
+OUTPUTS = {'json', 'out', 'save_path'}  # arguments that name a file to write
+
+
+def _same_file(a: str, b: str) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):  # one is not there yet, or no path at all
+        return os.path.abspath(a) == os.path.abspath(b) and bool(os.path.splitext(a)[1])
+
+
 class ToolParser(argparse.ArgumentParser):
     """A parser whose errors are one line, with the option ``--traceback`` that all tools have.
 
@@ -59,6 +69,19 @@ class ToolParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument('--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)')
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Read the command line; a file to write must not be one of those to read, or the other file to write."""
+        parsed = super().parse_args(args, namespace)
+        named = {key: value if isinstance(value, list) else [value] for key, value in vars(parsed).items()}
+        files = {key: [str(v) for v in values if isinstance(v, (str, Path))] for key, values in named.items()}
+        for output in sorted(OUTPUTS & files.keys()):
+            for other in sorted(files.keys() - {output, 'cfg_options'}):
+                for path in files[output]:
+                    if any(_same_file(path, value) for value in files[other]):
+                        words = [f'--{key.replace("_", "-")}' if key in OUTPUTS else key for key in (output, other)]
+                        self.error(f'{words[0]} {path} is {words[1]} too, and would take its place')
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave."""
@@ -304,7 +327,8 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     from mmengine.config import Config
 
     from . import hooks  # noqa: F401  registers, for configurations that do not import this package
-    from .config_check import check_cfg_options
+    from .config_check import check_cfg_options, settle_hooks
+    from .config_types import tuples_where_wanted
 
     if not Path(path).is_file():
         raise InputError(f'config {path} does not exist')
@@ -316,8 +340,11 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         raise InputError(f'config {path} cannot be read: {describe(error)}') from error
     parsed = parse_options(options)
     check_cfg_options(cfg, parsed)
+    before = copy.deepcopy(cfg._cfg_dict) if parsed else None
     if parsed:
         cfg.merge_from_dict(parsed)
+    tuples_where_wanted(cfg._cfg_dict, cfg.get('default_scope'), before)
+    settle_hooks(cfg)
     for name in LOADERS:
         loader = cfg.get(name)
         if loader is not None:
@@ -393,6 +420,7 @@ def build_runner(cfg: Any) -> Any:
 
     from .checkpoint import drop_code
     from .hooks import LabelRangeHook
+    from .own_files import cut_links
     from .runner import SafeRunner
 
     if 'runner_type' not in cfg:
@@ -403,6 +431,7 @@ def build_runner(cfg: Any) -> Any:
             def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
                 drop_code(checkpoint)
 
+        cut_links(Path(cfg.work_dir) / Path(cfg.filename or '').name)  # mmengine writes it in place, and at once
         runner = RUNNERS.build(cfg)
         runner.register_hook(DropCodeHook(), priority='HIGHEST')
     runner.register_hook(LabelRangeHook())

@@ -28,6 +28,7 @@ from .noise import without_noise
 
 ANY = None  #: the set of keys of a dict that takes any
 
+MMENGINE_HOOKS = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
 _TOP_LEVEL = {
     'activation_checkpointing',
     'compile',
@@ -235,7 +236,9 @@ class _Checker:
         if part in names:
             return
         value = new[part]
-        if path == ('default_hooks',) and isinstance(value, Mapping) and 'type' in value:
+        if path == ('default_hooks',) and (
+            isinstance(value, Mapping) and 'type' in value or value is None and part in MMENGINE_HOOKS
+        ):
             return
         existing = [str(name) for name in old] if isinstance(old, Mapping) else []
         close = difflib.get_close_matches(part, sorted({*names, *existing}), n=3, cutoff=0.6)
@@ -271,11 +274,16 @@ def check_cfg_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
     after = copy.deepcopy(cfg)
     try:
         after.merge_from_dict(dict(options))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         for key in options:  # say which one, where that can be seen
             probe = copy.deepcopy(cfg)
             try:
                 probe.merge_from_dict({key: options[key]})
+            except AttributeError as single:
+                raise InputError(
+                    f'--cfg-options {key}={options[key]!r}: one element of a list can only be changed if it is a dict; '
+                    'give the whole list'
+                ) from single
             except (KeyError, TypeError, ValueError) as single:
                 text = ' '.join(str(single.args[0] if single.args else single).split())
                 raise InputError(f'unknown key in --cfg-options: {key} ({text[:200]})') from error
@@ -296,3 +304,26 @@ def check_loop(cfg: Config) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool)
         allowed = 'an integer but 0' if name == 'val_interval' else 'an integer'
         require(whole and (value != 0 or name != 'val_interval'), f'train_cfg.{name}', value, allowed, InputError)
+
+
+def settle_hooks(cfg: Config) -> None:
+    """Leave out hooks that are None, in place; mmengine takes None for its own default hooks alone.
+
+    Raises:
+        InputError: A hook is something else than a dict, or a place for hooks is no dict or list.
+    """
+    default, custom = cfg.get('default_hooks'), cfg.get('custom_hooks')
+    if default is not None:
+        require(isinstance(default, Mapping), 'default_hooks', default, 'a dict of hooks', InputError)
+        for name, hook in list(default.items()):
+            fits = hook is None or isinstance(hook, Mapping)
+            require(fits, f'default_hooks.{name}', hook, 'a dict, or None for no such hook', InputError)
+            if hook is None and name not in MMENGINE_HOOKS:
+                del default[name]
+    if custom is not None:
+        require(isinstance(custom, (list, tuple)), 'custom_hooks', custom, 'a list of hooks', InputError)
+        for i, hook in enumerate(custom):
+            fits = hook is None or isinstance(hook, Mapping)
+            require(fits, f'custom_hooks.{i}', hook, 'a dict, or None for no such hook', InputError)
+        if None in custom:
+            cfg.custom_hooks = [hook for hook in custom if hook is not None]

@@ -1,6 +1,9 @@
 """mmengine's Runner, without the places where it executes what a checkpoint holds."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import MMLogger
@@ -13,6 +16,7 @@ from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_w
 from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
 from .errors import CheckpointError
 from .noise import quiet_logger, shorten_console
+from .own_files import cut_links
 
 
 @RUNNERS.register_module()
@@ -55,6 +59,7 @@ class SafeRunner(Runner):
     def dump_config(self) -> None:
         """Write the configuration to the work directory, but not before :meth:`begin`."""
         if self._started:
+            cut_links(Path(self.work_dir) / Path(self.cfg.filename or '').name)
             super().dump_config()
 
     def begin(self) -> None:
@@ -118,7 +123,8 @@ class SafeRunner(Runner):
                 name: dict(notes, file=str(filename)) for name, notes in checkpoint['ema_state_dict']._metadata.items()
             }
         notes = weights._metadata
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        with self._without_mismatches():
+            self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         weights = model_weights(checkpoint, filename)
         weights._metadata = notes  # which a hook that renames weights may have lost
         mismatch = load_weights(model, weights)
@@ -130,3 +136,15 @@ class SafeRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    @contextmanager
+    def _without_mismatches(self) -> Iterator[None]:
+        """Keep back what mmengine prints when averaged weights (``EMAHook``) fit in part: one line of ours says it."""
+        held = io.StringIO()
+        try:
+            with redirect_stdout(held):
+                yield
+        finally:
+            text = held.getvalue()
+            if text and not text.startswith('The model and loaded state dict do not match'):
+                print(text, end='')

@@ -27,6 +27,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f'.{path.name}{BESIDE}{path.suffix}')
+    with suppress(OSError):  # a leftover may be a link to somebody else's
+        beside.unlink()
     try:
         yield beside
         os.replace(beside, path)

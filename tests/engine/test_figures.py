@@ -117,3 +117,12 @@ def test_pictures_of_event_frames():
     picture = to_picture(frames)
     assert picture.shape == (4, 5, 3) and picture.min() >= 0 and (picture.max(-1) == 1).mean() >= 0.9
     assert picture[0, 0].argmax() == 0 and picture[3, 4].argmax() == 2  # brighter red, darker blue
+
+
+@pytest.mark.parametrize('name', ['/tmp/x.png', '../x.png', 'a/../../x.png'])
+def test_pictures_stay_in_the_work_directory(name):
+    from qsdt_mm.engine.hooks import LearningCurvesHook, PredictionGridHook
+
+    for hook in (LearningCurvesHook, PredictionGridHook):
+        with pytest.raises(ValueError, match='expected a file in the work directory'):
+            hook(filename=name)

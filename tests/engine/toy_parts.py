@@ -138,3 +138,27 @@ class PoisonHook(Hook):
         if runner.iter + 1 == self.at:
             with torch.no_grad():
                 runner.model.head.bias[1] = float('inf')
+
+
+@METRICS.register_module()
+class ToyScores(BaseMetric):
+    """``acc`` and ``acc2`` as the test wants them, one validation after the other, the last for ever."""
+
+    def __init__(self, scores, collect_device='cpu', prefix=None):
+        super().__init__(collect_device, prefix)
+        self.scores = list(scores)
+
+    def process(self, data_batch, data_samples):
+        self.results.append(1)
+
+    def compute_metrics(self, results):
+        score = self.scores.pop(0) if len(self.scores) > 1 else self.scores[0]
+        return dict(acc=score, acc2=score / 2)
+
+
+@HOOKS.register_module()
+class TalkingHook(Hook):
+    """Prints a line when a checkpoint is loaded."""
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        print(f'a checkpoint with {len(checkpoint["state_dict"])} weights')

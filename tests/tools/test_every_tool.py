@@ -21,3 +21,29 @@ def test_an_unknown_option_is_one_line(name, capsys):
         toy.tool(name).main(['--no-such-option', 'a', 'b'])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.count('\n') == 1 and '--no-such-option' in error
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('test', ['{config}', '{file}', '--json', '{file}']),
+        ('test', ['{config}', '{file}', '--json', '{link}']),
+        ('test', ['{config}', '{file}', '--out', 'x.pkl', '--json', './x.pkl']),
+        ('misc/print_config', ['{config}', '--save-path', '{config}']),
+        ('analysis_tools/energy', ['{config}', '{file}', '--json', '{config}']),
+        ('analysis_tools/compare_inference', ['{config}', '{file}', '--json', '{file}']),
+        ('analysis_tools/benchmark', ['{config}', '--json', '{config}']),
+        ('analysis_tools/vis_mae', ['{config}', '{file}', '--images', 'a.png', '{link}', '--out', '{file}']),
+    ],
+)
+def test_no_tool_writes_over_what_it_reads(name, words, tmp_path, capsys):
+    """Also by another name, a link here."""
+    file, config, link = tmp_path / 'x.pth', tmp_path / 'c.py', tmp_path / 'link.pth'
+    for path in (file, config):
+        path.write_text('mine')
+    link.hardlink_to(file)
+    with pytest.raises(SystemExit) as caught:
+        toy.tool(name).main([word.format(file=file, config=config, link=link) for word in words])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count('\n') == 1 and 'too, and would take its place' in error
+    assert file.read_text() == config.read_text() == 'mine'

@@ -354,3 +354,28 @@ def test_two_processes_without_a_gpu(tmp_path):
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, out[-2000:] + error[-2000:]
     assert Path(tmp_path / 'm.json').exists()
+
+
+@pytest.mark.parametrize('averaged', [True, False])
+def test_weights_that_fit_in_part_are_one_line(tmp_path, run, capsys, averaged):
+    """Another head, with averaged weights or without: the same line, and nothing of mmengine's."""
+    changes = dict(model__classes=4, load_from=run / 'epoch_2.pth', train_cfg__max_epochs=1)
+    if not averaged:
+        changes['custom_hooks'] = 'None'
+    assert toy.train(tmp_path / 'run', **changes) == 0
+    out, error = capsys.readouterr()
+    lines = [line for line in (out + error).splitlines() if 'not fit' in line or 'not match' in line or 'head.' in line]
+    assert len(lines) == 1 and lines[0].endswith(
+        f'{run / "epoch_2.pth"} does not fit the model: weights 2 of another shape (head.weight, head.bias)'
+    )
+    assert 'size mismatch' not in out + error and 'missing keys' not in out + error
+
+
+def test_what_other_hooks_print_is_seen(tmp_path, run, capsys):
+    config = toy.variant(
+        tmp_path / 'c.py',
+        "custom_imports = dict(imports=['qsdt_mm.engine.hooks', 'toy_parts'])\n"
+        "custom_hooks = [dict(type='TalkingHook')]",
+    )
+    assert toy.train(tmp_path / 'run', config=config, load_from=run / 'epoch_2.pth', train_cfg__max_epochs=1) == 0
+    assert 'a checkpoint with 9 weights' in capsys.readouterr().out

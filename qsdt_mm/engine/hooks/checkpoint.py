@@ -1,5 +1,6 @@
-"""Checkpoints that survive being killed at any moment."""
+"""Checkpoints that survive being killed at any moment, and that are the run's own."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 
 from qsdt_mm.validation import require
 
+from ..own_files import keep_to_own_files, place
 from ..storage import AtomicLocalBackend  # noqa: F401  (registers the backend)
 
 
@@ -28,7 +30,7 @@ class _RemoveLater:
         self.pending.append((self.backend.remove, path))
 
     def rmtree(self, path: str) -> None:
-        self.pending.append((self.backend.rmtree, path))
+        self.pending.append((self.backend.remove if os.path.islink(path) else self.backend.rmtree, path))
 
 
 @HOOKS.register_module()
@@ -38,7 +40,8 @@ class SafeCheckpointHook(CheckpointHook):
     mmengine writes in place (a process killed meanwhile leaves a truncated file) and, with
     ``max_keep_ckpts`` or ``save_best``, removes the old file first (a process killed meanwhile leaves
     none). Here local files are written beside and renamed, and removals wait until everything has been
-    written. It is registered under its own name and takes the same arguments.
+    written. A run that goes on from another run's checkpoint leaves that run's files alone. It is registered under its
+    own name and takes the same arguments.
 
     Args:
         out_dir: As in ``CheckpointHook``. A remote one (``s3://...``) keeps that storage's own way of
@@ -78,9 +81,19 @@ class SafeCheckpointHook(CheckpointHook):
             getattr(self, 'best_ckpt_path', None),
             *getattr(self, 'best_ckpt_path_dict', {}).values(),
         }
+        kept = {place(path) for path in kept if path}
         for remove, path in later.pending:  # only reached when everything was written
-            if path not in kept:
+            if place(path) not in kept:
                 remove(path)
+
+    def before_train(self, runner) -> None:
+        """Forget the files of another run, then settle where to save."""
+        keep_to_own_files(runner, self.out_dir)
+        super().before_train(runner)
+
+    def _publish_model(self, runner, ckpt_path: str | None) -> None:
+        if ckpt_path is not None:  # of several metrics, one may not have improved on the run before
+            super()._publish_model(runner, ckpt_path)
 
     def after_train_epoch(self, runner) -> None:
         """Save after an epoch, then remove what is no longer kept."""
@@ -98,3 +111,17 @@ class SafeCheckpointHook(CheckpointHook):
         """Save the best model, then remove the one it replaces."""
         with self._removals_last():
             super().after_val_epoch(runner, metrics or {})
+
+
+def protect_other_runs(runner: Runner) -> None:
+    """Have mmengine's own checkpoint hooks leave other runs' files alone, and write whole files, as ours does.
+
+    Args:
+        runner: when its checkpoint has been loaded, before the hooks' ``before_train``.
+    """
+    for hook in runner.hooks:
+        if not isinstance(hook, CheckpointHook) or isinstance(hook, SafeCheckpointHook):
+            continue
+        keep_to_own_files(runner, hook.out_dir)
+        if hook.backend_args is None and hook.file_client_args is None and '://' not in str(hook.out_dir):
+            hook.backend_args = dict(backend='atomic_local')  # writing in place would go through links

@@ -14,10 +14,22 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from qsdt_mm.compat.wrappers import unwrap
+from qsdt_mm.validation import require
 
 from ..figures import event_picture, new_figure, save_figure
 
 RIGHT, WRONG, FAINT = '#1b7837', '#c51b1b', '#b0b0b0'
+
+
+def inside_name(filename: str) -> str:
+    """The name of a file in the work directory.
+
+    Raises:
+        ValueError: it leads out of it.
+    """
+    path = Path(filename)
+    require(not path.is_absolute() and '..' not in path.parts, 'filename', filename, 'a file in the work directory')
+    return filename
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
@@ -43,7 +55,7 @@ class LearningCurvesHook(Hook):
     HISTORY = 'qsdt_mm_validation_history'
 
     def __init__(self, filename: str = 'learning_curves.png', metrics: Sequence[str] | None = None) -> None:
-        self.filename = filename
+        self.filename = inside_name(filename)
         self.metrics = metrics
         self._training = False
 
@@ -92,9 +104,11 @@ class LearningCurvesHook(Hook):
         left.legend(frameon=False)
         for name in names:
             drawn = [(point['iter'] / per_unit, point[name]) for point in points if name in point]
+            if not drawn:
+                continue
             right.plot(*zip(*drawn), marker='o', markersize=3, label=f'{name}: {drawn[-1][1]:.4g}')
         right.set(title='Validation', xlabel=unit)
-        if names:
+        if right.lines:
             right.legend(frameon=False)
         for axes in (left, right):
             axes.grid(alpha=0.3)
@@ -116,7 +130,7 @@ class PredictionGridHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self, filename: str = 'predictions.png', rows: int = 4, columns: int = 8) -> None:
-        self.filename = filename
+        self.filename = inside_name(filename)
         self.rows, self.columns = rows, columns
         self._reset()
 
