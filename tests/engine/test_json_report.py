@@ -55,11 +55,11 @@ class Row:
         (Row('a', float('nan')), dict(name='a', rate=None)),
         (Counter(a=2), dict(a=2)),
         (OrderedDict([(1, (2, {3}))]), {'1': [2, [3]]}),
-        ((x for x in (1, 2)), [1, 2]),
+        (iter((1, 2)), [1, 2]),
         (Path('a/b'), 'a/b'),
         (torch.float32, 'torch.float32'),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_values(value, expected):
     assert to_json(value) == expected
