@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python demo/image_demo.py photo.jpg configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -50,7 +50,7 @@ def metainfo(cfg) -> dict:
     """Names and colours of the classes, from the configuration or its data set's class."""
     from mmengine.registry import DATASETS
 
-    from qsdt_mm.engine.config_check import resolve_type
+    from qsdt_mm.cli.cfg_options import resolve_type
 
     dataset = cfg.test_dataloader.dataset
     given = dataset.get('metainfo') or {}
@@ -91,7 +91,7 @@ def draw_found(cfg, sample, image, meta: dict, path: Path, score_thr: float) -> 
 
 def draw_firing(image, rates: dict[int, list], path: Path) -> None:
     """Draw the mean firing rate of each stage's neurons over the image."""
-    from qsdt_mm.engine.figures import new_figure, save_figure
+    from qsdt_mm.visualization.figures import new_figure, save_figure
 
     figure = new_figure(3 * (len(rates) + 1), 3.2)
     axes = figure.subplots(1, len(rates) + 1)
@@ -115,9 +115,9 @@ def look(args: argparse.Namespace, session) -> None:
     from mmengine.registry import DefaultScope
 
     from qsdt_mm import SpikeDrivenTransformer
-    from qsdt_mm.engine import cli
-    from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.storage import atomic_path
+    from qsdt_mm.cli import shell as cli
+    from qsdt_mm.errors import InputError
+    from qsdt_mm.fileio.atomic import atomic_path
     from qsdt_mm.models.layers.float_layers import float_share
     from qsdt_mm.models.neurons import SpikingNeuron
 

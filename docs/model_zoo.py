@@ -22,7 +22,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from qsdt_mm.analysis.operations import attention_macs, dense_macs
-from qsdt_mm.engine import cli
+from qsdt_mm.cli import shell as cli
 from qsdt_mm.models.layers.attention import LinearAttention
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import LowBitWeight

@@ -5,7 +5,6 @@ from typing import Any
 try:
     # compat first: it stands in for mmcv's ops before anything imports them; the others register.
     from . import compat, models, registry  # noqa: F401
-    from .analysis import firing_hook, reconstruction  # noqa: F401
     from .engine import hooks  # noqa: F401
     from .models import IELIF, LIF, SpikeDrivenTransformer
     from .version import __version__
@@ -21,7 +20,7 @@ __all__ = ['IELIF', 'LIF', 'SpikeDrivenTransformer', '__version__']
 
 def __getattr__(name: str) -> Any:
     if name == 'load_published':  # needs mmpretrain, which takes seconds to import
-        from .export import load_published
+        from .published import load_published
 
         return load_published
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

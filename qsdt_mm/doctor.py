@@ -142,7 +142,7 @@ def examine() -> list[Finding]:
 def main() -> int:
     """Print the report; status 1 if something that everything needs is missing."""
     warnings.simplefilter('ignore')
-    from qsdt_mm.engine.noise import without_noise
+    from qsdt_mm.compat.noise import without_noise
 
     with without_noise():
         findings = examine()

@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 # The toy model, its configuration and the helpers are imported here and in data loading workers.
-sys.path.insert(0, str(Path(__file__).resolve().parent / 'engine'))
+sys.path.insert(0, str(Path(__file__).resolve().parent / 'helpers'))
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 import qsdt_mm  # noqa: F401  mmdet imports without compiled ops after it
-from qsdt_mm.engine.errors import InputError
+from qsdt_mm.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 CONFIGS = Path(__file__).parents[1] / 'configs'

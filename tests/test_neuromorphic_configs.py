@@ -11,8 +11,8 @@ from mmengine.config import Config
 
 pytest.importorskip('mmpretrain')
 
-from qsdt_mm.datasets.events import CIFAR10DVS  # noqa: E402
-from qsdt_mm.engine import cli  # noqa: E402
+from qsdt_mm.cli import shell as cli  # noqa: E402
+from qsdt_mm.datasets.events.datasets import CIFAR10DVS  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/neuromorphic').glob('*.py'))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/test.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -76,8 +76,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def enable_pictures(cfg, args: argparse.Namespace) -> None:
     """Switch on the library's own visualization hook."""
-    from qsdt_mm.engine.config_check import accepted_arguments, resolve_type
-    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.cli.cfg_options import accepted_arguments, resolve_type
+    from qsdt_mm.errors import InputError
 
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     found = resolve_type(hook.get('type'), cfg.get('default_scope')) if hook else []
@@ -97,7 +97,7 @@ def keep_predictions(runner, cfg, path: str) -> None:
     from mmengine.evaluator import DumpResults
     from mmengine.fileio import dump
 
-    from qsdt_mm.engine.storage import atomic_path
+    from qsdt_mm.fileio.atomic import atomic_path
 
     base = DumpResults
     if cfg.get('default_scope') == 'mmdet':
@@ -117,7 +117,7 @@ def keep_predictions(runner, cfg, path: str) -> None:
 
 def converted(model, args: argparse.Namespace, run=None):
     """The model in the form that --inference asks for; ``run`` passes an image through it."""
-    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.errors import InputError
     from qsdt_mm.inference import convert, fold_norms
 
     try:
@@ -145,16 +145,16 @@ def one_image(runner):
 
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
-    from qsdt_mm.datasets.checks import Limits, check_annotation_files, check_loader
-    from qsdt_mm.engine import cli
-    from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
-    from qsdt_mm.engine.errors import CheckpointError, InputError
-    from qsdt_mm.engine.json_report import write_json
-    from qsdt_mm.engine.noise import warnings_only
-    from qsdt_mm.engine.own_files import remove_unbegun
-    from qsdt_mm.engine.pictures import save_pictures
-    from qsdt_mm.engine.rehearsal import rehearse
+    from qsdt_mm.cli import shell as cli
+    from qsdt_mm.cli.data_checks import Limits, check_annotation_files, check_loader
+    from qsdt_mm.cli.rehearsal import rehearse
+    from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
+    from qsdt_mm.errors import CheckpointError, InputError
+    from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
+    from qsdt_mm.fileio.own_files import remove_unbegun
+    from qsdt_mm.fileio.reports import write_json
+    from qsdt_mm.visualization.test_pictures import save_pictures
 
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/train.py configs/classification/NAME.py
@@ -63,7 +63,7 @@ def enable_amp(cfg) -> None:
     """Switch the optimizer wrapper to mixed precision."""
     import torch
 
-    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.errors import InputError
 
     wrapper = cfg.get('optim_wrapper')
     kind = wrapper.get('type', 'OptimWrapper') if wrapper is not None else None
@@ -80,14 +80,14 @@ def enable_amp(cfg) -> None:
 
 def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session):
     """Decide where training starts; return the checkpoint that it starts from, if any, read once and for all."""
-    from qsdt_mm.engine.checkpoint import (
+    from qsdt_mm.errors import InputError
+    from qsdt_mm.fileio.checkpoint import (
         checkpoints_of,
         load_checkpoint_safely,
         load_training_state,
         newest_training_state,
     )
-    from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.own_files import inside
+    from qsdt_mm.fileio.own_files import inside
 
     work_dir, present = directories[0], checkpoints_of(*directories)
     held = f'{present[0].parent} already holds checkpoints ({present[0].name})' if present else ''
@@ -138,20 +138,15 @@ def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session
 
 def train(args: argparse.Namespace, session) -> None:
     """Set up, then train."""
-    from qsdt_mm.datasets.checks import Limits, check_annotation_files, check_loader, check_same_classes
-    from qsdt_mm.engine import cli
-    from qsdt_mm.engine.checkpoint import (
-        check_pretrained,
-        checkpoints_of,
-        load_weights,
-        model_weights,
-    )
-    from qsdt_mm.engine.config_check import check_loop
-    from qsdt_mm.engine.errors import CheckpointError, InputError
+    from qsdt_mm.cli import shell as cli
+    from qsdt_mm.cli.cfg_options import check_loop
+    from qsdt_mm.cli.data_checks import Limits, check_annotation_files, check_loader, check_same_classes
+    from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
-    from qsdt_mm.engine.own_files import directories_of, remove_unbegun
-    from qsdt_mm.engine.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
-    from qsdt_mm.engine.storage import remove_leftovers
+    from qsdt_mm.errors import CheckpointError, InputError
+    from qsdt_mm.fileio.atomic import remove_leftovers
+    from qsdt_mm.fileio.checkpoint import check_pretrained, checkpoints_of, load_weights, model_weights
+    from qsdt_mm.fileio.own_files import directories_of, remove_unbegun
 
     cfg = cli.load_config(args.config, args.cfg_options)
     if cfg.get('train_cfg') is None or cfg.get('train_dataloader') is None or cfg.get('optim_wrapper') is None:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from qsdt_mm.analysis.energy import PRESETS
-from qsdt_mm.engine.figures import new_figure, save_figure
 from qsdt_mm.models.neurons.functional import integrate_and_fire_step, spike_count
 from qsdt_mm.models.quantization.lsq import LSQ, integer_range
+from qsdt_mm.visualization.figures import new_figure, save_figure
 
 BLUE, RED, GREY = '#2166ac', '#b2182b', '#999999'
 

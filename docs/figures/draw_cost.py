@@ -53,7 +53,7 @@ def measure() -> list[dict]:
 
 def draw(rows: list[dict], path: Path) -> None:
     """Time and memory over pixels and over images, on logarithmic axes."""
-    from qsdt_mm.engine.figures import new_figure, save_figure
+    from qsdt_mm.visualization.figures import new_figure, save_figure
 
     figure = new_figure(10, 4.2)
     left, middle, right = figure.subplots(1, 3)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 
-from qsdt_mm.engine.figures import new_figure, save_figure
+from qsdt_mm.visualization.figures import new_figure, save_figure
 
 COLUMNS = 4
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from qsdt_mm.cli import shell as cli
 from qsdt_mm.datasets.digits import Digits
-from qsdt_mm.engine import cli
-from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
-from qsdt_mm.engine.figures import new_figure, save_figure
+from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
+from qsdt_mm.visualization.figures import new_figure, save_figure
 
 CONFIG = Path(__file__).parents[2] / 'configs/classification/qsd-tiny_1xb32_digits.py'
 STAGES = (1, 2, 3)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from qsdt_mm.compat.wrappers import unwrap
+from qsdt_mm.errors import require
 from qsdt_mm.models.layers import BNAndPad, SpikeUnit, layers_of, layers_outside_units, named_units
 from qsdt_mm.models.layers.float_layers import counting_macs, products_outside
-from qsdt_mm.validation import require
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from qsdt_mm.compat.wrappers import unwrap
+from qsdt_mm.errors import require
 from qsdt_mm.models.layers import SpikeDrivenSelfAttention, layers_of, layers_outside_units, named_units
 from qsdt_mm.models.layers.float_layers import counting_macs, products_outside
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.validation import require
 
 from .audit import describe, is_chain, merged
 from .firing import NeuronActivity, spike_counts

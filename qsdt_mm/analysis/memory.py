@@ -9,13 +9,13 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from qsdt_mm.models.neurons import saving
+from qsdt_mm.ops import compact_saving as saving
 
 
 def bytes_saved_for_backward(model: nn.Module, run: Callable[[], Any]) -> int:
     """Bytes of all distinct storages that autograd keeps after ``run()``, those of parameters left out.
 
-    Short forms (:mod:`qsdt_mm.models.neurons.saving`) count as what is really kept.
+    Short forms (:mod:`qsdt_mm.ops.compact_saving`) count as what is really kept.
 
     Args:
         model: its parameters do not count.

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
-from qsdt_mm.engine.errors import InputError
-from qsdt_mm.validation import require
+from qsdt_mm.errors import InputError, require
 
 HELD_OUT = 5  # one digit in so many is kept for testing
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from qsdt_mm.engine.errors import InputError
-from qsdt_mm.validation import require_positive_int
+from qsdt_mm.errors import InputError, require_positive_int
 
 
 class CheckLabels(BaseTransform):

@@ -13,9 +13,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from qsdt_mm.validation import require
-
-from .errors import InputError
+from qsdt_mm.errors import InputError, require
 
 
 def compile_options(value: Any) -> dict[str, Any] | None:

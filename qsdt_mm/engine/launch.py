@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 
-from .errors import InputError
+from qsdt_mm.errors import InputError
 
 
 def is_main_process() -> bool:

@@ -10,13 +10,13 @@ from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from qsdt_mm.compat.noise import quiet_logger, shorten_console
 from qsdt_mm.compat.wrappers import unwrap
+from qsdt_mm.errors import CheckpointError
+from qsdt_mm.fileio.checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
+from qsdt_mm.fileio.own_files import cut_links
 
-from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
 from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
-from .errors import CheckpointError
-from .noise import quiet_logger, shorten_console
-from .own_files import cut_links
 
 
 @RUNNERS.register_module()

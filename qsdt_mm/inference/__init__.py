@@ -1,7 +1,8 @@
 """From a trained network to what hardware computes: integers, or binary spikes that only add."""
 
-from .answers import agreement, answers, same_bits
-from .comparison import unit_errors
+from qsdt_mm.analysis.agreement import agreement, answers, same_bits
+from qsdt_mm.analysis.unit_errors import unit_errors
+
 from .conversion import MODES, convert
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 from .folding import fold_norms

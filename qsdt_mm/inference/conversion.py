@@ -14,12 +14,12 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from qsdt_mm.compat.wrappers import bare_copy, unwrap
+from qsdt_mm.errors import require
 from qsdt_mm.models.layers import BNAndPad, SpikeDrivenSelfAttention, SpikeUnit, named_units
 from qsdt_mm.models.layers.float_layers import float_share
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import QuantizedWeight, check_weight_bits, quantize_symmetrically
 from qsdt_mm.models.quantization.weight import channel_dim
-from qsdt_mm.validation import require
 
 from . import int8
 from .exact import ExactAttention, ExactSynapse, FoldedLayer

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_recording
-from qsdt_mm.models.layers import layout, linear_attention
+from qsdt_mm.errors import require
+from qsdt_mm.models.layers import linear_attention
 from qsdt_mm.models.layers.attention import keys_first
 from qsdt_mm.models.quantization import QuantizedWeight
-from qsdt_mm.validation import require
+from qsdt_mm.ops import layout
 
 from . import int8
 from .slots import product_over_slots, sum_over_slots

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from qsdt_mm.errors import require
 from qsdt_mm.models.layers import named_units
 from qsdt_mm.models.quantization.weight import along
-from qsdt_mm.validation import require
 
 from .conversion import drop_norm, evaluation_copy, fold
 from .exact import FoldedLayer

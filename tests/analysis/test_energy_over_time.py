@@ -7,9 +7,9 @@ from torch import nn
 from qsdt_mm import IELIF, SpikeDrivenTransformer
 from qsdt_mm.analysis import measure_energy
 from qsdt_mm.analysis.firing import NeuronActivity
-from qsdt_mm.analysis.plots import plot_energy
 from qsdt_mm.models import SpikeUnit
 from qsdt_mm.models.quantization import QuantConv2d
+from qsdt_mm.visualization.energy import plot_energy
 
 ARCH = dict(family='qsd', widths=(4, 4, 8, 8, 16), depths=(0, 1, 0, 1, 0), num_heads=2, layer_scale=0.5)
 

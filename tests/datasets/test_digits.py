@@ -9,7 +9,7 @@ load_digits = pytest.importorskip('sklearn.datasets').load_digits
 from mmengine.registry import DATASETS  # noqa: E402
 
 from qsdt_mm.datasets.digits import Digits  # noqa: E402
-from qsdt_mm.engine.errors import InputError  # noqa: E402
+from qsdt_mm.errors import InputError  # noqa: E402
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ from mmengine.registry import TRANSFORMS
 
 import qsdt_mm  # noqa: F401
 from qsdt_mm.datasets.transforms import CheckLabels
-from qsdt_mm.engine.errors import InputError
+from qsdt_mm.errors import InputError
 
 
 def test_labels_of_the_classes_pass():

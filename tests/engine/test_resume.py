@@ -127,7 +127,7 @@ def test_bad_restart_interval(value):
 
 @pytest.mark.parametrize('how', ['auto', 'named', 'start', 'test'])
 def test_a_checkpoint_is_read_once(tmp_path, monkeypatch, how):
-    from qsdt_mm.engine import checkpoint
+    from qsdt_mm.fileio import checkpoint
 
     work_dir, read = tmp_path / 'run', []
     assert toy.train(work_dir, train_cfg__max_epochs=1) == 0

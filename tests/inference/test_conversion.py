@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from trained_networks import assert_same_bits, membranes, trained
 
-from qsdt_mm.inference import ExactAttention, ExactSynapse, convert, unit_errors
+from qsdt_mm.analysis.unit_errors import unit_errors
+from qsdt_mm.inference import ExactAttention, ExactSynapse, convert
 from qsdt_mm.inference.exact import carrier_for
 from qsdt_mm.models import SpikeUnit
 from qsdt_mm.models.layers import RepConvBN, SpikeDrivenSelfAttention, UnitFactory

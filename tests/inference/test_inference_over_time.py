@@ -8,7 +8,8 @@ pytest.importorskip('mmpretrain')
 
 from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 
-from qsdt_mm.inference import convert, unit_errors  # noqa: E402
+from qsdt_mm.analysis.unit_errors import unit_errors  # noqa: E402
+from qsdt_mm.inference import convert  # noqa: E402
 
 ARCH = dict(widths=(4, 8, 8, 16, 16), depths=(0, 1, 0, 1, 0), num_heads=4, layer_scale=0.5)
 NEURONS = {

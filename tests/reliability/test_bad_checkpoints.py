@@ -10,8 +10,8 @@ import pytest
 import torch
 import toy_runs as toy
 
-from qsdt_mm.engine.checkpoint import load_checkpoint_safely
-from qsdt_mm.engine.errors import CheckpointError
+from qsdt_mm.errors import CheckpointError
+from qsdt_mm.fileio.checkpoint import load_checkpoint_safely
 
 
 @pytest.fixture(scope='module')

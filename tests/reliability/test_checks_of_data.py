@@ -14,7 +14,7 @@ import toy_runs as toy
 from coco_set import make_coco_set
 from mmengine.dataset import BaseDataset
 
-from qsdt_mm.datasets.checks import (
+from qsdt_mm.cli.data_checks import (
     Limits,
     check_coco_file,
     check_list_file,
@@ -22,7 +22,7 @@ from qsdt_mm.datasets.checks import (
     check_samples,
     try_sample,
 )
-from qsdt_mm.engine.errors import InputError
+from qsdt_mm.errors import InputError
 
 
 @pytest.fixture

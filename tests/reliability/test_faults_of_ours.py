@@ -6,8 +6,8 @@ import json
 import pytest
 import toy_runs as toy
 
-from qsdt_mm.engine.cli import run_tool
-from qsdt_mm.engine.errors import PACKAGE, InputError, disk_fault, is_own_fault
+from qsdt_mm.cli.shell import run_tool
+from qsdt_mm.errors import PACKAGE, InputError, disk_fault, is_own_fault
 
 
 def inside(file, code):

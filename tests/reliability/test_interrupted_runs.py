@@ -14,7 +14,7 @@ import torch
 import toy_runs as toy
 from fault_parts import limit_files
 
-from qsdt_mm.engine import storage
+from qsdt_mm.fileio import atomic as storage
 
 CHANGES = dict(randomness__seed=3, train_dataloader__num_workers=0, train_cfg__val_interval=1)
 HOOK = "custom_imports = dict(imports=['qsdt_mm.engine.hooks', 'toy_parts', 'fault_parts'])\n"
@@ -132,7 +132,7 @@ def test_sigterm_in_a_process_with_workers(tmp_path):
     assert 'Traceback' not in error
     with pytest.raises(ProcessLookupError):  # nobody of the group is left
         os.killpg(process.pid, 0)
-    from qsdt_mm.engine.checkpoint import find_resumable
+    from qsdt_mm.fileio.checkpoint import find_resumable
 
     assert find_resumable(work_dir) is not None
 
@@ -213,7 +213,7 @@ def test_a_full_disk_at_the_end_of_an_evaluation(tmp_path, straight, capsys, han
 
 @pytest.mark.parametrize('suffix', ['py', 'yaml', 'json'])
 def test_a_full_disk_while_a_configuration_is_saved(tmp_path, capsys, handlers, monkeypatch, suffix):
-    from qsdt_mm.engine import cli
+    from qsdt_mm.cli import shell as cli
 
     target = tmp_path / f'saved.{suffix}'
     target.write_text('old')

@@ -7,8 +7,8 @@ import pytest
 import torch
 import toy_runs as toy
 
-from qsdt_mm.engine.checkpoint import find_resumable
-from qsdt_mm.engine.own_files import cut_links, inside, place, remove_unbegun
+from qsdt_mm.fileio.checkpoint import find_resumable
+from qsdt_mm.fileio.own_files import cut_links, inside, place, remove_unbegun
 
 QUICK = dict(train_cfg__val_interval=1, train_dataloader__num_workers=0, randomness__seed=1)
 # What the metric says, one validation after the other: a resumed run does better than the one before.

@@ -8,7 +8,8 @@ import torch
 import toy_runs as toy
 from trained_networks import trained
 
-from qsdt_mm.analysis import benchmark, measure_energy
+from qsdt_mm.analysis import measure_energy
+from qsdt_mm.analysis import timing as benchmark
 
 pytest.importorskip('mmpretrain')
 pytest.importorskip('sklearn')

@@ -8,7 +8,7 @@ import toy_runs as toy
 from event_samples import write
 from PIL import Image
 
-from qsdt_mm.datasets.event_files import read_events
+from qsdt_mm.datasets.events.files import read_events
 
 SMALL = ['--train', '9', '--val', '4', '--size', '24']
 
@@ -26,7 +26,7 @@ class TestMovingDigits:
         pytest.importorskip('sklearn')
 
     def test_what_it_makes(self, tmp_path, capsys):
-        from qsdt_mm.datasets.events import EventFiles
+        from qsdt_mm.datasets.events.datasets import EventFiles
 
         out = tmp_path / 'data'
         assert run(self.TOOL, out, *SMALL) == 0

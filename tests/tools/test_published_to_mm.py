@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from qsdt_mm.export.names import BLOCK_GROUPS, name_table
-from qsdt_mm.export.published import expected_tensors
 from qsdt_mm.models.backbones.presets import Arch
+from qsdt_mm.published.conversion import expected_tensors
+from qsdt_mm.published.names import BLOCK_GROUPS, name_table
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'model_converters' / 'published_to_mm.py'

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.visualization import Visualizer
 
 import qsdt_mm  # noqa: F401  mmdet imports without compiled ops after it
-from qsdt_mm.engine.errors import InputError
 from qsdt_mm.engine.test_time_augmentation import apply_tta, resized
+from qsdt_mm.errors import InputError
 
 CLASSIFIER = """
 _base_ = {base!r}
@@ -74,7 +74,7 @@ def new_weights(config, channels=3):
     """A checkpoint with new weights beside a config."""
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.engine import cli
+    from qsdt_mm.cli import shell as cli
 
     cfg = cli.load_config(str(config))
     cli.import_library(cfg)

@@ -102,7 +102,7 @@ def test_no_code_from_a_checkpoint_runs(tmp_path, checkpoint, capsys):
 def test_figures_that_json_does_not_know():
     import numpy as np
 
-    from qsdt_mm.engine.json_report import to_json as plain
+    from qsdt_mm.fileio.reports import to_json as plain
 
     value = dict(a=np.float32(0.5), b=float('nan'), c=torch.tensor([1, 2]), d=(np.int64(3), 'x', None, True), e=object)
     assert {**plain(value), 'e': ''} == dict(a=0.5, b=None, c=[1, 2], d=[3, 'x', None, True], e='')

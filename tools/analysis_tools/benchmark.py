@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/analysis_tools/benchmark.py configs/classification/NAME.py --threads 2 --compare plain
@@ -61,7 +61,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def outputs_of(model, images) -> list:
     """What the network makes of images, as tensors."""
-    from qsdt_mm.analysis.benchmark import tensors_in
+    from qsdt_mm.analysis.timing import tensors_in
 
     if hasattr(model, 'roi_head') or hasattr(model, 'bbox_head'):
         return list(tensors_in(model.extract_feat(images)))
@@ -73,9 +73,9 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
     import torch
     from mmengine.logging import MMLogger
 
-    from qsdt_mm.analysis.plain import plain_path
-    from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.noise import warnings_only
+    from qsdt_mm.analysis.reference import plain_path
+    from qsdt_mm.compat.noise import warnings_only
+    from qsdt_mm.errors import InputError
     from qsdt_mm.inference import convert, fold_norms
 
     def autocast():
@@ -128,7 +128,7 @@ def time_the_loader(cfg, model, session, device, batches: int) -> dict[str, floa
 
     from mmengine.runner import Runner
 
-    from qsdt_mm.analysis.benchmark import synchronize
+    from qsdt_mm.analysis.timing import synchronize
 
     with session.stage('config'):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
@@ -159,11 +159,11 @@ def measure(args: argparse.Namespace, session) -> None:
     import torch
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.analysis import benchmark
+    from qsdt_mm.analysis import timing as benchmark
     from qsdt_mm.analysis.memory import bytes_saved_for_backward
-    from qsdt_mm.engine import cli
-    from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.json_report import write_json
+    from qsdt_mm.cli import shell as cli
+    from qsdt_mm.errors import InputError
+    from qsdt_mm.fileio.reports import write_json
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -229,7 +229,7 @@ def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable
 
     import torch
 
-    from qsdt_mm.analysis.plain import plain_path
+    from qsdt_mm.analysis.reference import plain_path
 
     def run():
         with plain_path() if name == 'plain' else nullcontext():

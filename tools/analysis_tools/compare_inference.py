@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/analysis_tools/compare_inference.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -42,12 +42,14 @@ def compare(args: argparse.Namespace, session) -> int:
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.datasets.checks import build_samples, check_annotation_files
-    from qsdt_mm.engine import cli
-    from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.json_report import write_json
-    from qsdt_mm.engine.noise import warnings_only
-    from qsdt_mm.inference import agreement, answers, convert, same_bits, unit_errors
+    from qsdt_mm.analysis.agreement import agreement, answers, same_bits
+    from qsdt_mm.analysis.unit_errors import unit_errors
+    from qsdt_mm.cli import shell as cli
+    from qsdt_mm.cli.data_checks import build_samples, check_annotation_files
+    from qsdt_mm.compat.noise import warnings_only
+    from qsdt_mm.errors import InputError
+    from qsdt_mm.fileio.reports import write_json
+    from qsdt_mm.inference import convert
     from qsdt_mm.models.neurons import SpikingNeuron
 
     cfg = cli.load_config(args.config, args.cfg_options)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/analysis_tools/energy.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -56,8 +56,8 @@ def samples_of(cfg, args: argparse.Namespace, model, session) -> tuple[Iterator[
     """Samples as the configuration's test pipeline packs them, and how many there are."""
     from mmengine.dataset import Compose
 
-    from qsdt_mm.datasets.checks import CheckedPipeline, Limits, build_samples
-    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.cli.data_checks import CheckedPipeline, Limits, build_samples
+    from qsdt_mm.errors import InputError
 
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if loader is None:
@@ -143,12 +143,12 @@ def measure(args: argparse.Namespace, session) -> None:
     from mmengine.registry import DefaultScope
 
     from qsdt_mm.analysis import measure_energy
-    from qsdt_mm.analysis.plots import plot_energy
-    from qsdt_mm.datasets.checks import check_annotation_files
-    from qsdt_mm.engine import cli
-    from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.json_report import write_json
+    from qsdt_mm.cli import shell as cli
+    from qsdt_mm.cli.data_checks import check_annotation_files
+    from qsdt_mm.errors import InputError
+    from qsdt_mm.fileio.reports import write_json
     from qsdt_mm.models.layers.float_layers import float_share
+    from qsdt_mm.visualization.energy import plot_energy
 
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/dataset_converters/make_moving_digits_events.py
@@ -60,7 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def check_target(out: Path, overwrite: bool) -> None:
     """Refuse to replace what is there, unless it is asked for and is a data set of this tool."""
-    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.errors import InputError
 
     if not out.exists():
         return
@@ -80,7 +80,7 @@ def write_split(folder: Path, split: str, args: argparse.Namespace, progress) ->
     import numpy as np
 
     from qsdt_mm.datasets.digits import Digits
-    from qsdt_mm.datasets.moving_digits import draw_path, moving_digit
+    from qsdt_mm.datasets.events.moving_digits import draw_path, moving_digit
 
     digits = Digits(SPLITS[split])
     count = getattr(args, split)
@@ -99,7 +99,7 @@ def write_split(folder: Path, split: str, args: argparse.Namespace, progress) ->
         bright = bool(rng.integers(2))
         events = moving_digit(picture, path, bright, rng, args.size, args.contrast, args.threshold, args.noise)
         if not len(events.t):
-            from qsdt_mm.engine.errors import InputError
+            from qsdt_mm.errors import InputError
 
             raise InputError(f'--contrast {args.contrast} with --threshold {args.threshold} fires no event')
         name = f'{split}/{i:05}.npz'
@@ -123,7 +123,7 @@ def make(args: argparse.Namespace, session) -> None:
     import rich.console
     import rich.progress
 
-    from qsdt_mm.datasets.moving_digits import DIRECTIONS
+    from qsdt_mm.datasets.events.moving_digits import DIRECTIONS
 
     out = Path(args.out)
     check_target(out, args.overwrite)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/dataset_converters/make_shapes.py
@@ -151,7 +151,7 @@ def write_part(folder: Path, part: str, args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace, session) -> None:
     """Write beside, then rename."""
-    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.errors import InputError
 
     out, note = Path(args.out), 'made_by_make_shapes.json'
     if out.exists() and not args.overwrite:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/model_converters/published_to_mm.py published.pth converted.pth
@@ -47,9 +47,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def convert(args: argparse.Namespace) -> None:
     """Convert, and say what became of every tensor."""
-    from qsdt_mm.engine.errors import InputError
-    from qsdt_mm.engine.json_report import write_json
-    from qsdt_mm.export import convert_file
+    from qsdt_mm.errors import InputError
+    from qsdt_mm.fileio.reports import write_json
+    from qsdt_mm.published import convert_file
 
     if args.json and (
         Path(args.json).is_dir() or Path(args.json).resolve() in (Path(args.src).resolve(), Path(args.dst).resolve())

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.engine.cli import ToolParser, run_tool
+from qsdt_mm.cli.shell import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/visualization/show_events.py data/moving_digits/val/00000.npz
@@ -49,9 +49,9 @@ def read(args: argparse.Namespace):
     """Events or None, and frames."""
     import numpy as np
 
-    from qsdt_mm.datasets.event_files import read_events, read_frames
-    from qsdt_mm.datasets.event_transforms import frames_of
-    from qsdt_mm.engine.errors import InputError
+    from qsdt_mm.datasets.events.files import read_events, read_frames
+    from qsdt_mm.datasets.events.transforms import frames_of
+    from qsdt_mm.errors import InputError
 
     try:
         with np.load(args.file, allow_pickle=False) as archive:
@@ -69,7 +69,7 @@ def read(args: argparse.Namespace):
 
 def draw(events, frames, args: argparse.Namespace, path: Path) -> None:
     """Draw events in time and space, and the frames."""
-    from qsdt_mm.engine.figures import event_picture, new_figure, save_figure
+    from qsdt_mm.visualization.figures import event_picture, new_figure, save_figure
 
     columns = min(len(frames), 8)
     rows = -(-len(frames) // columns)
@@ -99,8 +99,8 @@ def film(frames, args: argparse.Namespace, path: Path) -> None:
     """Write the frames one after the other."""
     from PIL import Image
 
-    from qsdt_mm.engine.figures import event_picture
-    from qsdt_mm.engine.storage import atomic_open
+    from qsdt_mm.fileio.atomic import atomic_open
+    from qsdt_mm.visualization.figures import event_picture
 
     height, width = frames.shape[-2:]
     scale = max(1, -(-FILM_SIDE // max(height, width)))

@@ -1,16 +1,21 @@
 """Hooks for ``default_hooks``: exact resuming, whole checkpoints, an early stop when values blow up, figures."""
 
-from ..amp import CpuAmpOptimWrapper
-from ..storage import AtomicLocalBackend
-from ..sync_norm import CpuDistributedDataParallel
+from qsdt_mm.engine.cpu_amp import CpuAmpOptimWrapper
+from qsdt_mm.engine.cpu_distributed import CpuDistributedDataParallel
+from qsdt_mm.fileio.atomic import AtomicLocalBackend
+
 from .checkpoint import SafeCheckpointHook
 from .figures import LearningCurvesHook, PredictionGridHook
+from .firing import FiringRateHook
 from .labels import LabelRangeHook
 from .non_finite import NonFiniteGuardHook
+from .reconstruction import ReconstructionHook
 from .reseed import ReseedHook, seed_worker
 
 __all__ = [
     'AtomicLocalBackend',
+    'FiringRateHook',
+    'ReconstructionHook',
     'CpuDistributedDataParallel',
     'CpuAmpOptimWrapper',
     'LabelRangeHook',

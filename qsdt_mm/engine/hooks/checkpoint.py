@@ -10,10 +10,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from qsdt_mm.validation import require
-
-from ..own_files import keep_to_own_files, place
-from ..storage import AtomicLocalBackend  # noqa: F401  (registers the backend)
+from qsdt_mm.errors import require
+from qsdt_mm.fileio.atomic import AtomicLocalBackend  # noqa: F401  (registers the backend)
+from qsdt_mm.fileio.own_files import keep_to_own_files, place
 
 
 class _RemoveLater:

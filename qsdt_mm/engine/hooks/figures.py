@@ -14,9 +14,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from qsdt_mm.compat.wrappers import unwrap
-from qsdt_mm.validation import require
-
-from ..figures import event_picture, new_figure, save_figure
+from qsdt_mm.errors import require
+from qsdt_mm.visualization.figures import event_picture, new_figure, save_figure
 
 RIGHT, WRONG, FAINT = '#1b7837', '#c51b1b', '#b0b0b0'
 

@@ -10,8 +10,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from qsdt_mm.compat.wrappers import unwrap
-
-from ..errors import NonFiniteLossError, NonFiniteWeightsError
+from qsdt_mm.errors import NonFiniteLossError, NonFiniteWeightsError
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

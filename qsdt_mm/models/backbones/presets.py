@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from qsdt_mm.errors import require, require_positive_int
 from qsdt_mm.models.layers import blocks
-from qsdt_mm.validation import require, require_positive_int
 
 NUM_OUTPUTS = 5
 """Outputs of every backbone: strides 2, 4, 8 and 16, and the last stage, which may be the one at stride 16."""

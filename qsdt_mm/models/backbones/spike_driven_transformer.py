@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from qsdt_mm.engine.errors import InputError
-from qsdt_mm.models.layers import UnitFactory, layout
+from qsdt_mm.errors import InputError, require, require_positive_int
+from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
-from qsdt_mm.models.neurons.saving import compact_saving, plain_saving
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
-from qsdt_mm.validation import require, require_positive_int
+from qsdt_mm.ops import layout
+from qsdt_mm.ops.compact_saving import compact_saving, plain_saving
 
 from .presets import ARCH_ZOO, CONV_STAGES, FAMILIES, NUM_OUTPUTS, Arch, resolve_arch
 from .pretrained import whole_weights_only

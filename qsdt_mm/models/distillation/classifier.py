@@ -10,11 +10,10 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
-from qsdt_mm.engine.errors import CheckpointError
+from qsdt_mm.errors import CheckpointError, require
+from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
 from qsdt_mm.models.classifiers import SpikeImageClassifier
 from qsdt_mm.models.layers.attention import LinearAttention
-from qsdt_mm.validation import require
 
 from . import losses as known_losses
 from .losses import DistillationLoss, Tokens, View

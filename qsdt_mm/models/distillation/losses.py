@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsdt_mm.validation import require, require_positive
+from qsdt_mm.errors import require, require_positive
 
 Tokens = tuple[Tensor, Tensor, Tensor]
 """Query, key and value of one attention, ``(N, heads, channels, tokens)`` each."""

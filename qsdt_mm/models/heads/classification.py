@@ -7,7 +7,7 @@ from typing import Any
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor, nn
 
-from qsdt_mm.engine.errors import InputError
+from qsdt_mm.errors import InputError
 from qsdt_mm.models.backbones.presets import classifier_neuron
 from qsdt_mm.models.layers import SpikeUnit, make_neuron
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights

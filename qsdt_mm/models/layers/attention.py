@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from qsdt_mm.models.neurons import SpikingNeuron, saving
-from qsdt_mm.validation import require
+from qsdt_mm.errors import require
+from qsdt_mm.models.neurons import SpikingNeuron
+from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import layout
 
-from . import layout
 from .synapses import PointwiseChain, RepConvBN
 from .unit import SpikeUnit, UnitFactory, response
 

@@ -7,7 +7,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsdt_mm.models.neurons import saving
+from qsdt_mm.ops import compact_saving as saving
 
 
 def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 from mmcv.cnn import ConvModule
 from torch import nn
 
+from qsdt_mm.errors import require_positive_int
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
-from qsdt_mm.validation import require_positive_int
 
 from .unit import SpikeUnit, UnitFactory
 

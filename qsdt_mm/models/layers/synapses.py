@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsdt_mm.models.neurons import saving
+from qsdt_mm.ops import compact_saving as saving
 
 from .norms import can_repeat, normalise, repeat
 from .unit import UnitFactory

@@ -13,9 +13,9 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import LowBitWeight, QuantConv2d
-from qsdt_mm.validation import require
 
 from .norms import normalise
 

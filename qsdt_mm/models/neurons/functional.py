@@ -16,10 +16,9 @@ from torch import Tensor
 
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_recording
-from qsdt_mm.models import kernels
-from qsdt_mm.validation import require
-
-from . import saving
+from qsdt_mm.errors import require
+from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import dispatch as kernels
 
 INSIDE = 0x80
 """Bit of a saved byte that says that a membrane lies where the gradient passes; the others are the count."""

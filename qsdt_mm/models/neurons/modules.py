@@ -10,9 +10,9 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from qsdt_mm.validation import require, require_positive, require_positive_int
+from qsdt_mm.errors import require, require_positive, require_positive_int
+from qsdt_mm.ops import compact_saving as saving
 
-from . import saving
 from .functional import (
     SURROGATES,
     check_rounding,

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mmengine.logging import print_log
 from torch import nn
 
-from qsdt_mm.engine.checkpoint import check_pretrained, note_versions, part_of_weights
-from qsdt_mm.engine.errors import CheckpointError
-from qsdt_mm.validation import require
+from qsdt_mm.errors import CheckpointError, require
+from qsdt_mm.fileio.checkpoint import check_pretrained, note_versions, part_of_weights
 
 from .functional import ROUNDINGS
 

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from qsdt_mm.engine.errors import InputError
-from qsdt_mm.validation import require
+from qsdt_mm.errors import InputError, require
 
 from .lsq import LowBitWeight
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from qsdt_mm.compat.autocast import autocast_dtype
 from qsdt_mm.compat.tracing import is_recording
-from qsdt_mm.models import kernels
-from qsdt_mm.models.neurons import saving
-from qsdt_mm.validation import require
+from qsdt_mm.errors import require
+from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import dispatch as kernels
 
 from .weight import QuantizedWeight, check_weight_bits, integer_range
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from qsdt_mm.validation import require
+from qsdt_mm.errors import require
 
 WEIGHT_BITS = (2, 3, 4, 8, 32)
 """Allowed widths of a weight; 32 switches quantization off."""

@@ -14,9 +14,8 @@ from mmpretrain.models.necks import MAEPretrainDecoder
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from torch import Tensor, nn
 
-from qsdt_mm.engine.errors import InputError
+from qsdt_mm.errors import InputError, require
 from qsdt_mm.models.backbones.presets import CONV_STAGES
-from qsdt_mm.validation import require
 
 from .masking import Visibility, see_visible_only
 

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
 import qsdt_mm  # noqa: E402, F401
-from qsdt_mm.engine.errors import CheckpointError  # noqa: E402
+from qsdt_mm.errors import CheckpointError  # noqa: E402
 
 ARCH = dict(family='qsd', widths=(4, 4, 8, 16, 16), depths=(0, 1, 1, 1, 1), num_heads=2, layer_scale=0.1)
 FGD = dict(type='FineGrainedDistillation', weight=1.0)

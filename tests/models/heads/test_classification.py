@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
 from qsdt_mm.analysis import audit  # noqa: E402
-from qsdt_mm.engine.errors import InputError  # noqa: E402
+from qsdt_mm.errors import InputError  # noqa: E402
 from qsdt_mm.inference import convert  # noqa: E402
 from qsdt_mm.models.quantization import LSQ  # noqa: E402
 

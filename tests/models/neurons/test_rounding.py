@@ -10,8 +10,8 @@ from mmengine.runner.checkpoint import get_state_dict
 from torch import nn
 
 from qsdt_mm import IELIF, SpikeDrivenTransformer
-from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
-from qsdt_mm.engine.errors import CheckpointError
+from qsdt_mm.errors import CheckpointError
+from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
 from qsdt_mm.models.layers.spiking import SpikingPart
 from qsdt_mm.models.neurons import rounding as records
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import nn
 
-from qsdt_mm.engine.errors import InputError
+from qsdt_mm.errors import InputError
 from qsdt_mm.models import QuantConv2d, QuantLinear
 from qsdt_mm.models.quantization import QuantConvTranspose2d, steps_follow_weights
 from qsdt_mm.models.quantization.lsq import MIN_STEP

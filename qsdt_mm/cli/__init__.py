@@ -1,0 +1,1 @@
+"""The shell that the command-line tools share."""

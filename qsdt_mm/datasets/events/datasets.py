@@ -1,0 +1,310 @@
+"""Data sets of event cameras, in the folders that their users have on disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+from mmpretrain.datasets import BaseDataset
+
+from qsdt_mm.errors import InputError, require, require_positive_int
+
+from .files import read_events, read_frames
+
+Sample = tuple[Path, int]
+
+
+class EventDataset(BaseDataset):
+    """Base of event data sets: samples are files, which the pipeline reads one by one.
+
+    A sample has ``img_path``, ``gt_label``, ``sensor_size`` (H, W) and ``num_frames``.
+
+    Args:
+        data_root: folder of the data set.
+        split: which part.
+        num_frames: T, for ``EventsToFrames``; None leaves it to the pipeline.
+        on_error: what a malformed file does. 'raise': stop where it is met; 'skip': all files are read once when the
+            data set is built, and those that are malformed are left out, counted and named in the log.
+        sensor_size: ``(H, W)``; None: the class's own.
+        kwargs: those of mmpretrain's ``BaseDataset``.
+
+    Raises:
+        ValueError: an argument is out of range.
+        InputError: a file or folder is missing or malformed.
+    """
+
+    SENSOR_SIZE: tuple[int, int] | None = None
+    SPLITS: tuple[str, ...] = ('train', 'test')
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        num_frames: int | None = None,
+        on_error: str = 'raise',
+        sensor_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        require(split in self.SPLITS, 'split', split, ', '.join(self.SPLITS))
+        require(on_error in ('raise', 'skip'), 'on_error', on_error, 'raise or skip')
+        if num_frames is not None:
+            require_positive_int('num_frames', num_frames)
+        self.split, self.num_frames, self.on_error = split, num_frames, on_error
+        self.sensor_size = tuple(sensor_size) if sensor_size else self.SENSOR_SIZE
+        kwargs.setdefault('test_mode', split != 'train')
+        super().__init__(**{'ann_file': '', **kwargs}, data_root=str(data_root))
+
+    def samples(self) -> list[Sample]:
+        """Files and labels of the split."""
+        raise NotImplementedError
+
+    def ready_made(self) -> bool:
+        """Whether the files hold frames rather than events."""
+        return False
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """All samples of the split; nothing is read yet."""
+        if not Path(self.data_root).is_dir():
+            raise InputError(f'{type(self).__name__}: data_root {self.data_root} does not exist')
+        return [
+            dict(img_path=str(path), gt_label=label, sensor_size=self.sensor_size, num_frames=self.num_frames)
+            for path, label in self.samples()
+        ]
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Leave out malformed files, if asked to."""
+        if self.on_error == 'raise':
+            return self.data_list
+        kept, faults = [], []
+        for sample in self.data_list:
+            try:
+                if self.ready_made():
+                    read_frames(sample['img_path'], self.num_frames)
+                else:
+                    read_events(sample['img_path'], self.sensor_size)
+            except InputError as error:
+                faults.append(str(error))
+            else:
+                kept.append(sample)
+        if faults:
+            shown = '; '.join(faults[:5]) + ('; ...' if len(faults) > 5 else '')
+            print_log(
+                f'{type(self).__name__} {self.split}: skipped {len(faults)} of {len(self.data_list)} files: {shown}',
+                'current',
+            )
+        if not kept:
+            raise InputError(f'{self.data_root}: none of {len(self.data_list)} files can be read: {faults[0]}')
+        return kept
+
+
+class EventFiles(EventDataset):
+    """Events listed in a file of lines ``path label``, paths relative to ``data_root``; ``.npz`` may be left out.
+
+    Args:
+        ann_file: the list, relative to ``data_root``.
+        kwargs: those of :class:`EventDataset`; ``classes`` names the labels, in order.
+    """
+
+    SPLITS = ('train', 'val', 'test')
+
+    def __init__(self, data_root: str, ann_file: str, **kwargs: Any) -> None:
+        super().__init__(data_root, ann_file=ann_file, **kwargs)
+
+    def samples(self) -> list[Sample]:
+        """Lines of the list."""
+        classes = self.metainfo.get('classes')
+        found = []
+        for where, name, words in read_list(Path(self.ann_file)):
+            if len(words) != 1 or not words[0].isdecimal():
+                raise InputError(f'{where}: expected "path label", got {" ".join([name, *words])!r}')
+            label = int(words[0])
+            if classes and label >= len(classes):
+                raise InputError(f'{where}: label {label}: expected 0 to {len(classes) - 1}')
+            found.append((with_suffix(Path(self.data_root) / name), label))
+        return found
+
+
+class FolderEvents(EventDataset):
+    """Base of data sets that SpikingJelly prepares: ``data_root/source/.../CLASS/*.npz``.
+
+    Args:
+        source: folder of events, ``events_np``, or of ready-made frames, such as ``frames_number_16_split_by_number``.
+        kwargs: those of :class:`EventDataset`.
+    """
+
+    def __init__(self, data_root: str, split: str = 'train', source: str = 'events_np', **kwargs: Any) -> None:
+        self.source = source
+        super().__init__(data_root, split, **kwargs)
+
+    def ready_made(self) -> bool:
+        """Whether the source holds frames."""
+        return self.source.startswith('frames_')
+
+    def folder_of(self, label: int) -> str:
+        """Name of a class's folder."""
+        return self.metainfo['classes'][label]
+
+    def root(self) -> Path:
+        """Folder of the classes' folders."""
+        return Path(self.data_root) / self.source / self.split
+
+    def samples(self) -> list[Sample]:
+        """Files of all classes, in the order of their names, numbers as numbers."""
+        found = []
+        for label in range(len(self.metainfo['classes'])):
+            folder = self.root() / self.folder_of(label)
+            if not folder.is_dir():
+                raise InputError(f'{type(self).__name__}: folder {folder} does not exist')
+            files = sorted(folder.glob('*.npz'), key=lambda path: natural(path.name))
+            if not files:
+                raise InputError(f'{type(self).__name__}: folder {folder} holds no npz file')
+            found += [(path, label) for path in self.part(files)]
+        return found
+
+    def part(self, files: list[Path]) -> list[Path]:
+        """The files of one class that belong to the split."""
+        return files
+
+
+class DVS128Gesture(FolderEvents):
+    """11 gestures of 29 persons on a sensor of 128 x 128, split by person: ``SOURCE/{train,test}/{0..10}/*.npz``.
+
+    Args and errors as in :class:`FolderEvents`; ``split`` is 'train' (23 persons) or 'test'.
+
+    Source: Amir et al., "A low power, fully event-based gesture recognition system" (CVPR 2017).
+    """
+
+    SENSOR_SIZE = (128, 128)
+    METAINFO = dict(
+        classes=(
+            'hand clapping',
+            'right hand wave',
+            'left hand wave',
+            'right arm clockwise',
+            'right arm counter-clockwise',
+            'left arm clockwise',
+            'left arm counter-clockwise',
+            'arm roll',
+            'air drums',
+            'air guitar',
+            'other gestures',
+        )
+    )
+
+    def folder_of(self, label: int) -> str:
+        """Folders are numbers."""
+        return str(label)
+
+
+class CIFAR10DVS(FolderEvents):
+    """10,000 images of CIFAR-10 before a sensor of 128 x 128: ``SOURCE/CLASS/cifar10_CLASS_NUMBER.npz``.
+
+    The data set has no split of its own: the first ``train_share`` of each class, by number, train and the rest test.
+    The log says so.
+
+    Args:
+        split: 'train' or 'test'.
+        train_share: share of each class to train on, in (0, 1).
+        kwargs: those of :class:`FolderEvents`.
+
+    Source: Li et al., "CIFAR10-DVS: an event-stream dataset for object classification" (2017); folders of SpikingJelly.
+    """
+
+    SENSOR_SIZE = (128, 128)
+    METAINFO = dict(classes=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'))
+
+    def __init__(self, data_root: str, split: str = 'train', train_share: float = 0.9, **kwargs: Any) -> None:
+        require(isinstance(train_share, (int, float)) and 0 < train_share < 1, 'train_share', train_share, 'in (0, 1)')
+        self.train_share = train_share
+        super().__init__(data_root, split, **kwargs)
+
+    def root(self) -> Path:
+        """There is no folder for a split."""
+        return Path(self.data_root) / self.source
+
+    def part(self, files: list[Path]) -> list[Path]:
+        """The first files train, the others test."""
+        end = round(len(files) * self.train_share)
+        return files[:end] if self.split == 'train' else files[end:]
+
+    def samples(self) -> list[Sample]:
+        """Files of the split."""
+        found = super().samples()
+        which = 'first' if self.split == 'train' else 'last'
+        share = self.train_share if self.split == 'train' else 1 - self.train_share
+        print_log(
+            f'CIFAR10DVS {self.split}: the {which} {100 * share:.4g} % of each class by number, {len(found)} files '
+            '(the data set has no split of its own)',
+            'current',
+        )
+        if not found:
+            raise InputError(f'{self.root()}: train_share={self.train_share} leaves nothing for split {self.split}')
+        return found
+
+
+class HARDVS(FolderEvents):
+    """300 actions on a sensor of 346 x 260 (columns x rows): ``action_NNN/dvSave-*.npz`` and ``{split}_label.txt``.
+
+    Each line of a label file begins with a sample's path, ``action_001/dvSave-2021_10_15_19_18_02``; its class is the
+    folder's number. With ``source`` the folders that SpikingJelly prepares are read instead:
+    ``SOURCE/{train,val,test}/action_NNN/*.npz``.
+
+    Args:
+        split: 'train', 'val' or 'test'.
+        source: None: label files; else a folder as in :class:`FolderEvents`.
+        kwargs: those of :class:`EventDataset`.
+
+    Source: Wang et al., "HARDVS: revisiting human activity recognition with dynamic vision sensors" (AAAI 2024).
+    """
+
+    SENSOR_SIZE = (260, 346)
+    SPLITS = ('train', 'val', 'test')
+    METAINFO = dict(classes=tuple(f'action_{i:03}' for i in range(1, 301)))
+
+    def __init__(self, data_root: str, split: str = 'train', source: str | None = None, **kwargs: Any) -> None:
+        super().__init__(data_root, split, source or '', **kwargs)
+
+    def samples(self) -> list[Sample]:
+        """Lines of the label file, or the folders of ``source``."""
+        if self.source:
+            return super().samples()
+        labels = {name: label for label, name in enumerate(self.metainfo['classes'])}
+        found = []
+        for where, name, _ in read_list(Path(self.data_root) / f'{self.split}_label.txt'):
+            action = Path(name).parent.name
+            if action not in labels:
+                raise InputError(f'{where}: {name!r} is not in a folder {next(iter(labels))} to {list(labels)[-1]}')
+            found.append((with_suffix(Path(self.data_root) / name), labels[action]))
+        return found
+
+
+def read_list(path: Path) -> list[tuple[str, str, list[str]]]:
+    """Lines that are not empty, as (where it is, first word, other words).
+
+    Raises:
+        InputError: there is no such file, or nothing in it.
+    """
+    try:
+        text = path.read_text(encoding='utf-8')
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror or error}') from error
+    except UnicodeDecodeError as error:
+        raise InputError(f'{path} is not a text file') from error
+    lines = [
+        (f'{path}, line {i}', *line.split(maxsplit=1)) for i, line in enumerate(text.splitlines(), 1) if line.strip()
+    ]
+    if not lines:
+        raise InputError(f'{path} lists no sample')
+    return [(where, name, rest[0].split() if rest else []) for where, name, *rest in lines]
+
+
+def with_suffix(path: Path) -> Path:
+    """The path with ``.npz`` at its end."""
+    return path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')
+
+
+def natural(name: str) -> list:
+    """A key that sorts numbers in names as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]

@@ -1,0 +1,192 @@
+"""From events to frames: steps of data pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform, Compose
+
+from qsdt_mm.errors import InputError, require, require_positive_int
+
+from .files import Events, read_events, read_frames
+
+MOST_CHANNELS = 512  # of an OpenCV image
+
+
+def path_of(results: dict[str, Any]) -> str:
+    """The file to read.
+
+    Raises:
+        InputError: there is none, as when mmpretrain's inferencers have read a picture for a network of events.
+    """
+    if 'img_path' not in results:
+        raise InputError('a network of events takes files of events or frames, not pictures: no img_path was given')
+    return results['img_path']
+
+
+class LoadEvents(BaseTransform):
+    """Reads the events of ``img_path``: adds ``events``, and ``sensor_size`` where the data set gave none.
+
+    Raises:
+        InputError: the file is malformed; the message names the file and the fault.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Read and check."""
+        results['events'] = read_events(path_of(results), results.get('sensor_size'))
+        if results.get('sensor_size') is None:
+            results['sensor_size'] = results['events'].sensor_size
+        return results
+
+
+class LoadEventFrames(BaseTransform):
+    """Reads ready-made frames of ``img_path``, ``(T, 2, H, W)``: adds ``frames``.
+
+    Args:
+        num_frames: T that is expected; None: the data set's ``num_frames``, if it gives one.
+
+    Raises:
+        InputError: the file is malformed or holds another number of frames.
+    """
+
+    def __init__(self, num_frames: int | None = None) -> None:
+        if num_frames is not None:
+            require_positive_int('num_frames', num_frames)
+        self.num_frames = num_frames
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Read and check."""
+        return set_frames(
+            results, read_frames(path_of(results), self.num_frames or results.get('num_frames')), original=True
+        )
+
+
+class EventsToFrames(BaseTransform):
+    """Counts events in T frames: adds ``frames``, ``(T, 2, H, W)`` float32; channel 0 darker, channel 1 brighter.
+
+    Args:
+        num_frames: T; None: the data set's ``num_frames``.
+        split_by: 'time': frames of equal duration; 'number': frames of equally many events (to one).
+        size: ``(H, W)`` of the frames, or one number for both; places of the sensor are merged or spread, and no event
+            is lost. None: the sensor's.
+
+    Raises:
+        ValueError: an argument is out of range, or neither it nor the data set says how many frames.
+    """
+
+    def __init__(
+        self, num_frames: int | None = None, split_by: str = 'time', size: int | Sequence[int] | None = None
+    ) -> None:
+        if num_frames is not None:
+            require_positive_int('num_frames', num_frames)
+        require(split_by in ('time', 'number'), 'split_by', split_by, 'time or number')
+        self.num_frames, self.split_by, self.size = num_frames, split_by, None
+        if size is not None:
+            sides = (size, size) if isinstance(size, int) else tuple(size)
+            require(len(sides) == 2, 'size', size, 'a number or (H, W)')
+            for side in sides:
+                require_positive_int('size', side)
+            self.size = sides
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Count; the events themselves are dropped."""
+        num_frames = self.num_frames or results.get('num_frames')
+        require(num_frames is not None, 'num_frames', num_frames, 'a number here or in the data set')
+        events = results.pop('events')
+        sensor_size = results.get('sensor_size') or events.sensor_size
+        return set_frames(
+            results, frames_of(events, num_frames, self.split_by, sensor_size, self.size or sensor_size), original=True
+        )
+
+    def __repr__(self) -> str:
+        return f'EventsToFrames(num_frames={self.num_frames}, split_by={self.split_by!r}, size={self.size})'
+
+
+class AugmentFrames(BaseTransform):
+    """Passes all frames through transforms of images as one: what is drawn at random is the same for all T.
+
+    The frames go as the image ``img``, ``(H, W, T * 2)``. Transforms that only move or resize will do: ``RandomFlip``,
+    ``RandomCrop``, ``RandomResizedCrop``, ``Resize``.
+
+    Args:
+        transforms: configs of the image transforms, or the transforms.
+
+    Raises:
+        ValueError: there are more than 256 frames, which OpenCV does not take.
+    """
+
+    def __init__(self, transforms: Sequence[Any]) -> None:
+        self.transforms = Compose(list(transforms))
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Fold time into channels, transform, unfold."""
+        steps, channels, height, width = results['frames'].shape
+        require(steps * channels <= MOST_CHANNELS, 'num_frames', steps, f'{MOST_CHANNELS // 2} or fewer to augment')
+        image = results['frames'].reshape(steps * channels, height, width).transpose(1, 2, 0)
+        results = self.transforms({**results, 'img': np.ascontiguousarray(image)})
+        if results is None:
+            return None
+        image = results.pop('img')
+        frames = np.ascontiguousarray(image.transpose(2, 0, 1)).reshape(steps, channels, *image.shape[:2])
+        return set_frames(results, frames)
+
+
+class RandomRoll(BaseTransform):
+    """Moves all frames by the same random distance; what leaves on one side comes back on the other.
+
+    For scenes whose edges are joined, such as the moving digits.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Draw a distance and move."""
+        height, width = results['frames'].shape[-2:]
+        shift = (np.random.randint(height), np.random.randint(width))
+        results['frames'] = np.roll(results['frames'], shift, (-2, -1))
+        return results
+
+
+def set_frames(results: dict[str, Any], frames: np.ndarray, original: bool = False) -> dict[str, Any]:
+    """Put frames among the results, with their size where mmcv's transforms look for it."""
+    results['frames'] = frames
+    results['img_shape'] = frames.shape[-2:]
+    if original:
+        results['ori_shape'] = frames.shape[-2:]
+    return results
+
+
+def frame_indices(t: np.ndarray, num_frames: int, split_by: str) -> np.ndarray:
+    """The frame, 0 to T - 1, that each event falls in.
+
+    'time': ``floor(T (t - t_first) / (t_last - t_first))``, the last event in the last frame; 'number': ``floor(T i /
+    N)`` for event i of N.
+    """
+    if split_by == 'number':
+        return np.arange(len(t)) * num_frames // len(t)
+    elapsed = t - t[0]  # sorted, so unsigned stamps do not wrap
+    if elapsed.dtype.kind == 'f':
+        index = (elapsed / (elapsed[-1] or 1) * num_frames).astype(np.int64)
+    else:
+        index = elapsed.astype(np.int64) * num_frames // max(int(elapsed[-1]), 1)
+    return np.minimum(index, num_frames - 1)
+
+
+def frames_of(
+    events: Events, num_frames: int, split_by: str, sensor_size: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Counts of events, ``(T, 2, H, W)`` float32.
+
+    Args:
+        events: inside the sensor.
+        num_frames, split_by: as in :class:`EventsToFrames`.
+        sensor_size, size: ``(H, W)`` of the sensor and of the frames.
+    """
+    rows, columns = (
+        values if new == old else values * new // old
+        for values, new, old in zip((events.y, events.x), size, sensor_size)
+    )
+    place = frame_indices(events.t, num_frames, split_by) * 2 + events.p
+    place = (place * size[0] + rows) * size[1] + columns
+    shape = (num_frames, 2, *size)
+    return np.bincount(place, minlength=int(np.prod(shape))).astype(np.float32).reshape(shape)

@@ -1,0 +1,92 @@
+"""The errors that the tools report in one line, and those that stay tracebacks."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+# What a disk says that takes no more: it is full, a quota or limit is reached, it became read-only, it failed.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+class InputError(ValueError):
+    """What the user gave (a file, a key, an argument) cannot be used; the tools exit with status 2."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is missing, damaged, asks to run code, or does not fit the model."""
+
+
+class NonFiniteError(FloatingPointError):
+    """Training met a value that is not finite; the tools exit with status 1 and save nothing more."""
+
+
+class NonFiniteLossError(NonFiniteError):
+    """A loss is NaN or infinite."""
+
+
+class NonFiniteWeightsError(NonFiniteError):
+    """A model that was about to be saved holds a parameter that is not finite."""
+
+
+def require(condition: bool, argument: str, given: Any, allowed: str, error: type[ValueError] = ValueError) -> None:
+    """Raise ``ValueError`` in this package's one form unless ``condition`` holds.
+
+    Args:
+        condition: what must be true.
+        argument: name of the argument, as the user wrote it.
+        given: the value that was given.
+        allowed: the values that are allowed, in words.
+        error: a kind of ``ValueError`` to raise.
+
+    Raises:
+        ValueError: ``condition`` is false.
+    """
+    if not condition:
+        raise error(f'{argument}={given!r} is not allowed: expected {allowed}')
+
+
+def require_positive_int(argument: str, given: Any) -> None:
+    """Raise ``ValueError`` unless ``given`` is an integer of 1 or more."""
+    require(isinstance(given, int) and not isinstance(given, bool) and given >= 1, argument, given, 'an integer >= 1')
+
+
+def require_positive(argument: str, given: Any) -> None:
+    """Raise ``ValueError`` unless ``given`` is a finite number above 0."""
+    require(isinstance(given, (int, float)) and 0 < given < float('inf'), argument, given, 'a number > 0')
+
+
+def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
+    """Whether an error is a fault of this package rather than of what it was given.
+
+    It is if the innermost frame is in the package and the error is no ``ValueError`` (what checks of arguments raise),
+    ``OSError``, missing module or missing memory. What other libraries raise is put down to what they were given, and
+    so is a call that a configuration describes (``registry.py`` only passes it on, as constructors do with arguments
+    that are for their base class).
+
+    Args:
+        error: the error, with its traceback.
+        files: files that count as the package's besides its own.
+    """
+    if isinstance(error, (ValueError, OSError, NonFiniteError, ImportError, MemoryError)):
+        return False
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    if not frames:
+        return False
+    if frames[0].name == '__init__' and isinstance(error, TypeError) and 'unexpected keyword argument' in str(error):
+        return False
+    path = Path(frames[0].filename)
+    return frames[0].filename in files or (PACKAGE in path.parents and path != PACKAGE / 'registry.py')
+
+
+def disk_fault(error: BaseException | None) -> OSError | None:
+    """What the disk said when it took no more, also where a library has put an error of its own in its place."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

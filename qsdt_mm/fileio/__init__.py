@@ -1,0 +1,1 @@
+"""Files: loaded as data, written whole or not at all."""

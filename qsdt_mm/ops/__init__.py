@@ -1,0 +1,1 @@
+"""Operations on tensors: spiking, LSQ, compact saving, and which kernels run them."""

@@ -1,0 +1,98 @@
+"""Which tensors kernels serve, and the layouts in which they get them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from qsdt_mm.compat.compiling import is_compiling
+
+ROOMS = {
+    'fire': 'neuron',
+    'fire_backward': 'neuron',
+    'integrate_and_fire': 'time_steps',
+    'quantize': 'lsq',
+    'quantize_backward': 'lsq',
+}
+"""Module of each kernel's launch function."""
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+# Subclasses (fake or distributed tensors) may have no memory of their own.
+PLAIN = (Tensor, nn.Parameter)
+
+# Whether kernels give the right values, by device and dtype; found out at the first tensor.
+_verdicts: dict[tuple[torch.device, torch.dtype], bool] = {}
+
+
+def find(name: str, *tensors: Tensor) -> Callable | None:
+    """The launch function ``name`` if it serves these tensors, else None: then the plain function does.
+
+    Served are plain tensors of one dtype among :data:`DTYPES`, on one CUDA device where Triton works, unless traced.
+    """
+    # The compiler fuses the plain functions by itself, and cannot look into a launch.
+    if is_compiling() or not serves(*tensors):
+        return None
+    return getattr(import_module(f'{__package__}.triton.{ROOMS[name]}'), name)
+
+
+def serves(first: Tensor, *others: Tensor) -> bool:
+    """Whether kernels take these tensors."""
+    if first.device.type != 'cuda' or first.dtype not in DTYPES or torch.jit.is_tracing():
+        return False
+    for tensor in (first, *others):
+        if type(tensor) not in PLAIN or tensor.numel() == 0:
+            return False
+        if tensor.device != first.device or tensor.dtype != first.dtype:
+            return False
+    return works(first.device, first.dtype)
+
+
+def works(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton is here, compiles for this device, and divides and rounds there as a CPU does."""
+    key = device, dtype
+    if key not in _verdicts:
+        _verdicts[key] = find_spec('triton') is not None and _passes_trial(device, dtype)
+    return _verdicts[key]
+
+
+def _passes_trial(device: torch.device, dtype: torch.dtype) -> bool:
+    # Triton needs a compiler and a recent enough device and driver: only a launch tells.
+    try:
+        from .triton.self_test import differing
+
+        wrong = differing(device, dtype)
+        reason = f'wrong {", ".join(wrong)}' if wrong else ''
+    except Exception as error:  # whatever Triton raises, the plain functions are right
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+    if reason:
+        warnings.warn(
+            f'no Triton kernels for {dtype} on {device}, plain operations run instead: {reason}', stacklevel=2
+        )
+    return not reason
+
+
+def dense(tensor: Tensor, rows_first: bool = False) -> Tensor:
+    """The tensor if it fills its memory without gaps, else a copy that does.
+
+    Args:
+        tensor: any strides.
+        rows_first: whether each ``tensor[i]`` has to be one stretch of memory, in order.
+    """
+    if tensor.is_contiguous():
+        return tensor
+    if rows_first and tensor.stride(0) * tensor.shape[0] != tensor.numel():
+        return tensor.contiguous()
+    return laid_out(tensor, torch.empty_like(tensor))
+
+
+def laid_out(tensor: Tensor, model: Tensor) -> Tensor:
+    """The tensor with the strides of ``model``, which is dense and has the same shape."""
+    if tensor.stride() == model.stride():
+        return tensor
+    return torch.empty_like(model, dtype=tensor.dtype).copy_(tensor)

@@ -1,0 +1,49 @@
+"""A trial of the kernels on a device: numbers that a careless division or rounding gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from qsdt_mm.models.neurons import functional
+from qsdt_mm.models.quantization import lsq
+
+from . import lsq as quantizer
+from . import neuron
+
+
+@torch.no_grad()
+def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """What comes out differently, on this device, than from the plain functions on a CPU."""
+    # Up to six thresholds of 0.3, on every boundary of the count, before and behind it.
+    membrane = (torch.arange(-40, 240, device='cpu') * 0.0075).to(dtype)
+    step = (torch.arange(1, 8, device='cpu') * 0.03).to(dtype)
+    constants = 0.3, 4, 0.3, functional.INSIDE
+    kept = functional._fire(membrane, *constants)[1]
+    cases = {
+        'spikes': (by_either_rule(neuron.fire), by_either_rule(functional._fire), (membrane, *constants)),
+        'gradients': (
+            neuron.fire_backward,
+            functional._fire_backward,
+            (membrane.flip(0), kept, 0.3, 0.3, functional.INSIDE),
+        ),
+        'weights': (quantizer.quantize, lsq._quantize, (membrane.view(7, 40), step, -8, 7)),
+    }
+    wrong = []
+    for name, (kernel, plain, arguments) in cases.items():
+        found = kernel(*(a.to(device) if isinstance(a, Tensor) else a for a in arguments))
+        if not all(torch.equal(f.cpu(), p) for f, p in zip(listed(found), listed(plain(*arguments)))):
+            wrong.append(name)
+    return wrong
+
+
+def by_either_rule(fire: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, ...]]:
+    """What a function that fires gives under one rule on halves, then under the other."""
+    return lambda *arguments: tuple(x for rounding in functional.ROUNDINGS for x in fire(*arguments, rounding))
+
+
+def listed(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A single result as a tuple of one."""
+    return found if isinstance(found, tuple) else (found,)

@@ -1,0 +1,240 @@
+"""What the tensors of a published checkpoint show: which network it is, its shape, and what its tensors are called."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qsdt_mm.errors import CheckpointError, require
+from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_arch
+from qsdt_mm.models.quantization import WEIGHT_BITS
+
+from .names import CLASSIFIER, DOWNSAMPLES, ENCODER, TWO_HEADS, NameTable, block_groups, name_table
+
+WEIGHTS = {'model': ('model', 'state_dict'), 'ema': ('model_ema', 'state_dict_ema')}
+# Where a published training script may have kept the bits of a weight among its arguments.
+BITS_ARGUMENTS = ('weight_bits', 'w_bits', 'nbits_w', 'wbits')
+VISIBLE = ('family', 'widths', 'depths', 'stem_kernel', 'pointwise_branch')
+# Ends of the names that tell the families apart.
+TELLING = {'.Conv.pwconv1.weight': 'qsd', '.Conv.pwconv1.0.weight': 'espike', '.conv1.0.0.weight': 'espike-large'}
+# Tensors of masked pre-training that a backbone has no use for.
+PRETRAINING = re.compile(r'(decoder_|mask_token$|pos_embed$)')
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What the tensors of a published checkpoint show.
+
+    Args:
+        arch: shape of the network, 8 heads and the family's strides assumed.
+        names: its names, published and ours.
+        in_channels, num_classes: of the image and the classifier; None: no classifier, but the encoder of Spike-MAE.
+        has_steps: whether weights have LSQ steps.
+    """
+
+    arch: Arch
+    names: NameTable
+    in_channels: int
+    num_classes: int | None
+    has_steps: bool
+
+
+def arch_config(arch: Arch) -> str | dict[str, Any]:
+    """An ``arch`` argument for configs: the preset's name, or a dict of plain types."""
+    for name, preset in ARCH_ZOO.items():
+        if preset == arch:
+            return name
+    usual = Arch(arch.family, arch.widths)
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(arch).items()}
+    return {
+        key: value
+        for key, value in settings.items()
+        if key in ('family', 'widths', 'depths') or getattr(arch, key) != getattr(usual, key)
+    }
+
+
+def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any], list[str]]:
+    """The dict of tensors in a checkpoint, names without wrappers' prefixes, and remarks on the choice.
+
+    Args:
+        checkpoint: what the file holds.
+        weights: 'model', or 'ema' for the averaged weights.
+
+    Raises:
+        CheckpointError: there are no such weights, or two tensors get the same name.
+        ValueError: ``weights`` is neither.
+    """
+    require(weights in WEIGHTS, 'weights', weights, ' or '.join(WEIGHTS))
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointError(f'holds a {type(checkpoint).__name__}, not a dict of weights')
+    found = {
+        kind: key
+        for kind, keys in WEIGHTS.items()
+        for key in reversed(keys)
+        if isinstance(checkpoint.get(key), Mapping)
+    }
+    if weights in found:
+        chosen = checkpoint[found[weights]]
+    elif found:
+        other, key = found.popitem()
+        raise CheckpointError(
+            f'has no {weights} weights (under {" or ".join(WEIGHTS[weights])}); weights "{other}" '
+            f'are there, under {key}'
+        )
+    elif weights == 'model' and any(isinstance(value, Tensor) for value in checkpoint.values()):
+        chosen = checkpoint
+    else:
+        raise CheckpointError(
+            f'holds no {weights} weights: expected a dict of tensors, or one under '
+            f'{" or ".join(WEIGHTS[weights])}; it has {first_few(checkpoint)}'
+        )
+    notes = []
+    if weights == 'model' and 'ema' in found:
+        notes.append(f'averaged weights ({found["ema"]}) are there too; weights "ema" takes them')
+    tensors: dict[str, Any] = {}
+    for name, value in chosen.items():
+        if name == 'n_averaged':  # counter of torch's AveragedModel
+            continue
+        plain = re.sub(r'^head\.fc\.', 'head.', re.sub(r'^(module\.)*(backbone\.)?', '', str(name)))
+        if plain in tensors:
+            raise CheckpointError(f'holds {plain} more than once, under different prefixes')
+        tensors[plain] = value
+    return tensors, notes
+
+
+def first_few(names: Sequence[str] | Mapping[str, Any], most: int = 3) -> str:
+    """The first few of many names, and how many there are."""
+    listed = ', '.join(str(name) for name in list(names)[:most])
+    return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed or 'nothing'
+
+
+def recognise(tensors: Mapping[str, Any]) -> Recognised:
+    """Family and shape of a published network, from names and shapes alone.
+
+    Args:
+        tensors: published names without prefixes, and tensors.
+
+    Raises:
+        CheckpointError: it is another network, or a tensor that shows the shape is absent.
+    """
+    family = next((kind for name in tensors for end, kind in TELLING.items() if name.endswith(end)), None)
+    if family is None:
+        ours = next((name for name in tensors if re.match(r'stages\.\d', name)), None)
+        if ours:
+            raise CheckpointError(
+                f'was trained with this package ({ours}), not with a published implementation: build '
+                'the model from its config and load the file there'
+            )
+        raise CheckpointError(
+            'is not a published QSD, E-SpikeFormer or Spike-MAE network: it has no ConvBlock*.Conv.pwconv1 and no '
+            f'ConvBlock*.conv1.0; its tensors are {first_few(tensors)}'
+        )
+
+    def shape(name: str, dims: int) -> torch.Size:
+        if not isinstance(tensors.get(name), Tensor):
+            raise CheckpointError(f'has no {name}, which shows the shape of the network')
+        if tensors[name].dim() != dims:
+            raise CheckpointError(f'has {name} of shape {tuple(tensors[name].shape)}: expected {dims} dimensions')
+        return tensors[name].shape
+
+    num_stages = len(FAMILIES[family].depths)
+    large = FAMILIES[family].two_heads
+    convs = [shape(f'{name}.encode_conv.weight', 4) for name in DOWNSAMPLES[:num_stages]]
+    groups, counts = block_groups(num_stages), {}
+    for group in groups:
+        found = (re.match(rf'{group}\.(\d{{1,4}})\.', name) for name in tensors)
+        counts[group] = len({match.group(1) for match in found if match})
+        if not counts[group]:
+            raise CheckpointError(f'has no blocks under {group}')
+    depths = [sum(counts[group] for group in groups if groups[group] == i) for i in range(num_stages)]
+    branch = large and any(re.match(r'block3\.\d+\.rep_conv\.', name) for name in tensors)
+    pretraining = large and any(PRETRAINING.match(name) or name == 'norm.weight' for name in tensors)
+    scaled = any(re.search(r'\.layer_scale\d$', name) for name in tensors)
+    try:
+        arch = Arch(
+            family,
+            tuple(conv[0] for conv in convs),
+            tuple(depths),
+            stem_kernel=convs[0][-1],
+            layer_scale='default' if scaled else None,
+            pointwise_branch=branch,
+        )
+    except ValueError as error:
+        raise CheckpointError(f'has tensors of impossible shapes: {error}') from error
+    has_steps = any(name.endswith('.alpha') and '.act.' not in name for name in tensors)
+    after = ENCODER if pretraining else TWO_HEADS if large else CLASSIFIER
+    return Recognised(
+        arch,
+        name_table(family, counts, branch, after),
+        convs[0][1],
+        None if pretraining else shape('head.weight', 2)[0],
+        has_steps,
+    )
+
+
+def settle_arch(
+    found: Arch,
+    wanted: str | dict[str, Any] | None = None,
+    num_heads: int | None = None,
+    pretraining: bool = False,
+) -> Arch:
+    """The shape of the network: what the tensors show, and what was asked for where they show nothing.
+
+    Args:
+        found: the recognised shape.
+        wanted: preset or dict to check against; its heads and strides are taken. A dict with neither ``preset`` nor
+            ``family`` changes ``found``.
+        num_heads: attention heads, over all else.
+        pretraining: layer scale, which fine-tuning adds, may be absent in ``found``.
+
+    Raises:
+        CheckpointError: ``wanted`` differs from what the tensors show.
+        ValueError: ``wanted`` is not an architecture.
+    """
+    arch = found
+    if wanted is not None:
+        partial = isinstance(wanted, dict) and not {'preset', 'family'} & set(wanted)
+        arch = resolve_arch({**asdict(found), **wanted} if partial else wanted)
+        if pretraining and found.layer_scale is None:
+            arch = replace(arch, layer_scale=None)
+        differences = [
+            f'{name} {getattr(found, name)} instead of {getattr(arch, name)}'
+            for name in VISIBLE
+            if getattr(found, name) != getattr(arch, name)
+        ]
+        if (found.layer_scale is None) != (arch.layer_scale is None):
+            differences.append(f'{"no" if found.layer_scale is None else "a"} layer scale')
+        if differences:
+            raise CheckpointError(f'does not fit arch={wanted!r}: it has {"; ".join(differences)}')
+    return arch if num_heads is None else replace(arch, num_heads=num_heads)
+
+
+def dead_kind(name: str, found: Recognised) -> str | None:
+    """The kind of a tensor that our network has no use for, though it is expected there; None for any other.
+
+    Those are QSD's that no forward pass reads, and the decoder and the masks of Spike-MAE.
+    """
+    if found.num_classes is None and PRETRAINING.match(name):
+        return 'decoder_*' if name.startswith('decoder_') else name
+    if found.arch.family != 'qsd':
+        return None
+    match = re.fullmatch(r'(.+?)\.(act\.\w+|init_state)', name)
+    if match is None or match.group(1) not in found.names.modules:
+        return None
+    return match.group(2) if match.group(2) == 'init_state' else 'act.*'
+
+
+def argument_bits(checkpoint: Any) -> int | None:
+    """Bits of a weight as the training script's arguments say, if they do."""
+    arguments = checkpoint.get('args') if isinstance(checkpoint, Mapping) else None
+    arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
+    if not isinstance(arguments, Mapping):
+        return None
+    said = (arguments.get(name) for name in BITS_ARGUMENTS)
+    return next((bits for bits in said if isinstance(bits, int) and bits in WEIGHT_BITS), None)

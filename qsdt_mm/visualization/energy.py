@@ -1,0 +1,100 @@
+"""Figures of firing and energy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qsdt_mm.analysis.energy import EnergyReport
+
+from .figures import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {'spikes': '#2166ac', 'image': '#b2182b', 'membrane': '#ef8a62', 'floats': '#4d4d4d'}
+
+
+def plot_energy(report: EnergyReport, path: Path) -> None:
+    """Draw firing rate and energy by layer, the counts of each neuron, and with T > 1 firing rates by time step.
+
+    Args:
+        report: the figures.
+        path: the PNG file to write.
+    """
+    rows, neurons = report.layers, report.neurons
+    in_time = len(report.step_rates) > 1
+    figure = new_figure(max(10, 0.16 * len(rows)), 14.5 if in_time else 11)
+    rates, energies, counts, *steps = figure.subplots(4 if in_time else 3, 1)
+    places = range(len(rows))
+
+    for place, row in zip(places, rows):
+        if row.rate is not None:
+            rates.bar(place, row.rate, color=COLOURS['spikes'])
+    rates.set(title=f'Firing rate before each layer (mean of all neurons {report.rate:.3f})', ylabel='rate')
+
+    for driven_by, colour in COLOURS.items():
+        chosen = [place for place, row in zip(places, rows) if row.driven_by == driven_by]
+        if chosen:
+            energies.bar(chosen, [rows[i].energy * 1e-6 for i in chosen], color=colour, label=f'driven by {driven_by}')
+    energies.plot(places, [row.dense_energy * 1e-6 for row in rows], '_', color='black', label='dense network')
+    energies.set(
+        title=f'Energy by layer: {report.energy_mj:.4g} mJ in all, dense network {report.dense_energy_mj:.4g} mJ '
+        f'({report.preset})',
+        ylabel='µJ per image',
+        yscale='log',
+    )
+    energies.set_ylim(top=10 * energies.get_ylim()[1])  # room for the legend
+    energies.legend(frameon=False, ncols=4, loc='upper right')
+
+    levels = max(n.levels for n in neurons.values())
+    below = [0.0] * len(neurons)
+    for count in range(levels + 1):
+        shares = [n.shares[count] if count <= n.levels else 0.0 for n in neurons.values()]
+        shade = str(0.92 - 0.9 * count / levels)
+        counts.bar(range(len(neurons)), shares, bottom=below, color=shade, width=1.0, label=str(count))
+        below = [a + b for a, b in zip(below, shares)]
+    counts.set(title='Share of each count, by neuron', ylabel='share', ylim=(0, 1))
+    counts.legend(title='count', loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
+    if in_time:
+        plot_steps(report, *steps)
+    mark_parts(rates, [row.name for row in rows])
+    mark_parts(energies, [row.name for row in rows])
+    mark_parts(counts, list(neurons))
+    for axes in (rates, energies, counts, *steps):
+        axes.spines[['top', 'right']].set_visible(False)
+    save_figure(figure, Path(path))
+
+
+def part_of(name: str) -> str:
+    """Where in a network a layer lies: the number of its stage, or its first name (head, neck)."""
+    stage = re.search(r'\bstages\.(\d+)', name)
+    return stage[1] if stage else name.partition('.')[0]
+
+
+def mark_parts(axes: Axes, names: Sequence[str]) -> None:
+    """Say below an axis of layers where each part of the network begins and ends."""
+    begins = [i for i, name in enumerate(names) if i == 0 or part_of(name) != part_of(names[i - 1])]
+    ends = [*begins[1:], len(names)]
+    axes.set_xticks([(begin + end - 1) / 2 for begin, end in zip(begins, ends)], [part_of(names[i]) for i in begins])
+    axes.tick_params(axis='x', length=0)
+    axes.set(xlabel='stage', xlim=(-0.5, len(names) - 0.5))
+    for begin in begins[1:]:
+        axes.axvline(begin - 0.5, color='0.75', linewidth=0.8, zorder=0)
+
+
+def plot_steps(report: EnergyReport, axes: Axes) -> None:
+    """Draw the firing rate in each time step: of each neuron, darker the deeper it lies, and of all."""
+    places = range(1, len(report.step_rates) + 1)
+    neurons = [n for n in report.neurons.values() if n.time_steps == len(places)]
+    for i, neuron in enumerate(neurons):
+        axes.plot(places, neuron.step_rates, color=str(0.9 - 0.6 * i / len(neurons)), linewidth=0.8)
+    axes.plot(
+        places, report.step_rates, color=COLOURS['spikes'], linewidth=2.5, marker='o', label='mean of all neurons'
+    )
+    axes.set(title='Firing rate by time step (grey: each neuron, darker deeper)', ylabel='rate', xlabel='time step')
+    axes.set_xticks(places)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)

@@ -1,0 +1,66 @@
+"""Kernels without a GPU: copies of their modules, run by Triton's interpreter."""
+
+import importlib
+import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from qsdt_mm.ops import dispatch
+from qsdt_mm.ops import dispatch as kernels
+
+MODULES = ('arithmetic', 'neuron', 'steps', 'quantizer', 'trial')
+
+
+@contextmanager
+def interpreter():
+    """Within the context, kernels are imported anew for the interpreter; afterwards nothing of that is left.
+
+    Triton itself comes first, as it is: what it decorates in its own modules would stay interpreted for the process.
+    """
+    names = [f'{kernels.__name__}.{name}' for name in MODULES]
+
+    def forget():
+        for name, short in zip(names, MODULES):
+            sys.modules.pop(name, None)
+            vars(kernels).pop(short, None)
+
+    before = {name: sys.modules[name] for name in names if name in sys.modules}
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TRITON_INTERPRET', '1')
+        try:
+            yield SimpleNamespace(**{short: importlib.import_module(name) for name, short in zip(names, MODULES)})
+        finally:
+            forget()
+            sys.modules.update(before)
+            for name, module in before.items():
+                setattr(kernels, name.rpartition('.')[2], module)
+
+
+@pytest.fixture(scope='module')
+def interpreted():
+    """The kernels' modules, interpreted: their launch functions take tensors of a CPU."""
+    pytest.importorskip('triton.language')
+    if int(importlib.import_module('triton').__version__.split('.')[0]) < 3:
+        pytest.skip('the kernels need Triton 3 or later: plain operations run instead')
+    with interpreter() as modules:
+        yield modules
+
+
+@pytest.fixture
+def dispatched(interpreted, monkeypatch):
+    """Kernels serve tensors of a CPU, too; a list of the names that were found."""
+    found = []
+
+    def find(name, *tensors):
+        kernel = find_as_ever(name, *tensors)
+        if kernel is not None:
+            found.append(name)
+        return kernel
+
+    find_as_ever = kernels.find
+    monkeypatch.setattr(dispatch, 'serves', lambda first, *others: first.dtype in dispatch.DTYPES)
+    monkeypatch.setattr(kernels, 'find', find)
+    return found

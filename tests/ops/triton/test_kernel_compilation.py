@@ -1,0 +1,76 @@
+"""Kernels compile for GPUs that are not here, and what comes out divides and rounds as written."""
+
+import os
+import re
+from importlib import import_module
+
+import pytest
+
+pytest.importorskip('triton.language')
+
+NAMES = {
+    'neuron._fire': dict(EVEN=False, BIT=0x80, BLOCK=1024),
+    'neuron._fire_backward': dict(BIT=0x80, BLOCK=1024),
+    'steps._walk': dict(STEPS=3, EVEN=False, BIT=0x80, BLOCK=1024),
+    'steps._walk_back': dict(STEPS=3, BIT=0x80, BLOCK=1024),
+    'neuron._fire half_even': dict(EVEN=True, BIT=0x80, BLOCK=1024),
+    'steps._walk half_even': dict(STEPS=3, EVEN=True, BIT=0x80, BLOCK=1024),
+    'quantizer._quantize': dict(BLOCK=1024, BLOCKS=2),
+    'quantizer._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
+}
+NUMBERS = ('threshold', 'levels', 'top', 'scale', 'decay', 'low', 'high')
+SIZES = ('size', 'last', 'width')
+BYTES = {'kept': '*u8'}
+
+
+def ptx(name, dtype, capability):
+    """Assembly of a kernel, which has been assembled to machine code as well."""
+    from triton import compile
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    module, function = name.split()[0].split('.')
+    kernel = getattr(import_module(f'qsdt_mm.ops.triton.{module}'), function)
+    kinds = {**dict.fromkeys(NUMBERS, 'fp32'), **dict.fromkeys(SIZES, 'i32'), **BYTES}
+    kinds.update(dict.fromkeys(NAMES[name], 'constexpr'))
+    signature = {argument: kinds.get(argument, f'*{dtype}') for argument in kernel.arg_names}
+    compiled = compile(
+        ASTSource(fn=kernel, signature=signature, constexprs=NAMES[name]),
+        target=GPUTarget('cuda', capability, 32),
+        options=dict(enable_fp_fusion=False),
+    )
+    assert compiled.asm['cubin']
+    return compiled.asm['ptx']
+
+
+def check(name, dtype, capability):
+    """Divisions are correctly rounded; nothing is fused, approximated, or flushed but what floor reads, never tiny."""
+    code = re.findall(r'^\s+(?:@!?%p\d+ )?([a-z]+\.\S*f(?:32|16)\S*) ', ptx(name, dtype, capability), re.MULTILINE)
+    divisions = {operation for operation in code if operation.startswith(('div', 'rcp'))}
+    assert divisions == {'div.rn.f32'}
+    loose = [o for o in code if o.startswith('fma') or '.approx' in o or '.ftz' in o]
+    assert set(loose) <= {'cvt.rmi.ftz.f32.f32'}
+
+
+@pytest.fixture(autouse=True)
+def as_compiled(tmp_path, monkeypatch):
+    if os.environ.get('TRITON_INTERPRET', '0') not in ('', '0'):
+        pytest.skip('TRITON_INTERPRET is set: nothing is compiled')
+    try:
+        import triton.backends.nvidia  # noqa: F401
+    except ImportError:
+        pytest.skip('this Triton has no backend for CUDA')
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_float32_for_a_recent_gpu(name):
+    check(name, 'fp32', 80)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('capability', [75, 89, 90, 100])
+@pytest.mark.parametrize('dtype', ['fp32', 'fp16', 'bf16'])
+@pytest.mark.parametrize('name', NAMES)
+def test_every_dtype_for_more_gpus(name, dtype, capability):
+    check(name, dtype, capability)

@@ -1,0 +1,137 @@
+"""Kernels on a CUDA device: the values of a CPU, and the time that they take beside plain operations."""
+
+import itertools
+
+import pytest
+import torch
+
+from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
+from qsdt_mm.models.quantization import integer_range, lsq, lsq_quantize
+from qsdt_mm.ops import dispatch
+from qsdt_mm.ops import dispatch as kernels
+
+pytestmark = pytest.mark.gpu
+
+DTYPE = pytest.mark.parametrize('dtype', dispatch.DTYPES, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def device():
+    """A device where kernels work: that they do not is a failure here."""
+    if not torch.cuda.is_available():
+        pytest.skip('no CUDA device')
+    pytest.importorskip('triton')
+    device = torch.device('cuda', torch.cuda.current_device())
+    assert all(dispatch.works(device, dtype) for dtype in dispatch.DTYPES)
+    return device
+
+
+def same(found, expected):
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=0, equal_nan=True)
+
+
+def membranes(dtype, threshold, *shape):
+    """Half of them on boundaries of the count."""
+    free = torch.randn(shape) * 3 * threshold
+    on_boundary = torch.randint(-2, 12, shape) * threshold / 2
+    found = torch.where(torch.rand(shape) < 0.5, free, on_boundary).to(dtype)
+    found.view(-1)[:3] = torch.tensor([float('inf'), -float('inf'), float('nan')])
+    return found
+
+
+@DTYPE
+@pytest.mark.parametrize('threshold', [1.0, 0.25, 0.3, 0.7])
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_neuron(device, dtype, threshold, channels_last):
+    membrane = membranes(dtype, threshold, 8, 64, 33, 31)
+    if channels_last:
+        membrane = membrane.to(memory_format=torch.channels_last)
+    grad = torch.randn_like(membrane)
+    for bit, rounding in itertools.product((1, functional.INSIDE), functional.ROUNDINGS):
+        constants = threshold, 4, 0.3, bit, rounding
+        spikes, kept = kernels.find('fire', membrane.to(device))(membrane.to(device), *constants)
+        expected, expected_kept = functional._fire(membrane, *constants)
+        same(spikes, expected)
+        same(kept, expected_kept)
+        assert spikes.stride() == kept.stride() == membrane.stride()
+        back = kernels.find('fire_backward', grad.to(device))
+        constants = threshold, 0.3, bit
+        same(back(grad.to(device), kept, *constants), functional._fire_backward(grad, expected_kept, *constants))
+
+
+@DTYPE
+@pytest.mark.parametrize('steps', [2, 4, 16])
+def test_time_steps(device, dtype, steps):
+    neuron = IELIF(0.3, 0.3, 4, steps, 0.7)
+    inputs = membranes(dtype, 0.3, steps * 2, 32, 17).requires_grad_()
+    on_gpu = inputs.detach().to(device).requires_grad_()
+    grad = torch.randn(inputs.shape).to(dtype)
+    expected = SpikingNeuron.forward(neuron, inputs)
+    found = functional.integrate_and_fire(on_gpu, steps, 0.3, 4, 0.7, 0.3)
+    same(found.detach(), expected.detach())
+    (wanted,) = torch.autograd.grad(expected, inputs, grad)
+    same(torch.autograd.grad(found, on_gpu, grad.to(device))[0], wanted)
+
+
+@DTYPE
+@pytest.mark.parametrize('bits', [2, 4, 8])
+@pytest.mark.parametrize('shape', [(512, 512, 1, 1), (192, 96, 3, 3), (256, 1, 7, 7), (100, 2000)])
+def test_quantizer(device, dtype, bits, shape):
+    low, high = integer_range(bits)
+    step = (torch.rand(shape[0]) * 0.2 + 0.05).to(dtype)
+    weight = (torch.randn(shape) * high * step.float().view(-1, *[1] * (len(shape) - 1))).to(dtype)
+    grad = torch.randn(shape).to(dtype)
+    arguments = weight.to(device), step.to(device)
+    same(kernels.find('quantize', *arguments)(*arguments, low, high), lsq._quantize(weight, step, low, high))
+    back = kernels.find('quantize_backward', grad.to(device), *arguments)
+    of_weight, of_step = back(grad.to(device), *arguments, low, high)
+    wanted, of_step_wanted = lsq._quantize_backward(grad, weight, step, low, high)
+    same(of_weight, wanted)
+    tolerance = 1e-6 if dtype is torch.float32 else 2 * torch.finfo(dtype).eps
+    # Relative to what is added, of which a part cancels.
+    size = lsq._quantize_backward(grad.double(), weight.double(), step.double(), low, high)[1].abs().max()
+    assert (of_step.cpu().double() - of_step_wanted.double()).abs().max() <= 10 * tolerance * size
+
+
+def milliseconds(run):
+    """Median of 50."""
+    times = []
+    for _ in range(60):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return sorted(times[10:])[25]
+
+
+def case(name, device, dtype):
+    """Forward and backward pass of a size that occurs in the large networks, batches of 64."""
+    if name == 'quantizer':
+        weight = torch.randn(512, 2048, device=device, dtype=dtype, requires_grad=True)
+        step = torch.full((512,), 0.1, device=device, dtype=dtype, requires_grad=True)
+        grad = torch.randn_like(weight)
+        return lambda: torch.autograd.grad(lsq_quantize(weight, step, 4), (weight, step), grad)
+    inputs = torch.randn(64, 256, 28, 28, device=device, dtype=dtype, requires_grad=True)
+    grad = torch.randn_like(inputs)
+    if name == 'neuron':
+        return lambda: torch.autograd.grad(functional.scaled_spikes(inputs, 0.25, 4, 0.25), inputs, grad)
+    neuron = IELIF(0.25, 0.25, 4, 4)
+
+    def run():
+        found = functional.integrate_and_fire(inputs, 4, 0.25, 4, 1.0, 0.25)
+        torch.autograd.grad(SpikingNeuron.forward(neuron, inputs) if found is None else found, inputs, grad)
+
+    return run
+
+
+@DTYPE
+@pytest.mark.parametrize('name', ['neuron', 'time steps', 'quantizer'])
+def test_kernels_are_faster(device, dtype, name, monkeypatch):
+    run = case(name, device, dtype)
+    found = milliseconds(run)
+    monkeypatch.setattr(kernels, 'find', lambda *args: None)
+    plain = milliseconds(run)
+    print(f'{torch.cuda.get_device_name(device)}, {name}, {dtype}: {found:.3f} ms, plain operations {plain:.3f} ms')
+    assert found < plain
