@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python demo/image_demo.py photo.jpg configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -114,8 +114,7 @@ def look(args: argparse.Namespace, session) -> None:
     import torch
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm import SpikeDrivenTransformer
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import SpikeDrivenTransformer, cli
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.atomic import atomic_path
     from qsdt_mm.models.layers.float_layers import float_share

@@ -21,8 +21,8 @@ import yaml
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from qsdt_mm import cli
 from qsdt_mm.analysis.operations import attention_macs, dense_macs
-from qsdt_mm.cli import shell as cli
 from qsdt_mm.models.layers.attention import LinearAttention
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import LowBitWeight

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import pickle
+import re
 import traceback
 from collections.abc import Collection
 from pathlib import Path
@@ -90,3 +92,46 @@ def disk_fault(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def refusal(error: BaseException) -> str | None:
+    """What a file wanted to run, from the error that refused it; None if it was refused for another reason."""
+    wanted = re.search(r'GLOBAL (\S+)', str(error))
+    if wanted:
+        return (
+            f'wants to run {wanted.group(1).rstrip(".,")}, which is not among the types a checkpoint may hold: refused'
+        )
+    call = re.search(r'Trying to call reduce for unrecognized function (.+)|Can only (?:create|build) .*', str(error))
+    if call:
+        what = ' '.join(call.group(0).split())[:120]
+        return f'wants to run something that a checkpoint may not hold ({what}): refused'
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f'{error.filename}: {error.strerror}'
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    elif isinstance(error, KeyError) and error.args:
+        text = str(error.args[0])
+    elif isinstance(error, pickle.UnpicklingError) and refusal(error):
+        text = f'a file {refusal(error)}'
+    else:
+        text = str(error)
+    if 'Original Traceback' in text:  # from a data loading worker: its last line says what was wrong
+        text = text.strip().splitlines()[-1].partition(': ')[2]
+    if text == 'need at least one array to concatenate':  # what mmengine says of a data set without samples
+        return 'no sample was found'
+    text = ' '.join(text.split()).partition(' More details can be found')[0]
+    if len(text) > 600:
+        text = text[:597] + '...'
+    plain = isinstance(error, (InputError, NonFiniteError, OSError, pickle.UnpicklingError))
+    name = type(error).__name__
+    if plain and text:
+        return text
+    if text:
+        return f'{name}: {text}'
+    frames = traceback.extract_tb(error.__traceback__)  # an assertion without words: its line has to speak
+    return f'{name} in {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}' if frames else name

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 pytest.importorskip('mmpretrain')
 
-from qsdt_mm.cli import shell as cli  # noqa: E402
+from qsdt_mm import cli  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 CLASSIFICATION = sorted((ROOT / 'configs/classification').glob('*.py'))

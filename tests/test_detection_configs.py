@@ -14,7 +14,7 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config  # noqa: E402
 
-from qsdt_mm.cli import shell as cli  # noqa: E402
+from qsdt_mm import cli  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/detection').glob('*_coco.py'))

@@ -14,7 +14,7 @@ pytest.importorskip('mmpretrain')
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 
-from qsdt_mm.cli import shell as cli  # noqa: E402
+from qsdt_mm import cli  # noqa: E402
 from qsdt_mm.fileio.checkpoint import load_checkpoint_safely  # noqa: E402
 
 FOLDER = Path(__file__).parents[1] / 'configs/distillation'

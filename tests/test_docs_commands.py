@@ -154,7 +154,7 @@ class TestEveryLineParses:
             self.check_config(args.config, args.cfg_options, line)
 
     def check_config(self, config, options, line):
-        from qsdt_mm.cli.shell import load_config
+        from qsdt_mm.cli import load_config
 
         if is_placeholder(config):
             return

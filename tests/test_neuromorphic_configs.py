@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 pytest.importorskip('mmpretrain')
 
-from qsdt_mm.cli import shell as cli  # noqa: E402
+from qsdt_mm import cli  # noqa: E402
 from qsdt_mm.datasets.events.datasets import CIFAR10DVS  # noqa: E402
 
 ROOT = Path(__file__).parents[1]

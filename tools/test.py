@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/test.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -145,10 +145,12 @@ def one_image(runner):
 
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
-    from qsdt_mm.cli import shell as cli
-    from qsdt_mm.cli.data_checks import Limits, check_annotation_files, check_loader
+    from qsdt_mm import cli
+    from qsdt_mm.cli.annotation_checks import check_annotation_files
+    from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.compat.noise import warnings_only
+    from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights

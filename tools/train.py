@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/train.py configs/classification/NAME.py
@@ -138,10 +138,12 @@ def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session
 
 def train(args: argparse.Namespace, session) -> None:
     """Set up, then train."""
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
+    from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.cli.cfg_options import check_loop
-    from qsdt_mm.cli.data_checks import Limits, check_annotation_files, check_loader, check_same_classes
+    from qsdt_mm.cli.data_checks import check_loader, check_same_classes
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
+    from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.atomic import remove_leftovers

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from qsdt_mm.cli import shell as cli
+from qsdt_mm import cli
 from qsdt_mm.datasets.digits import Digits
 from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
 from qsdt_mm.visualization.figures import new_figure, save_figure

@@ -20,9 +20,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from qsdt_mm.errors import PACKAGE, InputError, is_own_fault
-
-from .shell import describe
+from qsdt_mm.errors import PACKAGE, InputError, is_own_fault, one_line
 
 SAMPLES = 2
 # What a metric raises because of how it was set up; other errors may come of there being so few samples.
@@ -113,7 +111,7 @@ def rehearse(loop: Any, model: nn.Module, what: str, num_classes: int | None = N
         except SET_UP as error:
             if is_own_fault(error):
                 raise
-            raise InputError(f'the network cannot take the {what} data: {describe(error)}') from error
+            raise InputError(f'the network cannot take the {what} data: {one_line(error)}') from error
         except (IndexError, ZeroDivisionError, RuntimeError):
             return unknown
         known: list[str] = []
@@ -143,7 +141,7 @@ def _figures(metric: BaseMetric, batch: Any, outputs: Iterable, what: str) -> li
     except SET_UP as error:
         if is_own_fault(error):
             raise
-        raise InputError(f'the {what} metric {type(metric).__name__} cannot be computed: {describe(error)}') from error
+        raise InputError(f'the {what} metric {type(metric).__name__} cannot be computed: {one_line(error)}') from error
     except Exception:  # of few samples, perhaps
         return None
     return [f'{metric.prefix}/{key}' if metric.prefix else key for key in computed or {}]

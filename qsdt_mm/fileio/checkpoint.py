@@ -18,7 +18,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from qsdt_mm.errors import CheckpointError
+from qsdt_mm.errors import CheckpointError, refusal
 
 from .atomic import PathLike
 from .own_files import LAST, inside
@@ -86,20 +86,6 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
         raise CheckpointError(
             f'checkpoint {path} is truncated or damaged ({type(error).__name__}: {_first_line(error)})'
         ) from error
-
-
-def refusal(error: BaseException) -> str | None:
-    """What a file wanted to run, from the error that refused it; None if it was refused for another reason."""
-    wanted = re.search(r'GLOBAL (\S+)', str(error))
-    if wanted:
-        return (
-            f'wants to run {wanted.group(1).rstrip(".,")}, which is not among the types a checkpoint may hold: refused'
-        )
-    call = re.search(r'Trying to call reduce for unrecognized function (.+)|Can only (?:create|build) .*', str(error))
-    if call:
-        what = ' '.join(call.group(0).split())[:120]
-        return f'wants to run something that a checkpoint may not hold ({what}): refused'
-    return None
 
 
 def _compare_checksums(path: PathLike) -> None:

@@ -75,24 +75,3 @@ def _passes_trial(device: torch.device, dtype: torch.dtype) -> bool:
             f'no Triton kernels for {dtype} on {device}, plain operations run instead: {reason}', stacklevel=2
         )
     return not reason
-
-
-def dense(tensor: Tensor, rows_first: bool = False) -> Tensor:
-    """The tensor if it fills its memory without gaps, else a copy that does.
-
-    Args:
-        tensor: any strides.
-        rows_first: whether each ``tensor[i]`` has to be one stretch of memory, in order.
-    """
-    if tensor.is_contiguous():
-        return tensor
-    if rows_first and tensor.stride(0) * tensor.shape[0] != tensor.numel():
-        return tensor.contiguous()
-    return laid_out(tensor, torch.empty_like(tensor))
-
-
-def laid_out(tensor: Tensor, model: Tensor) -> Tensor:
-    """The tensor with the strides of ``model``, which is dense and has the same shape."""
-    if tensor.stride() == model.stride():
-        return tensor
-    return torch.empty_like(model, dtype=tensor.dtype).copy_(tensor)

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 
-from qsdt_mm.cli.shell import describe
-from qsdt_mm.errors import InputError
+from qsdt_mm.errors import InputError, one_line
 
 
 class PictureNames:
@@ -75,7 +74,7 @@ def save_pictures(visualizer: Any, dataset: Any, folder: str | None, interval: i
             try:
                 return draw(visualizer, *args, **kwargs)
             except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
-                raise InputError(f'no picture of {name} can be drawn: {describe(error)}') from error
+                raise InputError(f'no picture of {name} can be drawn: {one_line(error)}') from error
 
         return method
 

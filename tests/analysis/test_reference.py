@@ -9,6 +9,7 @@ from trained_networks import membranes, trained
 from qsdt_mm.analysis import reference as plain
 from qsdt_mm.models.neurons import functional
 from qsdt_mm.models.quantization import lsq
+from qsdt_mm.ops import spiking
 
 
 def both(function, reference, *inputs):
@@ -28,7 +29,7 @@ def both(function, reference, *inputs):
     levels=st.sampled_from([1, 4, 200]),
     scale=st.sampled_from([0.25, 0.7, 1.0]),
     seed=st.integers(0, 999),
-    rounding=st.sampled_from(functional.ROUNDINGS),
+    rounding=st.sampled_from(spiking.ROUNDINGS),
 )
 def test_neuron(threshold, levels, scale, seed, rounding):
     torch.manual_seed(seed)

@@ -3,8 +3,8 @@
 import pytest
 import toy_runs as toy
 
+from qsdt_mm.cli import load_config, parse_options
 from qsdt_mm.cli.cfg_options import accepted_arguments, check_cfg_options, check_loop, resolve_type
-from qsdt_mm.cli.shell import load_config, parse_options
 from qsdt_mm.errors import InputError
 
 

@@ -6,7 +6,7 @@ from typing import Any, Optional, Union
 import pytest
 import toy_runs as toy
 
-from qsdt_mm.cli import shell as cli
+from qsdt_mm import cli
 from qsdt_mm.cli.config_types import UNFIT, fitted, tuples_where_wanted
 
 CONFIGS = sorted(str(path.relative_to(toy.ROOT / 'configs')) for path in (toy.ROOT / 'configs').glob('[!_]*/*.py'))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from qsdt_mm import IELIF, LIF, SpikeDrivenTransformer
 from qsdt_mm.analysis import measure_energy
 from qsdt_mm.inference import convert, fold_norms
-from qsdt_mm.models.neurons import functional
+from qsdt_mm.ops import spiking
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 SMALL = dict(widths=(8, 8, 16, 16, 24), depths=(1, 1, 1, 1, 1), num_heads=4, stem_kernel=3, layer_scale=0.1)
@@ -114,7 +114,7 @@ def test_operations_on_the_meta_device_are_counted():
 def test_an_export_gives_the_same_and_holds_no_pieces(monkeypatch, view):
     model, image = VIEWS[view](network()), torch.randn(1, *SIZE)
     expected = model(image)
-    monkeypatch.setattr(functional, 'PIECE', 100)
+    monkeypatch.setattr(spiking, 'PIECE', 100)
     program = torch.export.export(model, (image,))
     assert equal(program.module()(image), expected)
     graph = program.run_decompositions().graph

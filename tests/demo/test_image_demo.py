@@ -25,7 +25,7 @@ def new_weights(config, path):
     """A checkpoint of the config's network, untrained."""
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     cfg = cli.load_config(str(config))
     cli.import_library(cfg)

@@ -56,7 +56,7 @@ def test_it_does_compile(config, tmp_path, monkeypatch):
     """The graph passes through the backend, in training steps that no hook watches and there only."""
     from torch._dynamo.testing import CompileCounter
 
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     counter = CompileCounter()
     cfg = cli.load_config(str(config), ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0'])
@@ -169,7 +169,7 @@ def steps(model, data, compiled):
 
 def from_config(path, *options, **backbone):
     """The model of a configuration, with new weights and a tiny backbone."""
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     cfg = cli.load_config(str(toy.ROOT / 'configs' / path), options)
     cfg.model.backbone.arch = {**TINY, **backbone}
@@ -196,7 +196,7 @@ def classified(size, classes):
 def distilled(kind):
     def make(tmp_path):
         pytest.importorskip('mmpretrain')
-        from qsdt_mm.cli import shell as cli
+        from qsdt_mm import cli
 
         path = f'distillation/qsd-small-{kind}_1xb64_cifar10-folder.py'
         cfg = cli.load_config(str(toy.ROOT / 'configs' / path))

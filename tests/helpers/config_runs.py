@@ -1,6 +1,6 @@
 """Short runs of configs that tests have shrunk."""
 
-from qsdt_mm.cli import shell as cli
+from qsdt_mm import cli
 
 
 def short_run(cfg, work_dir, parts=('',)):

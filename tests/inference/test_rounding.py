@@ -12,7 +12,7 @@ from qsdt_mm import IELIF
 from qsdt_mm.inference import convert, fold_norms
 from qsdt_mm.inference.slots import fired_slots, slots
 from qsdt_mm.models.neurons import spike_count
-from qsdt_mm.models.neurons.functional import ROUNDINGS
+from qsdt_mm.ops.spiking import ROUNDINGS
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)

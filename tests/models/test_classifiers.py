@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from mmpretrain.models import ImageClassifier  # noqa: E402
 from torch import nn  # noqa: E402
 
-from qsdt_mm.cli import shell as cli  # noqa: E402
+from qsdt_mm import cli  # noqa: E402
 from qsdt_mm.models.classifiers import SpikeImageClassifier  # noqa: E402
 from qsdt_mm.models.heads.classification import SpikeLinearClsHead  # noqa: E402
 from qsdt_mm.models.neurons import SpikingNeuron  # noqa: E402

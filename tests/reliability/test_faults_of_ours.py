@@ -6,7 +6,7 @@ import json
 import pytest
 import toy_runs as toy
 
-from qsdt_mm.cli.shell import run_tool
+from qsdt_mm.cli import run_tool
 from qsdt_mm.errors import PACKAGE, InputError, disk_fault, is_own_fault
 
 

@@ -213,7 +213,7 @@ def test_a_full_disk_at_the_end_of_an_evaluation(tmp_path, straight, capsys, han
 
 @pytest.mark.parametrize('suffix', ['py', 'yaml', 'json'])
 def test_a_full_disk_while_a_configuration_is_saved(tmp_path, capsys, handlers, monkeypatch, suffix):
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     target = tmp_path / f'saved.{suffix}'
     target.write_text('old')

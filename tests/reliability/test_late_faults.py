@@ -42,7 +42,7 @@ def test_our_hooks_can_be_left_out(tmp_path, capsys):
 def test_curves_can_be_left_out(tmp_path):
     pytest.importorskip('mmpretrain')
     cfg = toy.ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py'
-    from qsdt_mm.cli.shell import load_config
+    from qsdt_mm.cli import load_config
 
     for name in load_config(str(cfg)).default_hooks:
         assert name not in load_config(str(cfg), [f'default_hooks.{name}=None']).default_hooks or name in (

@@ -42,7 +42,7 @@ def detector(tmp_path_factory):
     """A config of a tiny Mask R-CNN on four images, and a checkpoint with new weights."""
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     root = tmp_path_factory.mktemp('coco')
     make_coco_set(root)

@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory):
     """The demo's network with new weights."""
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     cfg = cli.load_config(str(CONFIG))
     cli.import_library(cfg)

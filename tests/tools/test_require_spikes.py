@@ -26,7 +26,7 @@ def classifier(tmp_path_factory):
     """A config with a stock head, and a checkpoint with new weights."""
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     root = tmp_path_factory.mktemp('stock')
     config = root / 'stock.py'

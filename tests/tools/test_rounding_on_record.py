@@ -15,8 +15,10 @@ pytest.importorskip('mmpretrain')
 
 from mmengine.registry import DefaultScope  # noqa: E402
 
-from qsdt_mm import IELIF  # noqa: E402
-from qsdt_mm.cli import shell as cli  # noqa: E402
+from qsdt_mm import (
+    IELIF,  # noqa: E402
+    cli,  # noqa: E402
+)
 from qsdt_mm.models.neurons import rounding as records  # noqa: E402
 
 NO_RECORD = "has no rounding rule on record: its neurons round 'half_up', as all did when it was made"

@@ -74,7 +74,7 @@ def new_weights(config, channels=3):
     """A checkpoint with new weights beside a config."""
     from mmengine.registry import DefaultScope
 
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
 
     cfg = cli.load_config(str(config))
     cli.import_library(cfg)

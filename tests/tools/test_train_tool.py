@@ -283,7 +283,7 @@ def test_interrupt(tmp_path):
 def test_an_interrupt_that_a_destructor_swallows_comes_again():
     code = """
 import sys, time
-from qsdt_mm.cli.shell import run_tool
+from qsdt_mm.cli import run_tool
 class Loader:
     def __del__(self):
         raise KeyboardInterrupt

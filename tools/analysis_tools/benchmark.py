@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/analysis_tools/benchmark.py configs/classification/NAME.py --threads 2 --compare plain
@@ -159,10 +159,10 @@ def measure(args: argparse.Namespace, session) -> None:
     import torch
     from mmengine.registry import DefaultScope
 
+    from qsdt_mm import cli
     from qsdt_mm.analysis import timing as benchmark
     from qsdt_mm.analysis.memory import bytes_saved_for_backward
-    from qsdt_mm.cli import shell as cli
-    from qsdt_mm.errors import InputError
+    from qsdt_mm.errors import InputError, one_line
     from qsdt_mm.fileio.reports import write_json
 
     if args.threads:
@@ -171,7 +171,7 @@ def measure(args: argparse.Namespace, session) -> None:
         device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f'--device {args.device}: {cli.describe(error)}') from error
+        raise InputError(f'--device {args.device}: {one_line(error)}') from error
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
     torch.manual_seed(0)

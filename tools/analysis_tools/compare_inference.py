@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/analysis_tools/compare_inference.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -42,10 +42,11 @@ def compare(args: argparse.Namespace, session) -> int:
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
+    from qsdt_mm import cli
     from qsdt_mm.analysis.agreement import agreement, answers, same_bits
     from qsdt_mm.analysis.unit_errors import unit_errors
-    from qsdt_mm.cli import shell as cli
-    from qsdt_mm.cli.data_checks import build_samples, check_annotation_files
+    from qsdt_mm.cli.annotation_checks import check_annotation_files
+    from qsdt_mm.cli.data_checks import build_samples
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.reports import write_json

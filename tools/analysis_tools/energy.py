@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/analysis_tools/energy.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
@@ -56,7 +56,8 @@ def samples_of(cfg, args: argparse.Namespace, model, session) -> tuple[Iterator[
     """Samples as the configuration's test pipeline packs them, and how many there are."""
     from mmengine.dataset import Compose
 
-    from qsdt_mm.cli.data_checks import CheckedPipeline, Limits, build_samples
+    from qsdt_mm.cli.data_checks import build_samples
+    from qsdt_mm.datasets.labels import CheckedPipeline, Limits
     from qsdt_mm.errors import InputError
 
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
@@ -142,9 +143,9 @@ def measure(args: argparse.Namespace, session) -> None:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import DefaultScope
 
+    from qsdt_mm import cli
     from qsdt_mm.analysis import measure_energy
-    from qsdt_mm.cli import shell as cli
-    from qsdt_mm.cli.data_checks import check_annotation_files
+    from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.reports import write_json
     from qsdt_mm.models.layers.float_layers import float_share

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/analysis_tools/vis_mae.py configs/selfsup/NAME.py work_dirs/NAME/epoch_20.pth
@@ -39,7 +39,7 @@ def draw(args: argparse.Namespace, session) -> int:
     from mmengine.dataset import Compose, default_collate
     from mmengine.registry import DATASETS, DefaultScope
 
-    from qsdt_mm.cli import shell as cli
+    from qsdt_mm import cli
     from qsdt_mm.engine.hooks.reconstruction import draw_reconstructions
     from qsdt_mm.errors import InputError
 

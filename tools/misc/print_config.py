@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/misc/print_config.py configs/classification/NAME.py
@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def print_config(args: argparse.Namespace) -> None:
     """Print or save the configuration."""
-    from qsdt_mm.cli.shell import load_config
+    from qsdt_mm.cli import load_config
     from qsdt_mm.fileio.atomic import atomic_path
 
     cfg = load_config(args.config, args.cfg_options)

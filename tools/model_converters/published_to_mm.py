@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qsdt_mm.cli.shell import ToolParser, run_tool
+from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/model_converters/published_to_mm.py published.pth converted.pth

@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 
-from qsdt_mm.cli.data_checks import Limits, all_checked, check_labels
+from qsdt_mm.datasets.labels import Limits, all_checked, check_labels
 
 
 def samples_of(batch: Any) -> Iterator[BaseDataElement]:

@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import repeat
 
 import torch
 from torch import Tensor
 
-from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
 from qsdt_mm.ops import compact_saving as saving
 from qsdt_mm.ops import dispatch as kernels
-
-INSIDE = 0x80
-"""Bit of a saved byte that says that a membrane lies where the gradient passes; the others are the count."""
-INSIDE_HALF = 0x8
-"""The same where counts fit three bits, so that two neurons share a byte."""
-ROUNDINGS = ('half_up', 'half_even')
-"""What a neuron may do with a membrane exactly on a half: ``floor(u / threshold + 0.5)``, or ``torch.round``."""
+from qsdt_mm.ops import spiking
 
 
 def check_rounding(rounding: str) -> None:
-    """Raise ``ValueError`` unless it is one of :data:`ROUNDINGS`."""
-    require(rounding in ROUNDINGS, 'rounding', rounding, ' or '.join(ROUNDINGS))
+    """Raise ``ValueError`` unless it is one of :data:`spiking.ROUNDINGS`."""
+    require(rounding in spiking.ROUNDINGS, 'rounding', rounding, ' or '.join(spiking.ROUNDINGS))
 
 
 class _SpikeCount(torch.autograd.Function):
@@ -38,13 +30,15 @@ class _SpikeCount(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str) -> Tensor:
-        compact = saving.is_compact() and levels < INSIDE
+        compact = saving.is_compact() and levels < spiking.INSIDE
         ctx.threshold, ctx.scale = threshold, scale
         ctx.bit, ctx.unpack = int(ctx.needs_input_grad[0]), None
         if compact:
-            ctx.bit = INSIDE_HALF if levels < INSIDE_HALF else INSIDE
-        count, kept = (kernels.find('fire', membrane) or _fire)(membrane, threshold, levels, scale, ctx.bit, rounding)
-        if ctx.bit == INSIDE_HALF:
+            ctx.bit = spiking.INSIDE_HALF if levels < spiking.INSIDE_HALF else spiking.INSIDE
+        count, kept = (kernels.find('fire', membrane) or spiking.fire)(
+            membrane, threshold, levels, scale, ctx.bit, rounding
+        )
+        if ctx.bit == spiking.INSIDE_HALF:
             ctx.unpack = partial(saving.unhalve, shape=kept.shape, stride=kept.stride())
             kept = saving.halve(kept)
             saving.note_product(
@@ -64,81 +58,9 @@ class _SpikeCount(torch.autograd.Function):
             kept = ctx.unpack(kept, dtype=torch.uint8) if ctx.unpack else kept
             return kernel(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None, None
         if ctx.unpack is None:
-            return _fire_backward(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None, None
+            return spiking.fire_backward(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None, None
         passes = ctx.unpack(kept, dtype=grad.dtype, mask=1, shift=3)
-        return _pass_on(grad, passes, ctx.threshold, ctx.scale), None, None, None, None
-
-
-_HALF = torch.tensor(0.5, device='cpu')
-PIECE = 2**19
-"""Values that a CPU works on at a time: few enough that the next operation finds them in the cache."""
-
-
-def _fire(
-    membrane: Tensor, threshold: float, levels: int, scale: float, bit: int, rounding: str = 'half_up'
-) -> tuple[Tensor, Tensor | None]:
-    """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
-    count = torch.empty_like(membrane)
-    kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
-    whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
-    if whole or membrane.device.type != 'cpu' or membrane.stride() != count.stride():
-        _fire_into(count, kept, membrane, threshold, levels, scale, bit, rounding)
-        return count, kept
-    flat = [None if x is None else x.as_strided((x.numel(),), (1,)).split(PIECE) for x in (count, kept, membrane)]
-    for pieces in zip(flat[0], flat[1] or repeat(None), flat[2]):
-        _fire_into(*pieces, threshold, levels, scale, bit, rounding)
-    return count, kept
-
-
-def _fire_into(
-    count: Tensor,
-    kept: Tensor | None,
-    membrane: Tensor,
-    threshold: float,
-    levels: int,
-    scale: float,
-    bit: int,
-    rounding: str,
-) -> None:
-    """:func:`_fire`, its results written to ``count`` and ``kept``."""
-    if rounding == 'half_even':
-        if threshold == 1.0:
-            torch.round(membrane, out=count)
-        else:
-            torch.div(membrane, threshold, out=count).round_()
-    # By a power of two, whose inverse is exact, division and sum are one operation.
-    elif membrane.device.type == 'cpu' and math.frexp(threshold)[0] == 0.5:
-        torch.add(_HALF, membrane, alpha=1 / threshold, out=count).floor_()
-    else:
-        torch.div(membrane, threshold, out=count).add_(0.5).floor_()
-    count.clamp_(0, levels)
-    if bit:
-        inside = membrane.clamp(0, levels * threshold)
-        # Ones and zeros of the membrane's type: a comparison that makes booleans is several times as slow on CPUs.
-        torch.eq(inside, membrane, out=inside)
-        if bit > 1:  # one byte serves this gradient and those of all that read the spikes
-            # Within int8: -0x80 and 0x80 are the same byte.
-            torch.add(count, inside, alpha=bit if bit < INSIDE else -INSIDE, out=inside)
-        kept.view(torch.int8).copy_(inside)  # to int8 is several times as fast
-    if scale != 1.0:
-        count.mul_(scale)
-
-
-def _fire_backward(grad: Tensor, kept: Tensor, threshold: float, scale: float, bit: int) -> Tensor:
-    """Gradient of the membrane from that of the scaled counts."""
-    return _pass_on(grad, (kept >> (bit.bit_length() - 1)).to(grad.dtype), threshold, scale)
-
-
-def _pass_on(grad: Tensor, passes: Tensor, threshold: float, scale: float) -> Tensor:
-    """``grad * passes * scale / threshold``, in the place of ``passes``: ones and zeros.
-
-    Of the type of ``grad``, for a product of two types is slow on CPUs.
-    """
-    passes = passes.mul_(grad)
-    if scale == threshold and math.frexp(scale)[0] == 0.5:  # a power of two: nothing is rounded
-        return passes
-    passes = passes if scale == 1.0 else passes.mul_(scale)
-    return passes if threshold == 1.0 else passes.div_(threshold)
+        return spiking.pass_on(grad, passes, ctx.threshold, ctx.scale), None, None, None, None
 
 
 def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4, rounding: str = 'half_up') -> Tensor:
@@ -232,7 +154,7 @@ def integrate_and_fire(
     """
     walk = kernels.find('integrate_and_fire', inputs)
     # The count is to fit a byte, and a kernel holds each step's instructions.
-    if walk is None or levels >= INSIDE or time_steps > 32 or len(inputs) % time_steps:
+    if walk is None or levels >= spiking.INSIDE or time_steps > 32 or len(inputs) % time_steps:
         return None
     return walk(inputs, time_steps, threshold, levels, decay, scale, rounding)
 

@@ -14,11 +14,9 @@ from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
 from qsdt_mm.ops import compact_saving as saving
 from qsdt_mm.ops import dispatch as kernels
+from qsdt_mm.ops.lsq import MIN_STEP, quantize, quantize_backward
 
 from .weight import QuantizedWeight, check_weight_bits, integer_range
-
-# Smallest step that divides safely in every floating dtype in use; a learned step is kept at or above it.
-MIN_STEP = 1e-6
 
 
 class _LSQ(torch.autograd.Function):
@@ -26,10 +24,10 @@ class _LSQ(torch.autograd.Function):
     def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         ctx.save_for_backward(weight, step)
         ctx.low, ctx.high = low, high
-        quantize = kernels.find('quantize', weight, step) or _quantize
-        quantized = quantize(weight, step, low, high)
+        run = kernels.find('quantize', weight, step) or quantize
+        quantized = run(weight, step, low, high)
         steps = step.detach()
-        saving.note_derived(quantized, lambda source: quantize(source, steps, low, high), weight)
+        saving.note_derived(quantized, lambda source: run(source, steps, low, high), weight)
         return quantized
 
     @staticmethod
@@ -37,7 +35,7 @@ class _LSQ(torch.autograd.Function):
         weight, step = ctx.saved_tensors
         # A gradient that is itself differentiated needs operations that autograd knows.
         kernel = None if torch.is_grad_enabled() else kernels.find('quantize_backward', grad, weight, step)
-        return *(kernel or _quantize_backward)(grad, weight, step, ctx.low, ctx.high), None, None
+        return *(kernel or quantize_backward)(grad, weight, step, ctx.low, ctx.high), None, None
 
 
 class _PositiveStep(torch.autograd.Function):
@@ -60,24 +58,6 @@ class _PositiveStep(torch.autograd.Function):
         return grad * step.sgn()
 
 
-def _quantize(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    """The quantized weight."""
-    step = step.view(-1, *[1] * (weight.dim() - 1))
-    return (weight / step).clamp_(low, high).round_().mul(step)
-
-
-def _quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
-    """Gradients of the weight and of the steps."""
-    ratio = weight / step.view(-1, *[1] * (weight.dim() - 1))
-    clipped = ratio.clamp(low, high)
-    # Ones and zeros of the weight's type: comparisons that make booleans and products of two types are slow on CPUs.
-    inside = torch.eq(clipped.detach(), ratio.detach(), out=torch.empty_like(ratio))
-    # d w_q / d step = round(w/step) - w/step inside the range, the bound itself outside.
-    slope = clipped.round_().addcmul_(ratio, inside, value=-1)
-    scale = 1 / math.sqrt(weight.numel() * high)
-    return inside.mul_(grad), slope.mul_(grad).flatten(1).sum(1) * scale
-
-
 def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     """Weights on a grid of ``2^bits`` integers times one step per output channel.
 
@@ -92,7 +72,7 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 
     Source: LSQ (arXiv 1902.08153), section 2.
     """
-    return (_quantize if is_recording() else _LSQ.apply)(weight, step, *integer_range(bits))
+    return (quantize if is_recording() else _LSQ.apply)(weight, step, *integer_range(bits))
 
 
 class LSQ(nn.Module):

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qsdt_mm.ops.dispatch import dense, laid_out
+from qsdt_mm.ops.layout import dense, laid_out
 
 from .arithmetic import block, clipped, divided, narrowed, rint, rounded, widened
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from qsdt_mm.models.neurons import functional
-from qsdt_mm.models.quantization import lsq
+from qsdt_mm.ops import lsq, spiking
 
 from . import lsq as quantizer
 from . import neuron
@@ -20,16 +19,16 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
     # Up to six thresholds of 0.3, on every boundary of the count, before and behind it.
     membrane = (torch.arange(-40, 240, device='cpu') * 0.0075).to(dtype)
     step = (torch.arange(1, 8, device='cpu') * 0.03).to(dtype)
-    constants = 0.3, 4, 0.3, functional.INSIDE
-    kept = functional._fire(membrane, *constants)[1]
+    constants = 0.3, 4, 0.3, spiking.INSIDE
+    kept = spiking.fire(membrane, *constants)[1]
     cases = {
-        'spikes': (by_either_rule(neuron.fire), by_either_rule(functional._fire), (membrane, *constants)),
+        'spikes': (by_either_rule(neuron.fire), by_either_rule(spiking.fire), (membrane, *constants)),
         'gradients': (
             neuron.fire_backward,
-            functional._fire_backward,
-            (membrane.flip(0), kept, 0.3, 0.3, functional.INSIDE),
+            spiking.fire_backward,
+            (membrane.flip(0), kept, 0.3, 0.3, spiking.INSIDE),
         ),
-        'weights': (quantizer.quantize, lsq._quantize, (membrane.view(7, 40), step, -8, 7)),
+        'weights': (quantizer.quantize, lsq.quantize, (membrane.view(7, 40), step, -8, 7)),
     }
     wrong = []
     for name, (kernel, plain, arguments) in cases.items():
@@ -41,7 +40,7 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
 
 def by_either_rule(fire: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, ...]]:
     """What a function that fires gives under one rule on halves, then under the other."""
-    return lambda *arguments: tuple(x for rounding in functional.ROUNDINGS for x in fire(*arguments, rounding))
+    return lambda *arguments: tuple(x for rounding in spiking.ROUNDINGS for x in fire(*arguments, rounding))
 
 
 def listed(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qsdt_mm.models.neurons.functional import INSIDE
 from qsdt_mm.ops import compact_saving as saving
-from qsdt_mm.ops.dispatch import dense, laid_out
+from qsdt_mm.ops.layout import dense, laid_out
+from qsdt_mm.ops.spiking import INSIDE
 
 from .arithmetic import block, narrowed, rounded, widened
 from .neuron import BLOCK, byte_of, count_of, grid, in_dtype, passed

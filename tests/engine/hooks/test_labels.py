@@ -8,7 +8,7 @@ import toy_runs as toy
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
-from qsdt_mm.cli.data_checks import Limits, check_labels
+from qsdt_mm.datasets.labels import Limits, check_labels
 from qsdt_mm.engine.hooks import LabelRangeHook
 from qsdt_mm.errors import InputError
 

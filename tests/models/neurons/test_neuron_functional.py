@@ -16,6 +16,7 @@ from qsdt_mm.models.neurons.functional import (
     lif_step,
     spike_count,
 )
+from qsdt_mm.ops import spiking
 
 PROPERTY = settings(max_examples=80, deadline=None, derandomize=True)
 HALF = Fraction(1, 2)
@@ -23,7 +24,7 @@ LEVELS = st.integers(1, 8)
 POWERS_OF_TWO = st.sampled_from([0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
 # Sixteenths of a threshold: few enough bits for bfloat16, and every boundary of the neuron is among them.
 SIXTEENTHS = st.lists(st.integers(-64, 240), min_size=1, max_size=24)
-ROUNDINGS = st.sampled_from(functional.ROUNDINGS)
+ROUNDINGS = st.sampled_from(spiking.ROUNDINGS)
 DTYPES = st.sampled_from([torch.float64, torch.float32, torch.bfloat16])
 
 
@@ -107,7 +108,7 @@ def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, se
     levels=st.integers(1, 127),
     threshold=st.sampled_from([0.25, 0.3, 1.0, 1.7, 2.0]),
     scale=st.sampled_from([0.25, 0.3, 1.0]),
-    bit=st.sampled_from([0, 1, functional.INSIDE_HALF, functional.INSIDE]),
+    bit=st.sampled_from([0, 1, spiking.INSIDE_HALF, spiking.INSIDE]),
     dtype=DTYPES,
     piece=st.integers(1, 80),
     channels_last=st.booleans(),
@@ -118,7 +119,7 @@ def test_pieces_and_bytes_are_the_definition(
     levels, threshold, scale, bit, dtype, piece, channels_last, seed, rounding
 ):
     """Counts made piece by piece, and the byte that is kept for each, with bounds hit exactly."""
-    if bit == functional.INSIDE_HALF:
+    if bit == spiking.INSIDE_HALF:
         levels = min(levels, 7)
     membrane = levels * threshold * torch.randn(2, 3, 4, 3, generator=torch.Generator().manual_seed(seed))
     membrane.view(-1)[:6] = torch.tensor([0.0, -0.0, levels * threshold, math.inf, -math.inf, threshold / 2])
@@ -126,8 +127,8 @@ def test_pieces_and_bytes_are_the_definition(
     if channels_last:
         membrane = membrane.contiguous(memory_format=torch.channels_last)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional, 'PIECE', piece)
-        found, kept = functional._fire(membrane, threshold, levels, scale, bit, rounding)
+        patch.setattr(spiking, 'PIECE', piece)
+        found, kept = spiking.fire(membrane, threshold, levels, scale, bit, rounding)
     ratio = membrane / threshold
     count = ((ratio + 0.5).floor() if rounding == 'half_up' else ratio.round()).clamp(0, levels)
     assert torch.equal(found, count * scale) and found.stride() == membrane.stride()
@@ -139,7 +140,7 @@ def test_pieces_and_bytes_are_the_definition(
     assert torch.equal(kept.int(), expected) and kept.stride() == membrane.stride()
 
 
-@pytest.mark.parametrize('rounding', functional.ROUNDINGS)
+@pytest.mark.parametrize('rounding', spiking.ROUNDINGS)
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
 def test_not_a_number_is_not_hidden(dtype, rounding):
     membrane = torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype)

@@ -13,7 +13,7 @@ from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
 from qsdt_mm.models.quantization import QuantConv2d
 from qsdt_mm.ops import compact_saving as saving
-from qsdt_mm.ops import dispatch
+from qsdt_mm.ops import dispatch, spiking
 from qsdt_mm.ops import dispatch as kernels
 
 ROOT = Path(__file__).parents[3]
@@ -204,7 +204,7 @@ def test_short_forms_are_the_same(dispatched, neuron, kernel, channels_last):
         assert restored.stride() == expected_restored.stride()
         assert torch.equal(restored, expected_restored)
         if held.dtype is torch.uint8:  # else it is the weight itself
-            held, expected_held = held & functional.INSIDE - 1, expected_held & functional.INSIDE - 1
+            held, expected_held = held & spiking.INSIDE - 1, expected_held & spiking.INSIDE - 1
         assert torch.equal(held, expected_held)
 
 

@@ -8,17 +8,17 @@ from halves import check_halves
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
-from qsdt_mm.models.neurons.functional import INSIDE
+from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import integer_range, lsq
-from qsdt_mm.ops import dispatch
+from qsdt_mm.ops import dispatch, spiking
+from qsdt_mm.ops.spiking import INSIDE
 
 # A launch takes the interpreter hundredths of a second: few examples, and a failing one is not made smaller.
 PROPERTY = settings(max_examples=10, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
 CONSTANTS = st.floats(0.01, 5)
 SEEDS = st.integers(0, 10_000)
-ROUNDINGS = st.sampled_from(functional.ROUNDINGS)
+ROUNDINGS = st.sampled_from(spiking.ROUNDINGS)
 
 
 def same(found, expected):
@@ -47,12 +47,12 @@ def edges(threshold, levels, dtype):
 def test_spikes_bytes_and_gradients_of_the_neuron(interpreted, threshold, levels, scale, dtype, bit, rounding):
     membrane = edges(threshold, levels, dtype)
     spikes, kept = interpreted.neuron.fire(membrane, threshold, levels, scale, bit, rounding)
-    expected, expected_kept = functional._fire(membrane, threshold, levels, scale, bit, rounding)
+    expected, expected_kept = spiking.fire(membrane, threshold, levels, scale, bit, rounding)
     same(spikes, expected)
     same(kept, expected_kept)
     grad = membrane.roll(3)
     constants = threshold, scale, bit
-    same(interpreted.neuron.fire_backward(grad, kept, *constants), functional._fire_backward(grad, kept, *constants))
+    same(interpreted.neuron.fire_backward(grad, kept, *constants), spiking.fire_backward(grad, kept, *constants))
 
 
 @PROPERTY
@@ -67,7 +67,7 @@ def test_any_shape_and_more_levels_than_a_byte(interpreted, shape, seed, levels,
     membrane = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * levels).to(dtype)
     for bit in (0, 1):
         found = interpreted.neuron.fire(membrane, 0.7, levels, 1.0, bit, rounding)
-        expected = functional._fire(membrane, 0.7, levels, 1.0, bit, rounding)
+        expected = spiking.fire(membrane, 0.7, levels, 1.0, bit, rounding)
         same(found[0], expected[0])
         if bit:
             same(found[1], expected[1])
@@ -78,8 +78,8 @@ def test_any_shape_and_more_levels_than_a_byte(interpreted, shape, seed, levels,
 def test_more_than_one_block(interpreted):
     membrane = torch.randn(3, 1000) * 3
     spikes, kept = interpreted.neuron.fire(membrane, 0.3, 4, 0.3, INSIDE)
-    same(spikes, functional._fire(membrane, 0.3, 4, 0.3, INSIDE)[0])
-    same(kept, functional._fire(membrane, 0.3, 4, 0.3, INSIDE)[1])
+    same(spikes, spiking.fire(membrane, 0.3, 4, 0.3, INSIDE)[0])
+    same(kept, spiking.fire(membrane, 0.3, 4, 0.3, INSIDE)[1])
 
 
 LAYOUTS = {
@@ -97,23 +97,23 @@ def test_layouts(interpreted, layout):
     """What fills its memory keeps its strides; a gradient may come in others."""
     membrane = LAYOUTS[layout](torch.randn(3, 4, 4, 4) * 3)
     spikes, kept = interpreted.neuron.fire(membrane, 0.3, 4, 0.3, INSIDE)
-    expected, expected_kept = functional._fire(membrane, 0.3, 4, 0.3, INSIDE)
+    expected, expected_kept = spiking.fire(membrane, 0.3, 4, 0.3, INSIDE)
     same(spikes, expected)
     same(kept, expected_kept)
     assert spikes.stride() == kept.stride() == expected.stride()
     for grad in (torch.randn(membrane.shape), torch.ones(()).expand_as(membrane)):
         same(
             interpreted.neuron.fire_backward(grad, kept, 0.3, 0.3, INSIDE),
-            functional._fire_backward(grad, kept, 0.3, 0.3, INSIDE),
+            spiking.fire_backward(grad, kept, 0.3, 0.3, INSIDE),
         )
     spikes = interpreted.steps.integrate_and_fire(membrane, 1, 0.3, 4, 1.0, 0.3)
     same(spikes, expected)
     step = torch.rand(len(membrane)) + 0.1
-    found, expected = interpreted.quantizer.quantize(membrane, step, -2, 1), lsq._quantize(membrane, step, -2, 1)
+    found, expected = interpreted.quantizer.quantize(membrane, step, -2, 1), lsq.quantize(membrane, step, -2, 1)
     same(found, expected)
     grad = torch.randn(membrane.shape)
     found = interpreted.quantizer.quantize_backward(grad, membrane, step, -2, 1)
-    same(found[0], lsq._quantize_backward(grad, membrane, step, -2, 1)[0])
+    same(found[0], lsq.quantize_backward(grad, membrane, step, -2, 1)[0])
 
 
 def in_steps(neuron, inputs):
@@ -193,12 +193,12 @@ def test_weights_and_gradients_of_the_quantizer(interpreted, shape, bits, dtype,
     grad = torch.randn(shape, generator=source).to(dtype)
 
     found = interpreted.quantizer.quantize(weight, step, low, high)
-    expected = lsq._quantize(weight, step, low, high)
+    expected = lsq.quantize(weight, step, low, high)
     same(found, expected)
     assert torch.equal(found.signbit(), expected.signbit())
 
     of_weight, of_step = interpreted.quantizer.quantize_backward(grad, weight, step, low, high)
-    expected_of_weight, expected_of_step = lsq._quantize_backward(grad, weight, step, low, high)
+    expected_of_weight, expected_of_step = lsq.quantize_backward(grad, weight, step, low, high)
     same(of_weight, expected_of_weight)
     # Sums in another order differ by a rounding of what was added, which is more than the sum where terms cancel.
     ratio = weight.double() / step.double().view(-1, *[1] * (len(shape) - 1))
@@ -211,9 +211,9 @@ def test_weights_and_gradients_of_the_quantizer(interpreted, shape, bits, dtype,
 
 def test_channels_of_more_than_one_block(interpreted):
     weight, step, grad = torch.randn(2, 1030), torch.tensor([0.1, 0.3]), torch.randn(2, 1030)
-    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq._quantize(weight, step, -8, 7))
+    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq.quantize(weight, step, -8, 7))
     found = interpreted.quantizer.quantize_backward(grad, weight, step, -8, 7)
-    expected = lsq._quantize_backward(grad, weight, step, -8, 7)
+    expected = lsq.quantize_backward(grad, weight, step, -8, 7)
     same(found[0], expected[0])
     torch.testing.assert_close(found[1], expected[1], rtol=1e-6, atol=1e-7)
 
@@ -221,10 +221,10 @@ def test_channels_of_more_than_one_block(interpreted):
 def test_weights_that_are_not_finite(interpreted):
     weight = torch.tensor([[math.nan, math.inf, -math.inf, 0.0, -0.0, -0.01]])
     step = torch.tensor([0.5])
-    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq._quantize(weight, step, -8, 7))
+    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq.quantize(weight, step, -8, 7))
     for found, expected in zip(
         interpreted.quantizer.quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
-        lsq._quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
+        lsq.quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
     ):
         same(found, expected)
 

@@ -7,7 +7,7 @@ import torch
 
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
 from qsdt_mm.models.quantization import integer_range, lsq, lsq_quantize
-from qsdt_mm.ops import dispatch
+from qsdt_mm.ops import dispatch, spiking
 from qsdt_mm.ops import dispatch as kernels
 
 pytestmark = pytest.mark.gpu
@@ -47,16 +47,16 @@ def test_neuron(device, dtype, threshold, channels_last):
     if channels_last:
         membrane = membrane.to(memory_format=torch.channels_last)
     grad = torch.randn_like(membrane)
-    for bit, rounding in itertools.product((1, functional.INSIDE), functional.ROUNDINGS):
+    for bit, rounding in itertools.product((1, spiking.INSIDE), spiking.ROUNDINGS):
         constants = threshold, 4, 0.3, bit, rounding
         spikes, kept = kernels.find('fire', membrane.to(device))(membrane.to(device), *constants)
-        expected, expected_kept = functional._fire(membrane, *constants)
+        expected, expected_kept = spiking.fire(membrane, *constants)
         same(spikes, expected)
         same(kept, expected_kept)
         assert spikes.stride() == kept.stride() == membrane.stride()
         back = kernels.find('fire_backward', grad.to(device))
         constants = threshold, 0.3, bit
-        same(back(grad.to(device), kept, *constants), functional._fire_backward(grad, expected_kept, *constants))
+        same(back(grad.to(device), kept, *constants), spiking.fire_backward(grad, expected_kept, *constants))
 
 
 @DTYPE
@@ -82,14 +82,14 @@ def test_quantizer(device, dtype, bits, shape):
     weight = (torch.randn(shape) * high * step.float().view(-1, *[1] * (len(shape) - 1))).to(dtype)
     grad = torch.randn(shape).to(dtype)
     arguments = weight.to(device), step.to(device)
-    same(kernels.find('quantize', *arguments)(*arguments, low, high), lsq._quantize(weight, step, low, high))
+    same(kernels.find('quantize', *arguments)(*arguments, low, high), lsq.quantize(weight, step, low, high))
     back = kernels.find('quantize_backward', grad.to(device), *arguments)
     of_weight, of_step = back(grad.to(device), *arguments, low, high)
-    wanted, of_step_wanted = lsq._quantize_backward(grad, weight, step, low, high)
+    wanted, of_step_wanted = lsq.quantize_backward(grad, weight, step, low, high)
     same(of_weight, wanted)
     tolerance = 1e-6 if dtype is torch.float32 else 2 * torch.finfo(dtype).eps
     # Relative to what is added, of which a part cancels.
-    size = lsq._quantize_backward(grad.double(), weight.double(), step.double(), low, high)[1].abs().max()
+    size = lsq.quantize_backward(grad.double(), weight.double(), step.double(), low, high)[1].abs().max()
     assert (of_step.cpu().double() - of_step_wanted.double()).abs().max() <= 10 * tolerance * size
 
 

@@ -1,0 +1,68 @@
+"""Runners and models, built from a configuration."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from qsdt_mm.compat.noise import quiet_logger, warnings_only
+
+from .shell import Session
+
+
+def build_runner(cfg: Any) -> Any:
+    """Build the runner: ours, or the configuration's ``runner_type``."""
+    from mmengine.hooks import Hook
+    from mmengine.registry import RUNNERS
+
+    from qsdt_mm.engine.hooks import LabelRangeHook
+    from qsdt_mm.engine.runner import SafeRunner
+    from qsdt_mm.fileio.checkpoint import drop_code
+    from qsdt_mm.fileio.own_files import cut_links
+
+    if 'runner_type' not in cfg:
+        runner = SafeRunner.from_cfg(cfg)
+    else:
+
+        class DropCodeHook(Hook):
+            def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+                drop_code(checkpoint)
+
+        cut_links(Path(cfg.work_dir) / Path(cfg.filename or '').name)  # mmengine writes it in place, and at once
+        runner = RUNNERS.build(cfg)
+        runner.register_hook(DropCodeHook(), priority='HIGHEST')
+    runner.register_hook(LabelRangeHook())
+    quiet_logger(runner.logger)
+    return runner
+
+
+def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
+    """The configuration's model in evaluation mode, with the weights of a checkpoint if one is given.
+
+    To be called under the configuration's default scope.
+
+    Raises:
+        InputError: The model cannot be built, or the checkpoint cannot be loaded or does not fit it.
+    """
+    from mmengine.logging import MMLogger
+    from mmengine.registry import MODELS
+
+    from qsdt_mm.errors import CheckpointError
+    from qsdt_mm.fileio.checkpoint import check_pretrained, load_checkpoint_safely, load_weights, model_weights
+
+    settings = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor') is not None:  # as mmengine's runner does
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with session.stage('building the model'):
+        model = MODELS.build(settings)
+    if checkpoint is None:
+        if hasattr(model, 'init_weights'):
+            check_pretrained(model)
+            with warnings_only(MMLogger.get_current_instance()):
+                model.init_weights()
+        return model.eval()
+    mismatch = load_weights(model, model_weights(load_checkpoint_safely(checkpoint), checkpoint))
+    if mismatch:
+        raise CheckpointError(f'{checkpoint} does not fit the model: weights {mismatch}')
+    return model.eval()

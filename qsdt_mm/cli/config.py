@@ -1,0 +1,121 @@
+"""Configurations: read, changed by options, checked, and what all tools settle in them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import importlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qsdt_mm.compat.noise import without_noise
+from qsdt_mm.errors import InputError, one_line, require
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def load_config(path: str, options: Sequence[str] | None = None) -> Any:
+    """Read a configuration and apply ``--cfg-options`` after checking them.
+
+    Args:
+        path: The file.
+        options: The options, each ``key=value``.
+
+    Returns:
+        The mmengine ``Config``.
+
+    Raises:
+        InputError: The file does not exist or does not parse, an option means nothing, or a data loader or its data
+            set is no dict.
+    """
+    from mmengine.config import Config
+
+    from qsdt_mm.engine import hooks  # noqa: F401  registers, for configurations that do not import this package
+
+    from .cfg_options import check_cfg_options, settle_hooks
+    from .config_types import tuples_where_wanted
+
+    if not Path(path).is_file():
+        raise InputError(f'config {path} does not exist')
+    try:
+        cfg = Config.fromfile(path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f'config {path} cannot be read: {one_line(error)}') from error
+    parsed = parse_options(options)
+    check_cfg_options(cfg, parsed)
+    before = copy.deepcopy(cfg._cfg_dict) if parsed else None
+    if parsed:
+        cfg.merge_from_dict(parsed)
+    tuples_where_wanted(cfg._cfg_dict, cfg.get('default_scope'), before)
+    settle_hooks(cfg)
+    for name in LOADERS:
+        loader = cfg.get(name)
+        if loader is not None:
+            require(isinstance(loader, dict), name, loader, 'a dict', InputError)
+            dataset = loader.get('dataset', {})
+            require(isinstance(dataset, dict), f'{name}.dataset', dataset, 'a dict', InputError)
+    return cfg
+
+
+def parse_options(options: Sequence[str] | None) -> dict[str, Any]:
+    """Turn ``key=value`` words into values, as mmengine does.
+
+    Raises:
+        InputError: A word has no ``=``, or a value's brackets do not match.
+    """
+    from mmengine.config import DictAction
+
+    if not options:
+        return {}
+    for word in options:
+        if not re.match(r'[^=\s]+=', word):
+            raise InputError(f'--cfg-options takes key=value, got {word!r}')
+    parser = argparse.ArgumentParser(prefix_chars='\0')
+    parser.add_argument('options', nargs='+', action=DictAction)
+    try:
+        return parser.parse_args(list(options)).options
+    except (AssertionError, ValueError) as error:
+        raise InputError(f'--cfg-options: {one_line(error)}') from error
+
+
+def default_loaders(cfg: Any) -> None:
+    """Give mmpretrain's data loaders the defaults that mmpretrain's own tools give them, in place."""
+    if cfg.get('default_scope') != 'mmpretrain':
+        return
+    import torch
+
+    for name in LOADERS:
+        if cfg.get(name) is not None:
+            cfg[name].setdefault('collate_fn', dict(type='default_collate'))
+            cfg[name].setdefault('pin_memory', torch.cuda.is_available())
+
+
+def import_library(cfg: Any) -> None:
+    """Import the parts of the configuration's library now, while what it says at import is kept back."""
+    scope = cfg.get('default_scope')
+    if scope in ('mmpretrain', 'mmdet', 'mmseg'):
+        with without_noise():
+            for part in ('models', 'datasets', 'evaluation', 'engine'):
+                with contextlib.suppress(ImportError):  # whatever is missing is reported when it is needed
+                    importlib.import_module(f'{scope}.{part}')
+
+
+def of_root(loader: Any) -> str:
+    """Where a loader's data are, as an addition to a message; empty if its configuration does not say."""
+    dataset = loader.get('dataset') if hasattr(loader, 'get') else None
+    root = dataset.get('data_root') if hasattr(dataset, 'get') else None
+    return f' in {root}' if root else ''
+
+
+def set_work_dir(cfg: Any, config_path: str, work_dir: str | None) -> Path:
+    """Settle the work directory: the option's, the configuration's, or ``work_dirs/<name of the config>``."""
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(config_path).stem)
+    return Path(cfg.work_dir)

@@ -1,0 +1,69 @@
+"""What ends a run: whose fault it is, and signals that must not be lost."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qsdt_mm.errors import PACKAGE, InputError, NonFiniteError
+
+# Where a run hands over to what its configuration names: what then fails without this package was told so.
+HANDED_OVER = {
+    os.path.join('torch', 'utils', 'data', 'dataloader.py'): ('the data cannot be used', Exception),
+    os.path.join('mmengine', 'evaluator', 'evaluator.py'): (
+        'the metrics cannot be computed',
+        (TypeError, ValueError, LookupError, AttributeError, AssertionError),
+    ),
+    os.path.join('mmengine', 'runner', 'runner.py'): (
+        'a hook cannot do its work',
+        (TypeError, ValueError, LookupError, AttributeError),
+    ),
+}
+
+
+def handed_over(error: BaseException) -> str | None:
+    """What was at work when an error arose in a running session, if it is one that the configuration names.
+
+    That is a data loader, a metric or a hook of another library; with code of this package in between it is not.
+    """
+    if isinstance(error, (InputError, NonFiniteError, MemoryError)) or str(error).startswith('DataLoader worker'):
+        return None
+    found = None
+    for frame in traceback.extract_tb(error.__traceback__):
+        place = next((end for end in HANDED_OVER if frame.filename.endswith(end)), None)
+        if place and not (place.endswith('runner.py') and frame.name != 'call_hook'):
+            found = HANDED_OVER[place]
+        elif PACKAGE in Path(frame.filename).parents:
+            found = None
+    return found[0] if found and isinstance(error, found[1]) else None
+
+
+def deliver_interrupts() -> None:
+    """Deliver Ctrl-C again where Python dropped it, as it does inside a destructor (of a data loader, say)."""
+    before = sys.unraisablehook
+
+    def again(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.2, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = again
+
+
+@contextlib.contextmanager
+def quiet_log_faults() -> Iterator[None]:
+    """A log that cannot be written (the disk is full) is no reason for a traceback with each line."""
+    before, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before

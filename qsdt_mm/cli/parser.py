@@ -1,0 +1,82 @@
+"""The parser of the tools: errors in one line, and the options that several of them have."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+OUTPUTS = {'json', 'out', 'save_path'}  # arguments that name a file to write
+
+
+def _same_file(a: str, b: str) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):  # one is not there yet, or no path at all
+        return os.path.abspath(a) == os.path.abspath(b) and bool(os.path.splitext(a)[1])
+
+
+class ToolParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with the option ``--traceback`` that all tools have.
+
+    Args:
+        prog: the tool's name.
+        description: what it does, usually the module's docstring.
+        examples: commands to show at the end of the help, and what else belongs there.
+    """
+
+    def __init__(self, prog: str, description: str | None, examples: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument('--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)')
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Read the command line; a file to write must not be one of those to read, or the other file to write."""
+        parsed = super().parse_args(args, namespace)
+        named = {key: value if isinstance(value, list) else [value] for key, value in vars(parsed).items()}
+        files = {key: [str(v) for v in values if isinstance(v, (str, Path))] for key, values in named.items()}
+        for output in sorted(OUTPUTS & files.keys()):
+            for other in sorted(files.keys() - {output, 'cfg_options'}):
+                for path in files[output]:
+                    if any(_same_file(path, value) for value in files[other]):
+                        words = [f'--{key.replace("_", "-")}' if key in OUTPUTS else key for key in (output, other)]
+                        self.error(f'{words[0]} {path} is {words[1]} too, and would take its place')
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave."""
+        self.exit(2, f'{self.prog}: error: {message}\n')
+
+    def add_require_spikes(self) -> None:
+        """Add ``--require-spikes``."""
+        self.add_argument(
+            '--require-spikes',
+            action='store_true',
+            help='refuse a network with layers outside spiking units, which compute with floats',
+        )
+
+    def add_cfg_options(self, example: str) -> None:
+        """Add OpenMMLab's ``--cfg-options``."""
+        self.add_argument(
+            '--cfg-options',
+            nargs='+',
+            action='extend',
+            metavar='KEY=VALUE',
+            help=f'change the configuration, e.g. {example}; lists as key="[a,b]"',
+        )
+
+    def add_launcher(self) -> None:
+        """Add OpenMMLab's ``--launcher`` and what ``torch.distributed`` passes along."""
+        self.add_argument(
+            '--launcher',
+            choices=['none', 'pytorch', 'slurm', 'mpi'],
+            default='none',
+            help='how the processes were started',
+        )
+        self.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
