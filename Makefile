@@ -77,7 +77,7 @@ demo: $(STAMP)
 	@echo "  figures      $(DEMO_DIR)/learning_curves.png  $(DEMO_DIR)/predictions.png"
 	@echo "Try next:"
 	@echo "  source $(BIN)/activate"
-	@echo "  python tools/train.py $(DEMO_CONFIG) --work-dir work_dirs/binary --cfg-options model.backbone.levels=1"
+	@echo "  python tools/train.py $(DEMO_CONFIG) --work-dir work_dirs/binary --cfg-options model.backbone.max_spike_count=1"
 	@echo "  python tools/train.py $(DEMO_CONFIG) --work-dir work_dirs/two-bit --cfg-options model.backbone.weight_bits=2"
 	@echo "  README.md: your own images, the presets, published weights"
 

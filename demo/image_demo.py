@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')
     parser.add_require_spikes()
-    parser.add_cfg_options('model.backbone.levels=8')
+    parser.add_cfg_options('model.backbone.max_spike_count=8')
     return parser.parse_args(argv)
 
 
@@ -140,7 +140,9 @@ def look(args: argparse.Namespace, session) -> None:
 
         def watch(stage: int):
             def hook(neuron, inputs, output) -> None:
-                rates.setdefault(stage, []).append((output / (neuron.scale * neuron.levels)).mean((0, 1)).numpy())
+                rates.setdefault(stage, []).append(
+                    (output / (neuron.scale * neuron.max_spike_count)).mean((0, 1)).numpy()
+                )
 
             return hook
 

@@ -25,7 +25,7 @@ from qsdt_mm import cli
 from qsdt_mm.analysis.operations import attention_macs, dense_macs
 from qsdt_mm.models.layers.attention import LinearAttention
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.models.quantization import LowBitWeight
+from qsdt_mm.models.quantization import QuantWeightMixin
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/en/model_zoo.md'
@@ -121,8 +121,8 @@ def facts(path: Path) -> dict[str, Any]:
         out['FLOPs'] = macs(model, torch.zeros(1, *shape, device='meta'))
         out['Input'] = ' x '.join(map(str, shape))
     if neurons:
-        out['T x D'] = f'{steps} x {neurons[0].levels}'
-    bits = {module.weight_bits for module in model.backbone.modules() if isinstance(module, LowBitWeight)}
+        out['T x D'] = f'{steps} x {neurons[0].max_spike_count}'
+    bits = {module.weight_bits for module in model.backbone.modules() if isinstance(module, QuantWeightMixin)}
     out['Bits'] = min(bits, default=32)
     return out
 

@@ -59,7 +59,7 @@ def register_on_demand(registry: Registry, name: str, modules: Mapping[str, str]
     registry.register_module(name=name, module=build)
 
 
-ROOMS = dict(mmpretrain='classification', mmdet='detection', mmseg='segmentation')
+LIBRARY_MODULES = dict(mmpretrain='classification', mmdet='detection', mmseg='segmentation')
 for _name, _kind, *_libraries in (
     ('SpikeLinearClsHead', 'heads', 'mmpretrain'),
     ('SpikeTwoHeadClsHead', 'heads', 'mmpretrain'),
@@ -67,7 +67,7 @@ for _name, _kind, *_libraries in (
     ('SpikeRPNHead', 'heads', 'mmdet'),
     ('SpikeRetinaHead', 'heads', 'mmdet'),
     ('SpikeConvFCBBoxHead', 'heads', 'mmdet'),
-    ('SharedSpike2FCBBoxHead', 'heads', 'mmdet'),
+    ('SpikeShared2FCBBoxHead', 'heads', 'mmdet'),
     ('SpikeFCNMaskHead', 'heads', 'mmdet'),
     ('SpikeFPNHead', 'heads', 'mmseg'),
     ('SpikeFCNHead', 'heads', 'mmseg'),
@@ -76,7 +76,7 @@ for _name, _kind, *_libraries in (
     ('InstanceTTAModel', 'tta', 'mmdet'),
 ):
     register_on_demand(
-        ROOT_MODELS, _name, {library: f'qsdt_mm.models.{_kind}.{ROOMS[library]}' for library in _libraries}
+        ROOT_MODELS, _name, {library: f'qsdt_mm.models.{_kind}.{LIBRARY_MODULES[library]}' for library in _libraries}
     )
 for _name in ('SpikeMAE', 'SpikeMAEDecoder'):
     register_on_demand(ROOT_MODELS, _name, {'mmpretrain': 'qsdt_mm.models.selfsup.spike_mae'})

@@ -119,7 +119,7 @@ def test_imagenet_recipes(path):
     augments = cfg.model.get('train_cfg', {}).get('augments', [])
     assert [(a.type, a.alpha) for a in augments] == ([('Mixup', 0.8), ('CutMix', 1.0)] if large else [])
     assert cfg.model.backbone.get('drop_path_rate', 0.0) == (0.1 if large else 0.0)
-    assert cfg.model.backbone.levels == (8 if large else 4)
+    assert cfg.model.backbone.max_spike_count == (8 if large else 4)
     steps = {step.type: step for step in cfg.test_dataloader.dataset.pipeline}
     assert (steps['ResizeEdge'].scale, steps['CenterCrop'].crop_size) == (256 if qsd else 232, 224)
     assert steps['ResizeEdge'].interpolation == 'bicubic'

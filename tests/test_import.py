@@ -57,7 +57,7 @@ def test_the_core_works_without_the_task_libraries():
         out.sum().backward()
         for scope, kind in (
             ('mmpretrain', 'SpikeLinearClsHead'), ('mmdet', 'SpikeFPN'), ('mmdet', 'SpikeRPNHead'),
-            ('mmdet', 'SharedSpike2FCBBoxHead'), ('mmdet', 'SpikeFCNMaskHead'), ('mmseg', 'SpikeFPNHead'),
+            ('mmdet', 'SpikeShared2FCBBoxHead'), ('mmdet', 'SpikeFCNMaskHead'), ('mmseg', 'SpikeFPNHead'),
         ):
             with DefaultScope.overwrite_default_scope(scope):
                 try:
@@ -74,7 +74,7 @@ def test_the_core_works_without_the_task_libraries():
             ('SpikeLinearClsHead', 'mmpretrain'),
             ('SpikeFPN', 'mmdet'),
             ('SpikeRPNHead', 'mmdet'),
-            ('SharedSpike2FCBBoxHead', 'mmdet'),
+            ('SpikeShared2FCBBoxHead', 'mmdet'),
             ('SpikeFCNMaskHead', 'mmdet'),
             ('SpikeFPNHead', 'mmseg'),
         )

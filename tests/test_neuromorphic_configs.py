@@ -81,10 +81,10 @@ def test_one_iteration_and_a_validation(path, data, tmp_path):
 def test_steps_agree_and_the_name_tells_them(path):
     cfg = Config.fromfile(path)
     backbone, head = cfg.model.backbone, cfg.model.head
-    steps, levels = map(int, re.search(r'-(\d+)x(\d+)_', path.stem).groups())
+    steps, max_spike_count = map(int, re.search(r'-(\d+)x(\d+)_', path.stem).groups())
     assert backbone.time_steps == steps and backbone.time_mean is False and backbone.in_channels == 2
     lif = backbone.get('neuron', {}).get('type') == 'LIF'
-    assert backbone.levels == levels
+    assert backbone.max_spike_count == max_spike_count
     assert lif == ('-lif-' in path.stem) == (head.neuron.type == 'LIF')
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert cfg[name].dataset.num_frames == steps

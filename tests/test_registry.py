@@ -93,8 +93,8 @@ def on_demand(module, needs):
 def test_on_demand_builds_the_class_behind_the_name():
     room = Registry('room')
     registry.register_on_demand(room, 'IELIF', dict(mmpretrain='qsdt_mm.models.neurons.modules'))
-    neuron = room.build(dict(type='IELIF', levels=3))
-    assert isinstance(neuron, qsdt_mm.IELIF) and neuron.levels == 3
+    neuron = room.build(dict(type='IELIF', max_spike_count=3))
+    assert isinstance(neuron, qsdt_mm.IELIF) and neuron.max_spike_count == 3
 
 
 def test_on_demand_says_what_to_install():

@@ -30,7 +30,7 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
-        bbox_head=dict(type='SharedSpike2FCBBoxHead', weight_bits=weight_bits),
+        bbox_head=dict(type='SpikeShared2FCBBoxHead', weight_bits=weight_bits),
         mask_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
         mask_head=dict(type='SpikeFCNMaskHead', weight_bits=weight_bits),
     ),

@@ -14,7 +14,7 @@ _base_ = [
 
 num_steps = 8
 model = dict(
-    backbone=dict(arch='e-3m', in_channels=2, time_steps=num_steps, levels=4, time_mean=False),
+    backbone=dict(arch='e-3m', in_channels=2, time_steps=num_steps, max_spike_count=4, time_mean=False),
     head=dict(num_classes=11, in_channels=128),
 )
 train_dataloader = dict(batch_size=16, dataset=dict(num_frames=num_steps))

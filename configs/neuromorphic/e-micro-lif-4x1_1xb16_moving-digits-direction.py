@@ -11,6 +11,6 @@ _base_ = './e-micro-4x4_1xb16_moving-digits-direction.py'
 # Decay and surrogate are SpikingJelly's defaults.
 neuron = dict(type='LIF', threshold=0.5, tau=2.0, surrogate='atan', alpha=2.0)
 model = dict(
-    backbone=dict(neuron=neuron, levels=1),
+    backbone=dict(neuron=neuron, max_spike_count=1),
     head=dict(neuron=dict(_delete_=True, **neuron)),
 )

@@ -14,7 +14,7 @@ _base_ = [
 
 num_steps = 4
 model = dict(
-    backbone=dict(arch='qsd-8m', in_channels=2, time_steps=num_steps, levels=8, time_mean=False),
+    backbone=dict(arch='qsd-8m', in_channels=2, time_steps=num_steps, max_spike_count=8, time_mean=False),
     head=dict(num_classes=10, in_channels=256),
 )
 train_dataloader = dict(batch_size=32, dataset=dict(num_frames=num_steps))

@@ -13,7 +13,7 @@ _base_ = [
 
 model = dict(
     backbone=dict(
-        levels=4,  # as the classifier that starts from it
+        max_spike_count=4,  # as the classifier that starts from it
         arch=dict(
             family='espike-large',
             widths=(16, 32, 64, 96),

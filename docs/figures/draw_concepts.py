@@ -13,7 +13,7 @@ import torch
 
 from qsdt_mm.analysis.energy import PRESETS
 from qsdt_mm.models.neurons.functional import integrate_and_fire_step, spike_count
-from qsdt_mm.models.quantization.lsq import LSQ, integer_range
+from qsdt_mm.models.quantization.lsq import LSQ, quant_range
 from qsdt_mm.visualization.figures import new_figure, save_figure
 
 BLUE, RED, GREY = '#2166ac', '#b2182b', '#999999'
@@ -30,7 +30,7 @@ def draw_neuron(path: Path) -> None:
     figure = new_figure(9.5, 3.4)
     curve, time = figure.subplots(1, 2, width_ratios=(1, 1.25))
     membrane = torch.linspace(-1.5, 5.5, 1401, requires_grad=True)
-    count = spike_count(membrane, threshold=1.0, levels=4)
+    count = spike_count(membrane, threshold=1.0, max_spike_count=4)
     (slope,) = torch.autograd.grad(count.sum(), membrane)
     u = membrane.detach().numpy()
     curve.fill_between(u, 0, 4.4, where=slope.numpy() > 0, color=BLUE, alpha=0.1, lw=0, label='gradient 1, else 0')
@@ -61,10 +61,10 @@ def draw_time_and_counts(path: Path) -> None:
     """Where one neuron may fire at T x D of 1 x 4, 2 x 2 and 4 x 1, for the same input in all."""
     figure = new_figure(8.0, 2.5)
     panels = figure.subplots(1, 3, width_ratios=(2.2, 2.6, 4))
-    for axes, (time_steps, levels) in zip(panels, ((1, 4), (2, 2), (4, 1))):
-        carried, slots = None, np.zeros((levels, time_steps))
+    for axes, (time_steps, max_spike_count) in zip(panels, ((1, 4), (2, 2), (4, 1))):
+        carried, slots = None, np.zeros((max_spike_count, time_steps))
         for t in range(time_steps):
-            count, carried = integrate_and_fire_step(torch.tensor(2.9 / time_steps), carried, 1.0, levels)
+            count, carried = integrate_and_fire_step(torch.tensor(2.9 / time_steps), carried, 1.0, max_spike_count)
             slots[: int(count), t] = 1
         axes.pcolormesh(slots, cmap='Blues', vmin=0, vmax=1.3, edgecolors='black', linewidth=1)
         axes.set(
@@ -72,11 +72,11 @@ def draw_time_and_counts(path: Path) -> None:
             ylim=(0, 4),
             aspect='equal',
             xticks=np.arange(time_steps) + 0.5,
-            yticks=np.arange(levels) + 0.5,
-            title=f'T x D = {time_steps} x {levels}: {int(slots.sum())} spikes',
+            yticks=np.arange(max_spike_count) + 0.5,
+            title=f'T x D = {time_steps} x {max_spike_count}: {int(slots.sum())} spikes',
         )
         axes.set_xticklabels([f't = {t + 1}' for t in range(time_steps)])
-        axes.set_yticklabels([f'slot {d + 1}' for d in range(levels)])
+        axes.set_yticklabels([f'slot {d + 1}' for d in range(max_spike_count)])
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     save_figure(figure, path)
@@ -90,7 +90,7 @@ def draw_lsq(path: Path) -> None:
         quantizer = LSQ(1, bits)
         quantizer.reset_step(weights)
         step = float(quantizer.positive_step.detach())
-        low, high = integer_range(bits)
+        low, high = quant_range(bits)
         integers = quantizer.integers(weights)[0].numpy()
         values, numbers = np.unique(integers, return_counts=True)
         axes.hist(weights[0].numpy() / step, bins=np.arange(-12, 12, 0.25), color=GREY, label='weight / step')
@@ -135,10 +135,10 @@ def draw_break_even(path: Path) -> None:
     figure = new_figure(9.5, 3.2)
     for axes, (name, (mac, ac)) in zip(figure.subplots(1, 3), PRESETS.items()):
         rates = np.linspace(0, 1, 50)
-        for levels, colour in ((1, '#92c5de'), (4, BLUE), (8, '#053061')):
-            axes.plot(rates, rates * levels * ac, color=colour, label=f'spikes, D = {levels}')
-            if ac * levels > mac:
-                axes.plot(mac / (ac * levels), mac, 'o', color=colour, ms=5)
+        for max_spike_count, colour in ((1, '#92c5de'), (4, BLUE), (8, '#053061')):
+            axes.plot(rates, rates * max_spike_count * ac, color=colour, label=f'spikes, D = {max_spike_count}')
+            if ac * max_spike_count > mac:
+                axes.plot(mac / (ac * max_spike_count), mac, 'o', color=colour, ms=5)
         axes.axhline(mac, color=RED, ls='--', label='dense: one MAC')
         axes.set(title=f'{name}: MAC {mac} pJ, AC {ac} pJ', xlabel='firing rate', xlim=(0, 1))
         axes.set_ylim(0, 1.7 * mac)

@@ -40,27 +40,31 @@ def main(checkpoint: str, picture: str) -> None:
     with torch.no_grad():
         model(model.data_preprocessor(dict(inputs=image))['inputs'])
 
-    levels = cfg.model.backbone.levels
-    figure = new_figure(1.35 * (levels + 3), 1.45 * len(STAGES))
-    grid = figure.subplots(len(STAGES), levels + 3)
+    max_spike_count = cfg.model.backbone.max_spike_count
+    figure = new_figure(1.35 * (max_spike_count + 3), 1.45 * len(STAGES))
+    grid = figure.subplots(len(STAGES), max_spike_count + 3)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
     for row, stage in zip(grid, STAGES):
         membranes, counts = seen[stage]
         # The channel with most to show: the one whose counts have the highest entropy.
-        shares = torch.stack([(counts == n).float().mean((1, 2)) for n in range(levels + 1)])
+        shares = torch.stack([(counts == n).float().mean((1, 2)) for n in range(max_spike_count + 1)])
         channel = torch.special.entr(shares).sum(0).argmax()
         membrane, count = membranes[channel], counts[channel]
         bound = membrane.abs().max()
         row[0].axis('off')
         row[1].imshow(membrane, cmap='RdBu_r', vmin=-bound, vmax=bound)
-        row[2].imshow(count, cmap='magma', vmin=0, vmax=levels)
-        for slot in range(levels):
+        row[2].imshow(count, cmap='magma', vmin=0, vmax=max_spike_count)
+        for slot in range(max_spike_count):
             row[3 + slot].imshow(count > slot, cmap='gray', vmin=0, vmax=1)
         row[1].set_ylabel(f'{tuple(count.shape)[0]} x {tuple(count.shape)[1]}', fontsize=9)
     grid[0, 0].imshow(image[0, 0], cmap='gray')
     grid[0, 0].set_title('image', fontsize=9)
-    titles = ['membrane', f'count, 0 to {levels}', *(f'spikes, slot {slot + 1}' for slot in range(levels))]
+    titles = [
+        'membrane',
+        f'count, 0 to {max_spike_count}',
+        *(f'spikes, slot {slot + 1}' for slot in range(max_spike_count)),
+    ]
     for axes, title in zip(grid[0, 1:], titles):
         axes.set_title(title, fontsize=9)
     save_figure(figure, Path(picture))

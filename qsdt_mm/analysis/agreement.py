@@ -12,7 +12,7 @@ LIKELY = 0.3  # score from which a detection counts
 
 
 @torch.no_grad()
-def answers(model: nn.Module, data: dict[str, Any]) -> list[dict[str, Tensor]]:
+def predictions(model: nn.Module, data: dict[str, Any]) -> list[dict[str, Tensor]]:
     """What a model says about each image of a batch that its data preprocessor has made.
 
     Returns:

@@ -68,7 +68,7 @@ def is_chain(layers: list[tuple[str, nn.Module]]) -> bool:
     return len(layers) > 1 and all(isinstance(layer, nn.Conv2d) for _, layer in layers)
 
 
-def describe(layer: nn.Module) -> str:
+def describe_layer(layer: nn.Module) -> str:
     """Return a layer's kind in a few words."""
     if isinstance(layer, (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)) or not hasattr(layer, 'weight'):
         return type(layer).__name__
@@ -110,10 +110,12 @@ def audit(model: nn.Module, run: Callable[[nn.Module], Any] | None = None) -> li
             driven_by = 'membrane' if i else unit.driven_by
             cost = merged(unit).weight.numel() if i == 0 and is_chain(layers) else None
             full = f'{name}.{path}' if name else path
-            rows.append(SynapseAudit(full, describe(layer), driven_by, layer.weight.numel(), bits_of(layer), cost))
+            rows.append(
+                SynapseAudit(full, describe_layer(layer), driven_by, layer.weight.numel(), bits_of(layer), cost)
+            )
     for name, layer in layers_outside_units(model):
         weights = sum(p.numel() for p in layer.parameters() if p.dim() >= 2)
-        rows.append(SynapseAudit(name, describe(layer), 'floats', weights, bits_of(layer)))
+        rows.append(SynapseAudit(name, describe_layer(layer), 'floats', weights, bits_of(layer)))
     if run is not None:
         with counting_macs(model) as macs:
             run(model)

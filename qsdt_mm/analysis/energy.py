@@ -16,7 +16,7 @@ from qsdt_mm.models.layers import SpikeDrivenSelfAttention, layers_of, layers_ou
 from qsdt_mm.models.layers.float_layers import counting_macs, products_outside
 from qsdt_mm.models.neurons import SpikingNeuron
 
-from .audit import describe, is_chain, merged
+from .audit import describe_layer, is_chain, merged
 from .firing import NeuronActivity, spike_counts
 from .operations import attention_macs, attention_operations, dense_macs, synaptic_operations
 
@@ -94,7 +94,7 @@ class EnergyReport:
     @property
     def rate(self) -> float:
         """Mean firing rate over all neurons' elements."""
-        places = sum(n.elements * n.levels for n in self.neurons.values())
+        places = sum(n.elements * n.max_spike_count for n in self.neurons.values())
         return sum(n.spikes for n in self.neurons.values()) / max(places, 1)
 
     @property
@@ -102,18 +102,18 @@ class EnergyReport:
         """Mean firing rate in each time step, over the neurons that have the most of them."""
         time_steps = max(n.time_steps for n in self.neurons.values())
         neurons = [n for n in self.neurons.values() if n.time_steps == time_steps]
-        places = max(sum(n.elements * n.levels for n in neurons), 1) / time_steps
+        places = max(sum(n.elements * n.max_spike_count for n in neurons), 1) / time_steps
         return [sum(spikes) / places for spikes in zip(*(n.step_spikes for n in neurons))]
 
     @property
-    def shares(self) -> list[float]:
+    def count_distribution(self) -> list[float]:
         """Share of each count, from 0 to the largest D, over all neurons' elements."""
-        levels = max(neuron.levels for neuron in self.neurons.values())
-        total = NeuronActivity(levels)
+        max_spike_count = max(neuron.max_spike_count for neuron in self.neurons.values())
+        total = NeuronActivity(max_spike_count)
         for neuron in self.neurons.values():
             for count, times in enumerate(neuron.histogram):
                 total.histogram[count] += times
-        return total.shares
+        return total.count_distribution
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, in plain types."""
@@ -135,16 +135,16 @@ class EnergyReport:
                 ),
                 firing_rate=self.rate,
                 firing_rate_by_step=self.step_rates,
-                count_shares=self.shares,
+                count_distribution=self.count_distribution,
             ),
             layers=[asdict(layer) for layer in self.layers],
             neurons={
                 name: dict(
-                    levels=n.levels,
+                    max_spike_count=n.max_spike_count,
                     time_steps=n.time_steps,
                     firing_rate=n.rate,
                     firing_rate_by_step=n.step_rates,
-                    count_shares=n.shares,
+                    count_distribution=n.count_distribution,
                     histogram=n.histogram,
                 )
                 for name, n in self.neurons.items()
@@ -165,7 +165,7 @@ class _Counter:
         names = {module: name for name, module in self.model.named_modules()}
         for name, neuron in self.model.named_modules():
             if isinstance(neuron, SpikingNeuron):
-                self.neurons[name] = NeuronActivity(neuron.levels, time_steps=neuron.time_steps)
+                self.neurons[name] = NeuronActivity(neuron.max_spike_count, time_steps=neuron.time_steps)
                 stack.callback(neuron.register_forward_hook(self.watch_neuron(name)).remove)
         for name, module in self.model.named_modules():
             if isinstance(module, SpikeDrivenSelfAttention):
@@ -176,13 +176,13 @@ class _Counter:
             layers = layers_of(unit)
             if self.merge and is_chain(layers):
                 layer = merged(unit)
-                row = self.row(f'{name}.synapse', f'merged {describe(layer)}', 'spikes', names.get(unit.neuron))
+                row = self.row(f'{name}.synapse', f'merged {describe_layer(layer)}', 'spikes', names.get(unit.neuron))
                 stack.callback(unit.synapse.register_forward_hook(self.watch_layer(row, layer, unit.neuron)).remove)
                 continue
             for i, (path, layer) in enumerate(layers):
                 driven_by = 'membrane' if i else unit.driven_by
                 neuron = unit.neuron if driven_by == 'spikes' else None
-                row = self.row(f'{name}.{path}', describe(layer), driven_by, names.get(neuron))
+                row = self.row(f'{name}.{path}', describe_layer(layer), driven_by, names.get(neuron))
                 stack.callback(layer.register_forward_hook(self.watch_layer(row, layer, neuron)).remove)
 
     def row(self, name: str, kind: str, driven_by: str, neuron: str | None) -> LayerEnergy:
@@ -267,7 +267,7 @@ def measure_energy(
                 images += run(batch)
     require(images > 0, 'batches', images, 'at least one image')
     mac, ac = PRESETS[preset]
-    outside = [(name, describe(layer)) for name, layer in layers_outside_units(model)]
+    outside = [(name, describe_layer(layer)) for name, layer in layers_outside_units(model)]
     for name, kind in (*outside, *products_outside(model, macs)):
         counter.row(name, kind, 'floats', None).macs = float(macs[name])
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}

@@ -13,19 +13,19 @@ class NeuronActivity:
     """Counts of one neuron over all that it saw.
 
     Args:
-        levels: D.
+        max_spike_count: D.
         histogram: how often each count 0..D occurred.
         time_steps: T.
         step_spikes: spikes fired in each time step.
     """
 
-    levels: int
+    max_spike_count: int
     histogram: list[int] = field(default_factory=list)
     time_steps: int = 1
     step_spikes: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.histogram = self.histogram or [0] * (self.levels + 1)
+        self.histogram = self.histogram or [0] * (self.max_spike_count + 1)
         self.step_spikes = self.step_spikes or [0] * self.time_steps
 
     def add(self, count: Tensor) -> None:
@@ -34,7 +34,7 @@ class NeuronActivity:
             steps = count.unflatten(0, (self.time_steps, -1)).flatten(1).sum(1, dtype=torch.float64).tolist()
             self.step_spikes = [before + round(more) for before, more in zip(self.step_spikes, steps)]
         # Comparisons are several times faster than bincount here.
-        seen = [int((count == n).sum()) for n in range(1, self.levels + 1)]
+        seen = [int((count == n).sum()) for n in range(1, self.max_spike_count + 1)]
         for n, more in enumerate([count.numel() - sum(seen), *seen]):
             self.histogram[n] += more
         if self.time_steps == 1:
@@ -53,16 +53,16 @@ class NeuronActivity:
     @property
     def rate(self) -> float:
         """Firing rate: spikes / (elements x T x D), in [0, 1]."""
-        return self.spikes / max(self.elements * self.levels, 1)
+        return self.spikes / max(self.elements * self.max_spike_count, 1)
 
     @property
     def step_rates(self) -> list[float]:
         """Firing rate in each time step."""
-        places = max(self.elements * self.levels, 1) / self.time_steps
+        places = max(self.elements * self.max_spike_count, 1) / self.time_steps
         return [spikes / places for spikes in self.step_spikes]
 
     @property
-    def shares(self) -> list[float]:
+    def count_distribution(self) -> list[float]:
         """Share of each count 0..D."""
         return [times / max(self.elements, 1) for times in self.histogram]
 

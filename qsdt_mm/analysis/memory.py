@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import compact_saving
 
 
 def bytes_saved_for_backward(model: nn.Module, run: Callable[[], Any]) -> int:
@@ -36,15 +36,15 @@ def bytes_saved_for_backward(model: nn.Module, run: Callable[[], Any]) -> int:
         count(tensor)
         return tensor
 
-    pack = saving.Ledger.pack
+    pack = compact_saving.CompressedTensors.pack
 
-    def keep_short(ledger: saving.Ledger, tensor: Tensor) -> Any:
+    def keep_short(ledger: compact_saving.CompressedTensors, tensor: Tensor) -> Any:
         kept = pack(ledger, tensor)
         count(*((kept,) if isinstance(kept, Tensor) else kept.form.held))
         return kept
 
     with (
-        mock.patch.object(saving.Ledger, 'pack', keep_short),
+        mock.patch.object(compact_saving.CompressedTensors, 'pack', keep_short),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
         alive.append(run())

@@ -25,7 +25,7 @@ def dense_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _reach(height: int, width: int, kernel: tuple, transposed: bool, **geometry: Any) -> Tensor:
+def _fan_out(height: int, width: int, kernel: tuple, transposed: bool, **geometry: Any) -> Tensor:
     """How many outputs of one channel each place of the input reaches, ``(H, W)``, float64."""
     image = torch.zeros(1, 1, height, width, dtype=torch.float64, requires_grad=True)
     ones = torch.ones(1, 1, *kernel, dtype=torch.float64)
@@ -50,8 +50,8 @@ def synaptic_operations(layer: nn.Module, spikes: Tensor) -> int:
     geometry = {name: getattr(layer, name) for name in ('stride', 'padding', 'dilation')}
     if transposed:
         geometry['output_padding'] = layer.output_padding
-    reach = _reach(*spikes.shape[-2:], layer.kernel_size, transposed, **geometry).to(spikes.device)
-    return round((spikes.sum((0, 1)) * reach).sum().item()) * (layer.out_channels // layer.groups)
+    fan_out = _fan_out(*spikes.shape[-2:], layer.kernel_size, transposed, **geometry).to(spikes.device)
+    return round((spikes.sum((0, 1)) * fan_out).sum().item()) * (layer.out_channels // layer.groups)
 
 
 def attention_macs(query: Tensor, key: Tensor, value: Tensor) -> int:

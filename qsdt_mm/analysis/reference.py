@@ -16,24 +16,28 @@ from qsdt_mm.models.quantization import lsq
 from qsdt_mm.ops import layout
 
 
-def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4, rounding: str = 'half_up') -> Tensor:
+def spike_count(
+    membrane: Tensor, threshold: float = 1.0, max_spike_count: int = 4, rounding: str = 'half_up'
+) -> Tensor:
     """:func:`qsdt_mm.models.neurons.spike_count`, with a straight-through gradient made of detached parts."""
     ratio = membrane / threshold
     rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
-    count = rounded.clamp(0, levels).detach()
+    count = rounded.clamp(0, max_spike_count).detach()
     # Not by clamp, whose gradient at the bounds differs from version to version.
-    inside = (membrane >= 0) & (membrane <= levels * threshold)
+    inside = (membrane >= 0) & (membrane <= max_spike_count * threshold)
     return count + torch.where(inside, ratio - ratio.detach(), 0)
 
 
-def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str = 'half_up') -> Tensor:
+def scaled_spikes(
+    membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str = 'half_up'
+) -> Tensor:
     """``scale * spike_count(...)`` of the same arguments."""
-    return spike_count(membrane, threshold, levels, rounding) * scale
+    return spike_count(membrane, threshold, max_spike_count, rounding) * scale
 
 
 def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     """:func:`qsdt_mm.models.quantization.lsq_quantize`, with a straight-through gradient made of detached parts."""
-    low, high = lsq.integer_range(bits)
+    low, high = lsq.quant_range(bits)
     step = step.view(-1, *[1] * (weight.dim() - 1))
     step = step.detach() + (step - step.detach()) / math.sqrt(weight.numel() * high)
     ratio = weight / step

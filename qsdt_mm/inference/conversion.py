@@ -94,16 +94,16 @@ def convert(
     scales = {neuron: neuron.scale for neuron in neurons}
     for unit in units:
         gain = 1.0 if unit.neuron is None else scales[unit.neuron]
-        levels = None if unit.neuron is None else unit.neuron.levels
-        unit.synapse = ExactSynapse(list(fold(unit, gain, weight_bits)), levels, mode == 'spike')
+        max_spike_count = None if unit.neuron is None else unit.neuron.max_spike_count
+        unit.synapse = ExactSynapse(list(fold(unit, gain, weight_bits)), max_spike_count, mode == 'spike')
         if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
             drop_norm(unit)
     for attention in attentions:
         scale = attention.product.scale
         for neuron in attention.neurons:
             scale *= scales[neuron]
-        levels = tuple(neuron.levels for neuron in attention.neurons)
-        attention.product = ExactAttention(scale, levels, mode == 'spike')
+        max_spike_count = tuple(neuron.max_spike_count for neuron in attention.neurons)
+        attention.product = ExactAttention(scale, max_spike_count, mode == 'spike')
     for neuron in neurons:
         neuron.scale = 1.0  # what leaves a neuron is its count; its worth is in the affines
     return model.requires_grad_(False)

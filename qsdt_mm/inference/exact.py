@@ -24,7 +24,7 @@ EXACT = {torch.float32: 2**24, torch.float64: 2**53}
 """Up to these magnitudes every integer is a number of the type."""
 
 
-def carrier_for(bound: int) -> torch.dtype:
+def accumulator_dtype_for(bound: int) -> torch.dtype:
     """The narrowest floating type that carries all integers up to ``bound`` exactly.
 
     Raises:
@@ -36,9 +36,9 @@ def carrier_for(bound: int) -> torch.dtype:
     raise OverflowError(f'sums of up to {bound} cannot be carried exactly: float64 ends at {2**53}')
 
 
-def on_device(carrier: torch.dtype, values: Tensor) -> torch.dtype:
-    """The carrier to use where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
-    return torch.float64 if values.is_cuda else carrier
+def on_device(accumulator_dtype: torch.dtype, values: Tensor) -> torch.dtype:
+    """The accumulator_dtype to use where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
+    return torch.float64 if values.is_cuda else accumulator_dtype
 
 
 class FoldedLayer(nn.Module):
@@ -58,7 +58,7 @@ class FoldedLayer(nn.Module):
         self.integer = isinstance(weight, QuantizedWeight)
         self.weight_bits = weight.bits if self.integer else 32
         # The largest magnitude of a sum over inputs of at most 1, from the weights themselves.
-        self.reach = int(weight.by_channel.flatten(1).long().abs().sum(1).max()) if self.integer else None
+        self.max_abs_sum = int(weight.by_channel.flatten(1).long().abs().sum(1).max()) if self.integer else None
         weight = weight.integers if self.integer else weight
         mode = getattr(layer, 'padding_mode', 'zeros')
         require(mode == 'zeros', 'padding_mode', mode, 'zeros: other paddings cannot be folded')
@@ -96,13 +96,13 @@ class FoldedLayer(nn.Module):
         """``sums`` and the border of zeros, which a convolution would sum to the same at a cost."""
         return F.pad(sums, [self.border] * 4) if self.border else sums
 
-    def takes_int8(self, levels: int | None, values: Tensor) -> bool:
+    def takes_int8(self, max_spike_count: int | None, values: Tensor) -> bool:
         """Whether ``W n`` of counts up to D is exact in 8-bit operands and float32 results, and can be had here."""
         return (
-            levels is not None
+            max_spike_count is not None
             and self.integer
-            and levels <= int8.MOST
-            and levels * self.reach <= EXACT[torch.float32]
+            and max_spike_count <= int8.MOST
+            and max_spike_count * self.max_abs_sum <= EXACT[torch.float32]
             and self.conv_args is not None
             and not self.transposed
             and not isinstance(self.conv_args['padding'], str)
@@ -140,7 +140,7 @@ class ExactSynapse(nn.Module):
 
     Args:
         layers: the folded layers, in order.
-        levels: D of the neuron before it; None where the input is an image.
+        max_spike_count: D of the neuron before it; None where the input is an image.
         spiking: sum over binary slots rather than over counts.
 
     Shapes: counts ``(N, C_in, ...)`` in, membrane potentials ``(N, C_out, ...)`` out.
@@ -148,39 +148,45 @@ class ExactSynapse(nn.Module):
 
     is_converted = True
 
-    def __init__(self, layers: Sequence[FoldedLayer], levels: int | None, spiking: bool) -> None:
+    def __init__(self, layers: Sequence[FoldedLayer], max_spike_count: int | None, spiking: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.levels = levels
+        self.max_spike_count = max_spike_count
         self.spiking = spiking
         first = layers[0]
         # Real weights have no exact sum: float64 leaves an error far below that of the membrane's own type.
-        self.carrier = carrier_for(levels * first.reach) if levels and first.integer else torch.float64
+        self.accumulator_dtype = (
+            accumulator_dtype_for(max_spike_count * first.max_abs_sum)
+            if max_spike_count and first.integer
+            else torch.float64
+        )
 
     def sums(self, count: Tensor) -> Tensor:
         """``W n`` of the first layer."""
         first = self.layers[0]
-        if not self.spiking and first.takes_int8(self.levels, count):
+        if not self.spiking and first.takes_int8(self.max_spike_count, count):
             return first.linear_int8(count)
-        count = count.to(on_device(self.carrier, count))
-        return sum_over_slots(first.linear, count, self.levels) if self.spiking else first.linear(count)
+        count = count.to(on_device(self.accumulator_dtype, count))
+        return sum_over_slots(first.linear, count, self.max_spike_count) if self.spiking else first.linear(count)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Counts, or an image, to membrane potentials."""
         first, *chained = self.layers
-        if self.levels is None:
+        if self.max_spike_count is None:
             membrane = first(inputs)
         else:
             sums = self.sums(inputs)
             wide = torch.promote_types(sums.dtype, inputs.dtype)
             membrane = first.affine(sums.to(wide)).to(inputs.dtype)
-        membrane = layout.settle(membrane)  # so that what comes after rounds alike, whatever made the sums
+        membrane = layout.to_preferred_memory_format(
+            membrane
+        )  # so that what comes after rounds alike, whatever made the sums
         for layer in chained:
             membrane = layer(membrane)
         return membrane
 
     def extra_repr(self) -> str:
-        return f'D={self.levels}, spiking={self.spiking}, carrier={str(self.carrier)[6:]}'
+        return f'D={self.max_spike_count}, spiking={self.spiking}, accumulator_dtype={str(self.accumulator_dtype)[6:]}'
 
 
 class ExactAttention(nn.Module):
@@ -191,31 +197,31 @@ class ExactAttention(nn.Module):
 
     Args:
         scale: worth of one unit of the sum.
-        levels: D of query, key and value.
+        max_spike_count: D of query, key and value.
         spiking: sum over binary slots rather than over counts.
     """
 
-    def __init__(self, scale: float, levels: tuple[int, int, int], spiking: bool) -> None:
+    def __init__(self, scale: float, max_spike_count: tuple[int, int, int], spiking: bool) -> None:
         super().__init__()
         self.scale = scale
-        self.levels = levels
+        self.max_spike_count = max_spike_count
         self.spiking = spiking
 
     def bound(self, key: Tensor) -> int:
         """The largest possible sum: ``D_q D_k D_v`` times channels of a head times tokens."""
-        query_levels, key_levels, value_levels = self.levels
+        query_levels, key_levels, value_levels = self.max_spike_count
         return query_levels * key_levels * value_levels * key.shape[-2] * key.shape[-1]
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """``(B, heads, C, L)`` counts each; the membrane potential ``(B, heads, C_v, L)``."""
         dtype = query.dtype
-        carrier = on_device(carrier_for(self.bound(key)), key)
-        query, key, value = (x.to(carrier) for x in (query, key, value))
+        accumulator_dtype = on_device(accumulator_dtype_for(self.bound(key)), key)
+        query, key, value = (x.to(accumulator_dtype) for x in (query, key, value))
         sums = self._slots(query, key, value) if self.spiking else linear_attention(query, key, value)
         return (sums.to(torch.promote_types(sums.dtype, dtype)) * self.scale).to(dtype)
 
     def _slots(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query_levels, key_levels, value_levels = self.levels
+        query_levels, key_levels, value_levels = self.max_spike_count
         if keys_first(key, value):
             inner = product_over_slots(lambda v, k: v @ k.mT, value, key, max(key_levels, value_levels))
             return sum_over_slots(lambda spikes: inner @ spikes, query, query_levels)
@@ -223,4 +229,4 @@ class ExactAttention(nn.Module):
         return sum_over_slots(lambda spikes: spikes @ inner, value, value_levels)
 
     def extra_repr(self) -> str:
-        return f'scale={self.scale:g}, D={self.levels}, spiking={self.spiking}'
+        return f'scale={self.scale:g}, D={self.max_spike_count}, spiking={self.spiking}'

@@ -29,7 +29,7 @@ class SpikeImageClassifier(ImageClassifier):
 
 
 def following(head: Any, backbone: nn.Module) -> Any:
-    """Complete a head's config with the backbone's ``weight_bits``, ``levels`` and ``time_steps`` where it has none.
+    """Complete a head's config with the backbone's ``weight_bits``, ``max_spike_count`` and ``time_steps`` where it has none.
 
     A head that is built, or takes no such settings, comes back as it is.
     """
@@ -44,7 +44,7 @@ def following(head: Any, backbone: nn.Module) -> Any:
         return head
     shared = dict(
         weight_bits=backbone.weight_bits,
-        levels=backbone.levels,
+        max_spike_count=backbone.max_spike_count,
         time_steps=1 if backbone.time_mean else backbone.time_steps,
     )
     return {**head, **{name: value for name, value in shared.items() if head.get(name) is None}}

@@ -21,7 +21,7 @@ from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_recording
 
 
-class ShortForm(NamedTuple):
+class Compressed(NamedTuple):
     """What is kept for a tensor.
 
     Args:
@@ -36,32 +36,32 @@ class ShortForm(NamedTuple):
 class Packed(NamedTuple):
     """What autograd keeps for a view of a tensor that has a short form."""
 
-    form: ShortForm
+    form: Compressed
     shape: torch.Size
     stride: tuple[int, ...]
     offset: int
 
 
-class Ledger:
+class CompressedTensors:
     """Short forms of tensors that are alive, by the address of their storage."""
 
     def __init__(self) -> None:
-        self.entries: dict[int, tuple[weakref.ref, ShortForm]] = {}
+        self.entries: dict[int, tuple[weakref.ref, Compressed]] = {}
 
-    def note(self, tensor: Tensor, form: ShortForm) -> None:
+    def note(self, tensor: Tensor, form: Compressed) -> None:
         """Enter a dense tensor."""
         if tensor.is_meta:  # all of them have the same address, and nothing to be kept
             return
         self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
 
-    def find(self, tensor: Tensor) -> tuple[Tensor | None, ShortForm | None]:
+    def find(self, tensor: Tensor) -> tuple[Tensor | None, Compressed | None]:
         """The tensor of the same storage that was entered, and its short form; None for none."""
         alive, form = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
         # An address may belong to another tensor by now: only a live original counts.
         original = alive()
         return (None, None) if original is None or tensor.dtype != original.dtype else (original, form)
 
-    def form_of(self, tensor: Tensor) -> ShortForm | None:
+    def form_of(self, tensor: Tensor) -> Compressed | None:
         """The short form of this very tensor, which is not a part of another; None for none."""
         original, form = self.find(tensor)
         same = original is not None and tensor.shape == original.shape and tensor.stride() == original.stride()
@@ -84,7 +84,7 @@ class Ledger:
 class _Current(threading.local):
     """The ledger in use; each thread has its own, as it has its own hooks in autograd."""
 
-    ledger: Ledger | None = None
+    ledger: CompressedTensors | None = None
 
 
 _current = _Current()
@@ -96,7 +96,7 @@ def is_compact() -> bool:
 
 
 @contextmanager
-def _use(ledger: Ledger | None) -> Iterator[None]:
+def _use(ledger: CompressedTensors | None) -> Iterator[None]:
     before, _current.ledger = _current.ledger, ledger
     try:
         yield
@@ -106,11 +106,11 @@ def _use(ledger: Ledger | None) -> Iterator[None]:
 
 @contextmanager
 def compact_saving() -> Iterator[None]:
-    """Within the context, autograd keeps the short forms that :func:`note_product` and :func:`note_derived` tell of."""
+    """Within the context, autograd keeps the short forms that :func:`register_product` and :func:`register_recompute` tell of."""
     if is_compact() or not torch.is_grad_enabled() or is_compiling() or is_recording():
         yield
         return
-    ledger = Ledger()
+    ledger = CompressedTensors()
     with _use(ledger), torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack):
         yield
 
@@ -120,7 +120,7 @@ def plain_saving():
     return _use(None)
 
 
-def halve(code: Tensor) -> Tensor:
+def pack_nibbles(code: Tensor) -> Tensor:
     """Two values below 16 in each byte: dense bytes of any shape to half as many, flat, in the order of memory."""
     flat = code.as_strided((code.numel(),), (1,))
     half = (len(flat) + 1) // 2
@@ -129,17 +129,17 @@ def halve(code: Tensor) -> Tensor:
     return packed
 
 
-def unhalve(
+def unpack_nibbles(
     packed: Tensor, shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, mask: int = 0xF, shift: int = 0
 ) -> Tensor:
-    """The values ``v`` that :func:`halve` was given, as ``(v >> shift) & mask`` in a type of choice."""
+    """The values ``v`` that :func:`pack_nibbles` was given, as ``(v >> shift) & mask`` in a type of choice."""
     flat, half = packed.new_empty(math.prod(shape), dtype=dtype), len(packed)
     flat[:half].copy_(packed >> shift & mask if shift else packed & mask)
     flat[half:].copy_(packed[: len(flat) - half] >> 4 + shift & mask)
     return flat.as_strided(shape, stride)
 
 
-def note_product(
+def register_product(
     tensor: Tensor,
     factor: float,
     code: Tensor,
@@ -164,10 +164,10 @@ def note_product(
             return unpack(code, dtype).mul_(factor)
         return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
-    _current.ledger.note(tensor, ShortForm(restore, (code,)))
+    _current.ledger.note(tensor, Compressed(restore, (code,)))
 
 
-def note_derived(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
+def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
     """Say that ``tensor`` is ``derive(source)``, and that ``source``, or its short form, is kept anyway.
 
     As in autograd itself, it is an error to change the source in place before the backward pass.
@@ -183,10 +183,10 @@ def note_derived(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Ten
                 raise RuntimeError('a tensor that the gradient needs was modified in place before the backward pass')
             return kept
 
-        form = ShortForm(restore_source, (kept,))
+        form = Compressed(restore_source, (kept,))
 
     @torch.no_grad()
     def restore() -> Tensor:
         return derive(form.restore())
 
-    _current.ledger.note(tensor, ShortForm(restore, form.held))
+    _current.ledger.note(tensor, Compressed(restore, form.held))

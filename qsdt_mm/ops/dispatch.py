@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.compat.compiling import is_compiling
 
-ROOMS = {
+KERNEL_MODULES = {
     'fire': 'neuron',
     'fire_backward': 'neuron',
     'integrate_and_fire': 'time_steps',
@@ -38,7 +38,7 @@ def find(name: str, *tensors: Tensor) -> Callable | None:
     # The compiler fuses the plain functions by itself, and cannot look into a launch.
     if is_compiling() or not serves(*tensors):
         return None
-    return getattr(import_module(f'{__package__}.triton.{ROOMS[name]}'), name)
+    return getattr(import_module(f'{__package__}.triton.{KERNEL_MODULES[name]}'), name)
 
 
 def serves(first: Tensor, *others: Tensor) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def settle(feature: Tensor) -> Tensor:
+def to_preferred_memory_format(feature: Tensor) -> Tensor:
     """A feature map ``(N, C, H, W)`` as the convolutions of its device like it best: on a CPU with channels last."""
     if feature.device.type == 'cpu' and feature.dim() == 4:
         return feature.contiguous(memory_format=torch.channels_last)

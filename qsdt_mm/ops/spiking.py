@@ -22,18 +22,18 @@ PIECE = 2**19
 
 
 def fire(
-    membrane: Tensor, threshold: float, levels: int, scale: float, bit: int, rounding: str = 'half_up'
+    membrane: Tensor, threshold: float, max_spike_count: int, scale: float, bit: int, rounding: str = 'half_up'
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
     count = torch.empty_like(membrane)
     kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
     whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
     if whole or membrane.device.type != 'cpu' or membrane.stride() != count.stride():
-        fire_into(count, kept, membrane, threshold, levels, scale, bit, rounding)
+        fire_into(count, kept, membrane, threshold, max_spike_count, scale, bit, rounding)
         return count, kept
     flat = [None if x is None else x.as_strided((x.numel(),), (1,)).split(PIECE) for x in (count, kept, membrane)]
     for pieces in zip(flat[0], flat[1] or repeat(None), flat[2]):
-        fire_into(*pieces, threshold, levels, scale, bit, rounding)
+        fire_into(*pieces, threshold, max_spike_count, scale, bit, rounding)
     return count, kept
 
 
@@ -42,7 +42,7 @@ def fire_into(
     kept: Tensor | None,
     membrane: Tensor,
     threshold: float,
-    levels: int,
+    max_spike_count: int,
     scale: float,
     bit: int,
     rounding: str,
@@ -58,9 +58,9 @@ def fire_into(
         torch.add(_HALF, membrane, alpha=1 / threshold, out=count).floor_()
     else:
         torch.div(membrane, threshold, out=count).add_(0.5).floor_()
-    count.clamp_(0, levels)
+    count.clamp_(0, max_spike_count)
     if bit:
-        inside = membrane.clamp(0, levels * threshold)
+        inside = membrane.clamp(0, max_spike_count * threshold)
         # Ones and zeros of the membrane's type: a comparison that makes booleans is several times as slow on CPUs.
         torch.eq(inside, membrane, out=inside)
         if bit > 1:  # one byte serves this gradient and those of all that read the spikes

@@ -30,7 +30,7 @@ from qsdt_mm.models.quantization.lsq import MIN_STEP
 from qsdt_mm.version import __version__
 
 from .names import CLASSIFIER, ENCODER, TWO_HEADS
-from .recognition import arch_config, argument_bits, dead_kind, find_weights, first_few, recognise, settle_arch
+from .recognition import arch_config, argument_bits, complete_arch, dead_kind, find_weights, first_few, infer_network
 
 CLASSIFIER_FORMAT, ENCODER_FORMAT = 'qsdt_mm classifier', 'qsdt_mm encoder'
 QSD_BITS = 4
@@ -167,8 +167,8 @@ def convert(
     if weight_bits is not None:
         check_weight_bits(weight_bits)
     tensors, notes = find_weights(checkpoint, weights)
-    found = recognise(tensors)
-    shape = settle_arch(found.arch, arch, num_heads, pretraining=found.num_classes is None)
+    found = infer_network(tensors)
+    shape = complete_arch(found.arch, arch, num_heads, pretraining=found.num_classes is None)
     said = argument_bits(checkpoint)
     bits = weight_bits
     if bits is None:
@@ -306,7 +306,7 @@ def read_converted(
     check_weight_bits(bits)
     for name in ('in_channels', 'num_classes')[: 1 if pretraining else 2]:
         require_positive_int(f'meta.{name}', meta.get(name))
-    shape = settle_arch(resolve_arch(meta.get('arch')), arch, pretraining=pretraining)
+    shape = complete_arch(resolve_arch(meta.get('arch')), arch, pretraining=pretraining)
     num_classes = None if pretraining else meta['num_classes']
     rounding = meta.get('rounding')
     if rounding is not None:

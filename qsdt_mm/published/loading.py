@@ -33,9 +33,9 @@ def load_published(
         out_indices: stages that the backbone puts out, 0 to 4; the last must be that of the classifier: 4 (of the large
             sizes 3 is the same).
         weights: 'model', or 'ema' for the averaged weights.
-        backbone_overrides: arguments of ``SpikeDrivenTransformer``, over the published ones, such as ``levels=8``,
+        backbone_overrides: arguments of ``SpikeDrivenTransformer``, over the published ones, such as ``max_spike_count=8``,
             ``weight_bits=8`` or ``arch=dict(num_heads=4)``; ``arch`` must fit the tensors. The classifier's neuron is
-            the family's, with the same ``levels``. With ``time_steps`` above 1 the classifier fires in each step, so
+            the family's, with the same ``max_spike_count``. With ``time_steps`` above 1 the classifier fires in each step, so
             that features keep time in the batch, ``(T * N, ...)``, unless ``time_mean=True``.
 
     Raises:
@@ -109,7 +109,7 @@ def _classifier(network: Conversion, out_indices: Sequence[int], overrides: dict
 
     from qsdt_mm.models.heads.classification import SpikeLinearClsHead, SpikeTwoHeadClsHead
 
-    levels, time_steps = overrides.get('levels', 4), overrides.get('time_steps', 1)
+    max_spike_count, time_steps = overrides.get('max_spike_count', 4), overrides.get('time_steps', 1)
     time_mean = overrides.setdefault('time_mean', time_steps == 1)
     backbone, family = _backbone(network, dict(overrides, out_indices=out_indices)), FAMILIES[network.arch.family]
     head = (SpikeTwoHeadClsHead if family.two_heads else SpikeLinearClsHead)(
@@ -117,7 +117,7 @@ def _classifier(network: Conversion, out_indices: Sequence[int], overrides: dict
         network.arch.widths[-1],
         neuron={key: value for key, value in family.head_neuron.items() if key != 'rounding'},  # the file says it
         weight_bits=network.weight_bits,
-        levels=levels,
+        max_spike_count=max_spike_count,
         time_steps=1 if time_mean else time_steps,
         loss=CrossEntropyLoss(),
     )

@@ -114,7 +114,7 @@ def first_few(names: Sequence[str] | Mapping[str, Any], most: int = 3) -> str:
     return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed or 'nothing'
 
 
-def recognise(tensors: Mapping[str, Any]) -> Recognised:
+def infer_network(tensors: Mapping[str, Any]) -> Recognised:
     """Family and shape of a published network, from names and shapes alone.
 
     Args:
@@ -178,7 +178,7 @@ def recognise(tensors: Mapping[str, Any]) -> Recognised:
     )
 
 
-def settle_arch(
+def complete_arch(
     found: Arch,
     wanted: str | dict[str, Any] | None = None,
     num_heads: int | None = None,

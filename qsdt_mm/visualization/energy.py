@@ -49,11 +49,11 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
     energies.set_ylim(top=10 * energies.get_ylim()[1])  # room for the legend
     energies.legend(frameon=False, ncols=4, loc='upper right')
 
-    levels = max(n.levels for n in neurons.values())
+    max_spike_count = max(n.max_spike_count for n in neurons.values())
     below = [0.0] * len(neurons)
-    for count in range(levels + 1):
-        shares = [n.shares[count] if count <= n.levels else 0.0 for n in neurons.values()]
-        shade = str(0.92 - 0.9 * count / levels)
+    for count in range(max_spike_count + 1):
+        shares = [n.count_distribution[count] if count <= n.max_spike_count else 0.0 for n in neurons.values()]
+        shade = str(0.92 - 0.9 * count / max_spike_count)
         counts.bar(range(len(neurons)), shares, bottom=below, color=shade, width=1.0, label=str(count))
         below = [a + b for a, b in zip(below, shares)]
     counts.set(title='Share of each count, by neuron', ylabel='share', ylim=(0, 1))

@@ -30,8 +30,8 @@ def rows_of(report):
 
 def test_a_small_network_by_hand():
     encode = SpikeUnit(None, QuantConv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2))
-    conv = SpikeUnit(IELIF(levels=3), QuantConv2d(2, 4, 3, stride=2, groups=2), nn.BatchNorm2d(4))
-    head = SpikeUnit(IELIF(levels=3), QuantLinear(4 * 9, 5))
+    conv = SpikeUnit(IELIF(max_spike_count=3), QuantConv2d(2, 4, 3, stride=2, groups=2), nn.BatchNorm2d(4))
+    head = SpikeUnit(IELIF(max_spike_count=3), QuantLinear(4 * 9, 5))
     model = nn.Sequential(encode, conv, nn.Flatten(), head).eval()
     images = torch.randn(6, 1, 7, 7)
     report = measure_energy(model, [images[:4], images[4:]])
@@ -48,13 +48,13 @@ def test_a_small_network_by_hand():
     assert encoding.energy == encoding.dense_energy == pytest.approx(49 * 2 * 9 * 4.6)
     assert middle.energy == pytest.approx(middle.sops * 0.9)
     counts = torch.cat([first.flatten(), second.flatten()])
-    assert report.shares == pytest.approx([(counts == n).float().mean().item() for n in range(4)])
+    assert report.count_distribution == pytest.approx([(counts == n).float().mean().item() for n in range(4)])
     total = (encoding.macs * 4.6 + (middle.sops + last.sops) * 0.9) * 1e-9
     assert report.energy_mj == pytest.approx(total)
     assert report.neurons['1.neuron'].histogram == [int((first == n).sum()) for n in range(4)]
 
 
-@pytest.mark.parametrize('options', [dict(), dict(time_steps=2, levels=2)], ids=str)
+@pytest.mark.parametrize('options', [dict(), dict(time_steps=2, max_spike_count=2)], ids=str)
 @pytest.mark.parametrize('family', ['qsd', 'espike', 'espike-large'])
 def test_what_spike_driven_inference_adds_is_what_was_counted(family, options):
     """Slot by slot: a layer of ones in place of each synapse says how many outputs the spikes of a slot reach."""
@@ -63,7 +63,7 @@ def test_what_spike_driven_inference_adds_is_what_was_counted(family, options):
     counted = rows_of(measure_energy(model, [images]))
     spiking, added = convert(model, 'spike'), {}
     for name, module in spiking.named_modules():
-        if isinstance(module, ExactSynapse) and module.levels is not None:
+        if isinstance(module, ExactSynapse) and module.max_spike_count is not None:
             first, chain = module.layers[0], len(module.layers) > 1
 
             def linear(values, first=first, key=f'{name}.0' if chain else name):
@@ -103,7 +103,7 @@ def test_merging_counts_the_chain_as_one_layer():
 
 @pytest.mark.parametrize('merge', [False, True])
 def test_a_classifier_of_real_values_counts_multiplications(merge):
-    main = SpikeUnit(None, QuantLinear(6, 5), real_input='membrane')
+    main = SpikeUnit(None, QuantLinear(6, 5), input_kind='membrane')
     model = nn.Sequential(SpikeUnit(None, QuantLinear(3, 6)), SpikeUnit(IELIF(), QuantLinear(6, 6)), main).eval()
     image, spikes, real = measure_energy(model, [torch.randn(2, 3)], merge=merge).layers
     assert (image.driven_by, spikes.driven_by, real.driven_by) == ('image', 'spikes', 'membrane')
@@ -136,7 +136,7 @@ def test_activity():
     activity.add(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
     assert activity.histogram == [4, 1, 1, 2]
     assert (activity.elements, activity.spikes, activity.rate) == (8, 9, 9 / 24)
-    assert activity.shares == [0.5, 0.125, 0.125, 0.25]
+    assert activity.count_distribution == [0.5, 0.125, 0.125, 0.25]
 
 
 def test_bad_input_is_refused():

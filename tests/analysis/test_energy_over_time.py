@@ -17,7 +17,7 @@ ARCH = dict(family='qsd', widths=(4, 4, 8, 8, 16), depths=(0, 1, 0, 1, 0), num_h
 def test_all_time_steps_count():
     """By hand: the spikes of four steps with carried membranes, each reaching every output of a 1 x 1 convolution."""
     encode = SpikeUnit(None, QuantConv2d(2, 3, 1))
-    neuron = IELIF(levels=2, time_steps=4)
+    neuron = IELIF(max_spike_count=2, time_steps=4)
     model = nn.Sequential(encode, SpikeUnit(neuron, QuantConv2d(3, 5, 1))).eval()
     folded = torch.randn(4 * 6, 2, 7, 7)
     report = measure_energy(model, [folded], run=lambda batch: len(model(batch)) // 4)

@@ -78,7 +78,7 @@ def test_inner_places_of_a_dense_input_reach_all():
     assert synaptic_operations(padded, count) < dense_macs(padded, count, padded(count)) == 9 * 9 * 6 * 27
 
 
-def additions(query, key, value, levels):
+def additions(query, key, value, max_spike_count):
     """Slot by slot, row by row, as spike-driven inference adds."""
     total = 0
     (dk, tokens), dv = key.shape[-2:], value.shape[-2]
@@ -86,17 +86,17 @@ def additions(query, key, value, levels):
         rows, (left, right, last) = (dk, dv, dv), (value, key, query)
     else:
         rows, (left, right, last) = (tokens,) * 3, (key, query, value)
-    for d, (a, b) in enumerate(zip(slots(left, levels), slots(right, levels)), 1):
+    for d, (a, b) in enumerate(zip(slots(left, max_spike_count), slots(right, max_spike_count)), 1):
         total += int(a.sum()) * rows[0]
         if d > 1:
             total += int(b.sum()) * rows[1]
-    return total + sum(int(s.sum()) for s in slots(last, levels)) * rows[2]
+    return total + sum(int(s.sum()) for s in slots(last, max_spike_count)) * rows[2]
 
 
 @pytest.mark.parametrize(('dk', 'dv', 'tokens'), [(3, 3, 20), (3, 8, 20), (8, 8, 2), (4, 12, 3)])
-@pytest.mark.parametrize('levels', [1, 4])
-def test_attention(dk, dv, tokens, levels):
-    query, key, value = (torch.randint(0, levels + 1, (2, 2, c, tokens)).double() for c in (dk, dk, dv))
-    assert attention_operations(query, key, value) == additions(query, key, value, levels)
+@pytest.mark.parametrize('max_spike_count', [1, 4])
+def test_attention(dk, dv, tokens, max_spike_count):
+    query, key, value = (torch.randint(0, max_spike_count + 1, (2, 2, c, tokens)).double() for c in (dk, dk, dv))
+    assert attention_operations(query, key, value) == additions(query, key, value, max_spike_count)
     both = 2 * dk * dv * tokens, tokens * tokens * (dk + dv)
     assert attention_macs(query, key, value) == 4 * min(both)

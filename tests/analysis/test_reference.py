@@ -26,18 +26,18 @@ def both(function, reference, *inputs):
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     threshold=st.sampled_from([0.25, 0.3, 1.0, 1.7]),
-    levels=st.sampled_from([1, 4, 200]),
+    max_spike_count=st.sampled_from([1, 4, 200]),
     scale=st.sampled_from([0.25, 0.7, 1.0]),
     seed=st.integers(0, 999),
     rounding=st.sampled_from(spiking.ROUNDINGS),
 )
-def test_neuron(threshold, levels, scale, seed, rounding):
+def test_neuron(threshold, max_spike_count, scale, seed, rounding):
     torch.manual_seed(seed)
-    membrane = torch.randn(300).double() * levels * threshold
-    membrane[:40] = (torch.randint(-1, 2 * levels + 2, (40,)) / 2 * threshold).double()  # at the thresholds
+    membrane = torch.randn(300).double() * max_spike_count * threshold
+    membrane[:40] = (torch.randint(-1, 2 * max_spike_count + 2, (40,)) / 2 * threshold).double()  # at the thresholds
     (spikes, (grad,)), (wanted, (wanted_grad,)) = both(
-        lambda u: functional.scaled_spikes(u, threshold, levels, scale, rounding),
-        lambda u: plain.scaled_spikes(u, threshold, levels, scale, rounding),
+        lambda u: functional.scaled_spikes(u, threshold, max_spike_count, scale, rounding),
+        lambda u: plain.scaled_spikes(u, threshold, max_spike_count, scale, rounding),
         membrane,
     )
     assert torch.equal(spikes, wanted)
@@ -61,7 +61,7 @@ def test_quantizer(bits, seed):
     [
         dict(family='qsd'),
         dict(family='espike', time_steps=3, weight_bits=2),
-        dict(family='espike-large', levels=8),
+        dict(family='espike-large', max_spike_count=8),
         dict(family='qsd', neuron=dict(type='LIF'), time_steps=2),
     ],
     ids=str,

@@ -123,8 +123,8 @@ def test_an_export_gives_the_same_and_holds_no_pieces(monkeypatch, view):
 
 def test_a_record_is_the_neurons_own_values_at_the_threshold():
     membrane = torch.tensor([-0.5, 0.0, 0.5, 1.0, 1.5, 2.5, 9.0, float('inf'), -float('inf'), float('nan')])
-    for threshold, levels, scale in ((1.0, 4, 0.25), (0.3, 2, 1.0), (2.0, 8, 0.5)):
-        fire = IELIF(threshold=threshold, levels=levels, scale=scale)
+    for threshold, max_spike_count, scale in ((1.0, 4, 0.25), (0.3, 2, 1.0), (2.0, 8, 0.5)):
+        fire = IELIF(threshold=threshold, max_spike_count=max_spike_count, scale=scale)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             traced = torch.jit.trace(fire, membrane, check_trace=False)

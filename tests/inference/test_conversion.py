@@ -9,7 +9,7 @@ from trained_networks import assert_same_bits, membranes, trained
 
 from qsdt_mm.analysis.unit_errors import unit_errors
 from qsdt_mm.inference import ExactAttention, ExactSynapse, convert
-from qsdt_mm.inference.exact import carrier_for
+from qsdt_mm.inference.exact import accumulator_dtype_for
 from qsdt_mm.models import SpikeUnit
 from qsdt_mm.models.layers import RepConvBN, SpikeDrivenSelfAttention, UnitFactory
 from qsdt_mm.models.quantization import QuantConv2d
@@ -21,11 +21,11 @@ NETWORKS = [
     dict(family='qsd'),
     dict(family='espike'),
     dict(family='espike-large'),
-    dict(family='espike-large', weight_bits=8, levels=8, time_steps=2),
-    dict(family='qsd', weight_bits=8, levels=8),
-    dict(family='espike', weight_bits=2, levels=1),
+    dict(family='espike-large', weight_bits=8, max_spike_count=8, time_steps=2),
+    dict(family='qsd', weight_bits=8, max_spike_count=8),
+    dict(family='espike', weight_bits=2, max_spike_count=1),
     dict(family='qsd', weight_bits=3, time_steps=3),
-    dict(family='espike', levels=2, time_steps=2, neuron=dict(type='IELIF', decay=0.5)),
+    dict(family='espike', max_spike_count=2, time_steps=2, neuron=dict(type='IELIF', decay=0.5)),
     dict(family='qsd', neuron=LIF, time_steps=2),
 ]
 
@@ -63,10 +63,10 @@ def test_attention_agrees_with_float():
 
 def test_every_synapse_receives_spikes():
     """In spike mode the first layer of every unit after the encoding one, and both products, see zeros and ones."""
-    model = convert(trained(levels=4), 'spike')
+    model = convert(trained(max_spike_count=4), 'spike')
     checked = []
     for module in model.modules():
-        if isinstance(module, ExactSynapse) and module.levels is not None:
+        if isinstance(module, ExactSynapse) and module.max_spike_count is not None:
             first = module.layers[0]
 
             def linear(values, first=first):
@@ -77,7 +77,7 @@ def test_every_synapse_receives_spikes():
             first.linear = linear
     with torch.no_grad():
         model(torch.randn(1, 3, 32, 32))
-    synapses = [m for m in model.modules() if isinstance(m, ExactSynapse) and m.levels is not None]
+    synapses = [m for m in model.modules() if isinstance(m, ExactSynapse) and m.max_spike_count is not None]
     assert len(checked) == 4 * len(synapses)
 
 
@@ -149,10 +149,10 @@ class TestRealWeights:
 
 class TestCarriers:
     def test_the_narrowest_that_is_exact(self):
-        assert carrier_for(2**24) is torch.float32
-        assert carrier_for(2**24 + 1) is torch.float64
+        assert accumulator_dtype_for(2**24) is torch.float32
+        assert accumulator_dtype_for(2**24 + 1) is torch.float64
         with pytest.raises(OverflowError, match='9007199254740993'):
-            carrier_for(2**53 + 1)
+            accumulator_dtype_for(2**53 + 1)
 
     def test_attention_on_a_large_image(self):
         """D = 8 and 128 x 128 tokens: float32 would round."""
@@ -162,7 +162,9 @@ class TestCarriers:
         attention = ExactAttention(1.0, (8, 8, 8), spiking=False)
         assert attention.bound(key) > 2**24
         expected = 7**3 * channels * tokens - 7**2
-        assert expected != int(torch.tensor(expected, dtype=torch.float32))  # the test would see a narrow carrier
+        assert expected != int(
+            torch.tensor(expected, dtype=torch.float32)
+        )  # the test would see a narrow accumulator_dtype
         exact = attention(query.double(), key.double(), value.double())
         assert exact.unique().tolist() == [expected]
         attention.spiking = True
@@ -178,14 +180,18 @@ class TestCarriers:
         nn.init.constant_(unit.synapse.quantizer.step, 1 / 127)
         for mode in ('integer', 'spike'):
             synapse = convert(nn.Sequential(unit), mode)[0].synapse
-            assert synapse.carrier is torch.float64
+            assert synapse.accumulator_dtype is torch.float64
             count = torch.full((1, 20_000, 1, 1), 8.0)
             count[0, 0] = 7
             assert synapse.sums(count).item() == 127 * (8 * 20_000 - 1)
 
     def test_narrow_networks_stay_narrow(self):
         model = convert(trained(), 'integer')
-        carriers = {m.carrier for m in model.modules() if isinstance(m, ExactSynapse) and m.levels is not None}
+        carriers = {
+            m.accumulator_dtype
+            for m in model.modules()
+            if isinstance(m, ExactSynapse) and m.max_spike_count is not None
+        }
         assert carriers == {torch.float32}
 
 

@@ -27,15 +27,15 @@ needs_int8 = pytest.mark.skipif(not int8.is_available(), reason='this machine ha
     padding=st.integers(0, 3),
     dilation=st.integers(1, 2),
     size=st.tuples(st.integers(13, 16), st.integers(13, 16)),
-    levels=st.sampled_from([1, 4, int8.MOST]),
+    max_spike_count=st.sampled_from([1, 4, int8.MOST]),
     seed=st.integers(0, 99),
 )
-def test_sums_are_those_of_integers(groups, channels, kernel, stride, padding, dilation, size, levels, seed):
+def test_sums_are_those_of_integers(groups, channels, kernel, stride, padding, dilation, size, max_spike_count, seed):
     torch.manual_seed(seed)
     before, after = channels
     args = dict(stride=(stride, stride), padding=(padding, padding), dilation=(dilation, dilation), groups=groups)
     weight = torch.randint(-128, 128, (after, before // groups, kernel, kernel), dtype=torch.int8)
-    count = torch.randint(0, levels + 1, (2, before, *size))
+    count = torch.randint(0, max_spike_count + 1, (2, before, *size))
     sums = int8.sums(count.float(), int8.pack(weight, args, count.shape), args)
     assert sums.dtype == torch.float32
     assert torch.equal(sums.double(), F.conv2d(count.double(), weight.double(), **args))
@@ -44,7 +44,11 @@ def test_sums_are_those_of_integers(groups, channels, kernel, stride, padding, d
 @needs_int8
 @pytest.mark.parametrize(
     'options',
-    [dict(family='qsd'), dict(family='espike', weight_bits=8, levels=8, time_steps=2), dict(family='espike-large')],
+    [
+        dict(family='qsd'),
+        dict(family='espike', weight_bits=8, max_spike_count=8, time_steps=2),
+        dict(family='espike-large'),
+    ],
     ids=str,
 )
 def test_integer_inference_is_the_same_without_them(options, monkeypatch):

@@ -18,32 +18,32 @@ from qsdt_mm.ops.spiking import ROUNDINGS
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     rounding=st.sampled_from(ROUNDINGS),
-    levels=st.integers(1, 9),
+    max_spike_count=st.integers(1, 9),
     steps=st.integers(1, 4),
     threshold=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 9999),
 )
-def test_spike_is_integer_is_count(rounding, levels, steps, threshold, dtype, seed):
-    check_halves(rounding, levels, steps, threshold, dtype, seed)
+def test_spike_is_integer_is_count(rounding, max_spike_count, steps, threshold, dtype, seed):
+    check_halves(rounding, max_spike_count, steps, threshold, dtype, seed)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     membrane=st.lists(st.floats(-4, 12, width=32), min_size=1, max_size=20),
     threshold=st.floats(0.0625, 4, width=32),
-    levels=st.integers(1, 9),
+    max_spike_count=st.integers(1, 9),
     rounding=st.sampled_from(ROUNDINGS),
     dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
 )
-def test_slots_of_any_membrane_are_those_of_its_count(membrane, threshold, levels, rounding, dtype):
+def test_slots_of_any_membrane_are_those_of_its_count(membrane, threshold, max_spike_count, rounding, dtype):
     """Those next to a half among them, whose sum with 0.5 is rounded."""
-    halves = torch.tensor([(d - 0.5) * threshold for d in range(1, levels + 1)], dtype=dtype)
+    halves = torch.tensor([(d - 0.5) * threshold for d in range(1, max_spike_count + 1)], dtype=dtype)
     sides = [torch.nextafter(halves, torch.full_like(halves, end)) for end in (-9.0, 99.0)]
     membrane = torch.cat([torch.tensor(membrane, dtype=dtype), halves, *sides])
-    count = spike_count(membrane, threshold, levels, rounding)
-    fired = list(fired_slots(membrane, threshold, levels, rounding))
-    assert all(torch.equal(f, s) for f, s in zip(fired, slots(count, levels), strict=True))
+    count = spike_count(membrane, threshold, max_spike_count, rounding)
+    fired = list(fired_slots(membrane, threshold, max_spike_count, rounding))
+    assert all(torch.equal(f, s) for f, s in zip(fired, slots(count, max_spike_count), strict=True))
 
 
 def test_slots_compare_strictly_where_d_is_odd():
@@ -53,7 +53,7 @@ def test_slots_compare_strictly_where_d_is_odd():
 
 
 @pytest.mark.parametrize('rounding', ROUNDINGS)
-@pytest.mark.parametrize('options', [{}, dict(time_steps=3), dict(levels=3)], ids=str)
+@pytest.mark.parametrize('options', [{}, dict(time_steps=3), dict(max_spike_count=3)], ids=str)
 def test_views_of_a_network_keep_the_rule(rounding, options):
     model = trained('espike', weight_bits=4, neuron=dict(rounding=rounding), **options).eval()
     views = [convert(model, 'integer'), convert(model, 'spike'), fold_norms(model)]

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from qsdt_mm.inference.slots import product_over_slots, slots, sum_over_slots
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
-levels_and_seed = dict(levels=st.integers(1, 8), seed=st.integers(0, 999))
+levels_and_seed = dict(max_spike_count=st.integers(1, 8), seed=st.integers(0, 999))
 
 
-def counts(levels, seed, *shape):
-    return torch.randint(0, levels + 1, shape, generator=torch.Generator().manual_seed(seed)).float()
+def counts(max_spike_count, seed, *shape):
+    return torch.randint(0, max_spike_count + 1, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
 @PROPERTY
 @given(**levels_and_seed)
-def test_slots_are_binary_ordered_and_sum_to_the_count(levels, seed):
-    count = counts(levels, seed, 3, 5)
-    spikes = list(slots(count, levels))
-    assert len(spikes) == levels
+def test_slots_are_binary_ordered_and_sum_to_the_count(max_spike_count, seed):
+    count = counts(max_spike_count, seed, 3, 5)
+    spikes = list(slots(count, max_spike_count))
+    assert len(spikes) == max_spike_count
     assert all(set(s.unique().tolist()) <= {0.0, 1.0} for s in spikes)
     assert all((later <= earlier).all() for earlier, later in zip(spikes, spikes[1:]))
     assert torch.equal(sum(spikes), count)
@@ -30,8 +30,8 @@ def test_slots_are_binary_ordered_and_sum_to_the_count(levels, seed):
 
 @PROPERTY
 @given(**levels_and_seed)
-def test_a_linear_map_of_slots_is_that_of_the_count(levels, seed):
-    count = counts(levels, seed, 4, 6)
+def test_a_linear_map_of_slots_is_that_of_the_count(max_spike_count, seed):
+    count = counts(max_spike_count, seed, 4, 6)
     weight = torch.randint(-8, 8, (3, 6), generator=torch.Generator().manual_seed(seed)).float()
     seen = []
 
@@ -39,21 +39,21 @@ def test_a_linear_map_of_slots_is_that_of_the_count(levels, seed):
         seen.append(spikes)
         return spikes @ weight.T
 
-    assert torch.equal(sum_over_slots(linear, count, levels), count @ weight.T)
-    assert len(seen) == levels and all(set(s.unique().tolist()) <= {0.0, 1.0} for s in seen)
+    assert torch.equal(sum_over_slots(linear, count, max_spike_count), count @ weight.T)
+    assert len(seen) == max_spike_count and all(set(s.unique().tolist()) <= {0.0, 1.0} for s in seen)
 
 
 @PROPERTY
 @given(**levels_and_seed)
-def test_a_product_keeps_the_cross_terms(levels, seed):
-    left, right = counts(levels, seed, 4, 6), counts(levels, seed + 1, 6, 5)
+def test_a_product_keeps_the_cross_terms(max_spike_count, seed):
+    left, right = counts(max_spike_count, seed, 4, 6), counts(max_spike_count, seed + 1, 6, 5)
     binary = []
 
     def product(a, b):
         binary.append(any(set(x.unique().tolist()) <= {0.0, 1.0} for x in (a, b)))
         return a @ b
 
-    assert torch.equal(product_over_slots(product, left, right, levels), left @ right)
+    assert torch.equal(product_over_slots(product, left, right, max_spike_count), left @ right)
     assert all(binary)
 
 
@@ -64,17 +64,17 @@ def test_slot_by_slot_alone_would_lose_them():
     assert naive.item() == 2 and product_over_slots(torch.matmul, left, right, 2).item() == 4
 
 
-@pytest.mark.parametrize('levels', [1, 4])
-def test_counts_are_left_alone(levels):
-    count = counts(levels, 0, 4, 4)
+@pytest.mark.parametrize('max_spike_count', [1, 4])
+def test_counts_are_left_alone(max_spike_count):
+    count = counts(max_spike_count, 0, 4, 4)
     before = count.clone()
-    product_over_slots(torch.matmul, count, count, levels)
-    sum_over_slots(lambda s: s, count, levels)
+    product_over_slots(torch.matmul, count, count, max_spike_count)
+    sum_over_slots(lambda s: s, count, max_spike_count)
     assert torch.equal(count, before)
 
 
-@pytest.mark.parametrize('levels', [2, 8])
-def test_slots_are_streamed(levels):
+@pytest.mark.parametrize('max_spike_count', [2, 8])
+def test_slots_are_streamed(max_spike_count):
     """However many slots there are, no more than two exist at a time: the one in use and the next."""
     alive, most = [], 0
 
@@ -84,5 +84,5 @@ def test_slots_are_streamed(levels):
         most = max(most, sum(reference() is not None for reference in alive))
         return spikes * 2
 
-    sum_over_slots(linear, counts(levels, 0, 4, 4), levels)
-    assert len(alive) == levels and most <= 2
+    sum_over_slots(linear, counts(max_spike_count, 0, 4, 4), max_spike_count)
+    assert len(alive) == max_spike_count and most <= 2

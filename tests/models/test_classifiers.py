@@ -38,7 +38,7 @@ def build(backbone=(), head=(), kind='SpikeImageClassifier'):
 
 def settings(head):
     unit = getattr(head, 'fc_dist', head.fc)
-    return unit.synapse.weight_bits, unit.neuron.levels, head.time_steps
+    return unit.synapse.weight_bits, unit.neuron.max_spike_count, head.time_steps
 
 
 @pytest.mark.parametrize('head', ['SpikeLinearClsHead', 'SpikeTwoHeadClsHead', SpikeLinearClsHead])
@@ -47,8 +47,8 @@ def settings(head):
     [
         (dict(), (4, 4, 1)),  # bits of the family
         (dict(weight_bits=2), (2, 4, 1)),
-        (dict(levels=1, weight_bits=32), (32, 1, 1)),
-        (dict(levels=8, time_steps=3, time_mean=False), (4, 8, 3)),
+        (dict(max_spike_count=1, weight_bits=32), (32, 1, 1)),
+        (dict(max_spike_count=8, time_steps=3, time_mean=False), (4, 8, 3)),
         (dict(time_steps=3), (4, 4, 1)),  # averaged over time before the head
     ],
 )
@@ -59,15 +59,17 @@ def test_the_head_follows(backbone, expected, head):
 
 
 def test_what_the_head_says_itself_holds():
-    model = build(dict(weight_bits=2, levels=2, time_steps=2), dict(weight_bits=8, levels=3))
+    model = build(dict(weight_bits=2, max_spike_count=2, time_steps=2), dict(weight_bits=8, max_spike_count=3))
     assert settings(model.head) == (8, 3, 1)
     assert settings(build(dict(weight_bits=2), dict(weight_bits=None)).head) == (2, 4, 1)
 
 
 def test_it_is_the_classifier_that_the_same_settings_said_twice_give():
     """Weights too, by the same seed: nothing is drawn in another order."""
-    once = build(dict(weight_bits=2, levels=8))
-    twice = build(dict(weight_bits=2, levels=8), dict(weight_bits=2, levels=8), kind='ImageClassifier')
+    once = build(dict(weight_bits=2, max_spike_count=8))
+    twice = build(
+        dict(weight_bits=2, max_spike_count=8), dict(weight_bits=2, max_spike_count=8), kind='ImageClassifier'
+    )
     assert type(twice) is ImageClassifier and isinstance(once, ImageClassifier)
     assert once.state_dict().keys() == twice.state_dict().keys()
     for name, tensor in once.state_dict().items():
@@ -94,14 +96,16 @@ def test_other_heads_and_backbones_are_left_alone():
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_configs_say_it_once(path):
     """And one option changes all of it."""
-    cfg = cli.load_config(str(path), ['model.backbone.weight_bits=2', 'model.backbone.levels=3'])
+    cfg = cli.load_config(str(path), ['model.backbone.weight_bits=2', 'model.backbone.max_spike_count=3'])
     cli.import_library(cfg)
-    assert not {'weight_bits', 'levels', 'time_steps'} & set(cfg.model.head)
+    assert not {'weight_bits', 'max_spike_count', 'time_steps'} & set(cfg.model.head)
     cfg.model.backbone.pop('init_cfg', None)
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
         model = MODELS.build(cfg.model)
     assert {module.bits for module in model.modules() if isinstance(module, LSQ)} == {2}
     neurons = [module for module in model.modules() if isinstance(module, SpikingNeuron)]
     one_spike = '-lif-' in path.stem  # LIF has no D
-    assert {neuron.levels for neuron in neurons} == ({1} if one_spike else set() if '-relu_' in path.stem else {3})
+    assert {neuron.max_spike_count for neuron in neurons} == (
+        {1} if one_spike else set() if '-relu_' in path.stem else {3}
+    )
     assert {neuron.time_steps for neuron in neurons} <= {model.backbone.time_steps}

@@ -11,7 +11,7 @@ from qsdt_mm.analysis.memory import bytes_saved_for_backward
 from qsdt_mm.models.backbones import spike_driven_transformer as backbones
 from qsdt_mm.models.neurons import IELIF, LIF
 from qsdt_mm.models.quantization import QuantConv2d, QuantLinear
-from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import compact_saving
 
 ARCHS = {
     'qsd': dict(family='qsd', widths=(4, 4, 8, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2, layer_scale=0.1),
@@ -40,7 +40,7 @@ def step(model, image, autocast=False):
         dict(neuron=dict(type='LIF'), time_steps=2),
         dict(with_cp=True),
         dict(weight_bits=2),
-        dict(levels=200),
+        dict(max_spike_count=200),
         dict(autocast=True),
         dict(neuron=dict(type='ReLU')),
     ],
@@ -55,7 +55,7 @@ def test_values_and_gradients_are_the_same_bits(family, arguments, monkeypatch):
     image = torch.randn(2, 3, 48, 48)
     short, outputs = step(model, image, autocast)
     model.load_state_dict(state)
-    monkeypatch.setattr(backbones, 'compact_saving', saving.plain_saving)
+    monkeypatch.setattr(backbones, 'compact_saving', compact_saving.plain_saving)
     plain, wanted = step(model, image, autocast)
     assert all(torch.equal(one, other) for one, other in zip(outputs, wanted))
     assert short.keys() == plain.keys()
@@ -66,19 +66,19 @@ def test_values_and_gradients_are_the_same_bits(family, arguments, monkeypatch):
 def kept(layer, inputs):
     """Packed forms that running a layer leaves."""
     seen = []
-    ledger = saving.Ledger()
+    ledger = compact_saving.CompressedTensors()
 
     def pack(tensor):
         seen.append(ledger.pack(tensor))
         return seen[-1]
 
-    with saving._use(ledger), torch.autograd.graph.saved_tensors_hooks(pack, ledger.unpack):
+    with compact_saving._use(ledger), torch.autograd.graph.saved_tensors_hooks(pack, ledger.unpack):
         out = layer(inputs)
     return out, seen
 
 
 @pytest.mark.parametrize(
-    'neuron', [IELIF(), IELIF(0.25, 0.25), IELIF(levels=8), IELIF(time_steps=2), LIF(time_steps=2)]
+    'neuron', [IELIF(), IELIF(0.25, 0.25), IELIF(max_spike_count=8), IELIF(time_steps=2), LIF(time_steps=2)]
 )
 @pytest.mark.parametrize('make', [lambda: nn.Conv2d(4, 3, 3), lambda: QuantConv2d(4, 3, 3), lambda: nn.Conv2d(4, 3, 1)])
 @pytest.mark.parametrize('channels_last', [False, True])
@@ -89,9 +89,9 @@ def test_what_is_restored_is_what_was_saved(neuron, make, channels_last):
     fired = []
     neuron.register_forward_hook(lambda _, __, output: fired.append(output))
     _, seen = kept(nn.Sequential(neuron, make()), inputs)
-    packed = [entry for entry in seen if isinstance(entry, saving.Packed)]
+    packed = [entry for entry in seen if isinstance(entry, compact_saving.Packed)]
     assert packed
-    restored = [saving.Ledger.unpack(entry) for entry in packed]
+    restored = [compact_saving.CompressedTensors.unpack(entry) for entry in packed]
     assert any(
         r.shape == fired[0].shape and torch.equal(r, fired[0]) and r.stride() == fired[0].stride() for r in restored
     )
@@ -108,17 +108,17 @@ def test_views_are_restored_as_views():
         return spikes.mT @ spikes[:, :, 1:4]
 
     out, seen = kept(product, inputs)
-    assert sum(isinstance(entry, saving.Packed) for entry in seen) == 2
+    assert sum(isinstance(entry, compact_saving.Packed) for entry in seen) == 2
     grad = torch.autograd.grad(out.square().sum(), inputs)[0]
     plain = torch.autograd.grad(product(inputs).square().sum(), inputs)[0]
     assert torch.equal(grad, plain)
 
 
 def test_an_address_that_is_used_again_is_not_taken_for_the_old_tensor():
-    ledger = saving.Ledger()
+    ledger = compact_saving.CompressedTensors()
     old = torch.zeros(1000)
-    with saving._use(ledger):
-        saving.note_product(old, 1.0, old.to(torch.uint8))
+    with compact_saving._use(ledger):
+        compact_saving.register_product(old, 1.0, old.to(torch.uint8))
     address = old.untyped_storage().data_ptr()
     del old
     gc.collect()
@@ -128,25 +128,25 @@ def test_an_address_that_is_used_again_is_not_taken_for_the_old_tensor():
 
 
 def test_nothing_is_noted_outside():
-    assert not saving.is_compact()
-    with torch.no_grad(), saving.compact_saving():
-        assert not saving.is_compact()
-    with saving.compact_saving():
-        assert saving.is_compact()
-        with saving.plain_saving():
-            assert not saving.is_compact()
-        assert saving.is_compact()
-    assert not saving.is_compact()
+    assert not compact_saving.is_compact()
+    with torch.no_grad(), compact_saving.compact_saving():
+        assert not compact_saving.is_compact()
+    with compact_saving.compact_saving():
+        assert compact_saving.is_compact()
+        with compact_saving.plain_saving():
+            assert not compact_saving.is_compact()
+        assert compact_saving.is_compact()
+    assert not compact_saving.is_compact()
 
 
-@pytest.mark.parametrize(('levels', 'of_input'), [(4, 0.5), (7, 0.5), (8, 1)])
+@pytest.mark.parametrize(('max_spike_count', 'of_input'), [(4, 0.5), (7, 0.5), (8, 1)])
 @pytest.mark.parametrize('bits', [2, 4, 8])
-def test_bytes_are_those_of_the_formula(levels, of_input, bits):
+def test_bytes_are_those_of_the_formula(max_spike_count, of_input, bits):
     """One neuron and one layer: half a byte for each input, a byte where it takes more; for the weight, its steps."""
-    layer = nn.Sequential(IELIF(levels=levels), QuantLinear(8, 5, bias=False, weight_bits=bits))
+    layer = nn.Sequential(IELIF(max_spike_count=max_spike_count), QuantLinear(8, 5, bias=False, weight_bits=bits))
 
     def run():
-        with saving.compact_saving():
+        with compact_saving.compact_saving():
             return layer(torch.randn(16, 8, requires_grad=True)).sum()
 
     assert bytes_saved_for_backward(layer, run) == 16 * 8 * of_input + 5 * 4
@@ -155,11 +155,11 @@ def test_bytes_are_those_of_the_formula(levels, of_input, bits):
 @pytest.mark.parametrize('count', [1, 2, 7, 64])
 def test_halves_come_back(count):
     code = torch.randint(0, 16, (2, 3, count), dtype=torch.uint8).transpose(0, 2)
-    packed = saving.halve(code)
+    packed = compact_saving.pack_nibbles(code)
     assert packed.numel() == 3 * count and packed.dtype == torch.uint8
-    back = saving.unhalve(packed, code.shape, code.stride(), torch.uint8)
+    back = compact_saving.unpack_nibbles(packed, code.shape, code.stride(), torch.uint8)
     assert torch.equal(back, code) and back.stride() == code.stride()
-    part = saving.unhalve(packed, code.shape, code.stride(), torch.float64, mask=3, shift=1)
+    part = compact_saving.unpack_nibbles(packed, code.shape, code.stride(), torch.float64, mask=3, shift=1)
     assert torch.equal(part, (code >> 1 & 3).double()) and part.stride() == code.stride()
 
 

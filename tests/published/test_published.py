@@ -17,10 +17,10 @@ from qsdt_mm.errors import CheckpointError, InputError
 from qsdt_mm.fileio.safe_load import has_safe_globals
 from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_arch
 from qsdt_mm.models.layers import SpikeUnit, make_neuron
-from qsdt_mm.models.quantization import QuantLinear, integer_range
+from qsdt_mm.models.quantization import QuantLinear, quant_range
 from qsdt_mm.published import load_backbone
 from qsdt_mm.published.conversion import convert, convert_file, load_file, read_converted
-from qsdt_mm.published.recognition import arch_config, argument_bits, find_weights, recognise, settle_arch
+from qsdt_mm.published.recognition import arch_config, argument_bits, complete_arch, find_weights, infer_network
 
 CLASSES = 5
 ARCHS = {
@@ -264,7 +264,7 @@ def telling_tensors(arch, in_channels=3, num_classes=1000):
 
 @pytest.mark.parametrize('preset', ARCH_ZOO)
 def test_presets_are_recognised_by_name(preset):
-    found = recognise(telling_tensors(ARCH_ZOO[preset]))
+    found = infer_network(telling_tensors(ARCH_ZOO[preset]))
     assert arch_config(found.arch) == preset
     assert (found.in_channels, found.num_classes) == (3, 1000)
 
@@ -292,7 +292,7 @@ def test_any_shape_is_recognised_and_survives_as_config(
         layer_scale='default' if scaled else None,
         pointwise_branch=family == 'espike-large' and branch,
     )
-    found = recognise(telling_tensors(arch, in_channels, classes))
+    found = infer_network(telling_tensors(arch, in_channels, classes))
     assert (found.arch, found.in_channels, found.num_classes) == (arch, in_channels, classes)
     assert resolve_arch(arch_config(found.arch)) == arch
 
@@ -516,7 +516,7 @@ def test_values_that_are_no_weights_are_refused(tensors, tensor, words):
 
 
 def first_step(weight, bits):
-    return 2 * weight.abs().mean() / integer_range(bits)[1] ** 0.5
+    return 2 * weight.abs().mean() / quant_range(bits)[1] ** 0.5
 
 
 @pytest.mark.parametrize('bits', [2, 4])
@@ -585,7 +585,7 @@ def test_arch_is_checked_and_fills_in_what_tensors_do_not_show(tensors):
         ARCHS['qsd'], num_heads=4, strides=(1, 1, 2, 2, 1)
     )
     assert convert(tensors, arch=dict(num_heads=4), num_heads=2).arch.num_heads == 2
-    assert settle_arch(ARCH_ZOO['e-5m'], 'e-5m') == ARCH_ZOO['e-5m']
+    assert complete_arch(ARCH_ZOO['e-5m'], 'e-5m') == ARCH_ZOO['e-5m']
     with pytest.raises(InputError, match='num_heads=7 is not allowed'):
         convert(tensors, num_heads=7)
 
@@ -714,12 +714,19 @@ def test_the_loaded_model_computes_the_same(tmp_path, nets, images, family):
 
 def test_overrides_reach_backbone_and_head(source, images):
     model = load_published(
-        source, (1, 4), levels=8, weight_bits=8, drop_path_rate=0.2, with_cp=True, time_steps=2, arch=dict(num_heads=4)
+        source,
+        (1, 4),
+        max_spike_count=8,
+        weight_bits=8,
+        drop_path_rate=0.2,
+        with_cp=True,
+        time_steps=2,
+        arch=dict(num_heads=4),
     )
     backbone, neuron = model.backbone, model.head.fc.neuron
     assert (backbone.arch.num_heads, backbone.out_indices, backbone.with_cp) == (4, (1, 4), True)
-    neurons = [m for m in model.modules() if hasattr(m, 'levels')]
-    assert {(m.levels, m.time_steps) for m in neurons} == {(8, 2)} and neuron in neurons
+    neurons = [m for m in model.modules() if hasattr(m, 'max_spike_count')]
+    assert {(m.max_spike_count, m.time_steps) for m in neurons} == {(8, 2)} and neuron in neurons
     assert {m.weight_bits for m in model.modules() if hasattr(m, 'weight_bits')} == {8}
     with torch.no_grad():
         assert model(images).shape == (2, CLASSES)
@@ -732,9 +739,9 @@ def test_overrides_reach_backbone_and_head(source, images):
 
 def test_overrides_reach_both_heads(tmp_path, nets, images):
     torch.save(dict(model=publish(nets['espike-large'], 'espike-large')), tmp_path / 'published.pth')
-    model = load_published(tmp_path / 'published.pth', (2, 3), levels=8, time_steps=2, drop_path_rate=0.1)
+    model = load_published(tmp_path / 'published.pth', (2, 3), max_spike_count=8, time_steps=2, drop_path_rate=0.1)
     assert type(model.head).__name__ == 'SpikeTwoHeadClsHead'
-    assert (model.head.fc.neuron, model.head.fc_dist.neuron.levels, model.head.time_steps) == (None, 8, 2)
+    assert (model.head.fc.neuron, model.head.fc_dist.neuron.max_spike_count, model.head.time_steps) == (None, 8, 2)
     with torch.no_grad():
         assert model(images).shape == (2, CLASSES)
         assert [f.shape[:2] for f in model.backbone(images)] == [(4, 16), (4, 24)]
@@ -805,7 +812,7 @@ def test_mmengine_loads_the_converted_file_into_a_model_from_a_config(tmp_path, 
         (dict(weight_bits=5), 'weight_bits=5'),
         (dict(arch='qsd-8m'), 'widths'),
         (dict(weights='best'), 'weights='),
-        (dict(levels=0), 'levels=0'),
+        (dict(max_spike_count=0), 'max_spike_count=0'),
     ],
 )
 def test_arguments_out_of_range_are_refused(source, options, words):

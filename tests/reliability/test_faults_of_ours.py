@@ -18,7 +18,7 @@ def inside(file, code):
 
 
 OURS = inside(PACKAGE / 'models' / 'some_part.py', "return 1 + 'a'")
-CHECK = inside(PACKAGE / 'models' / 'some_part.py', "raise ValueError('levels=0 is not allowed')")
+CHECK = inside(PACKAGE / 'models' / 'some_part.py', "raise ValueError('max_spike_count=0 is not allowed')")
 PASSED_ON = inside(PACKAGE / 'registry.py', 'return dict(1, 2, 3)')
 THEIRS = inside('/site-packages/library/part.py', "return 1 + 'a'")
 

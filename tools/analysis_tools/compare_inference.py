@@ -43,7 +43,7 @@ def compare(args: argparse.Namespace, session) -> int:
     from mmengine.registry import DefaultScope
 
     from qsdt_mm import cli
-    from qsdt_mm.analysis.agreement import agreement, answers, same_bits
+    from qsdt_mm.analysis.agreement import agreement, predictions, same_bits
     from qsdt_mm.analysis.unit_errors import unit_errors
     from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.cli.data_checks import build_samples
@@ -62,7 +62,7 @@ def compare(args: argparse.Namespace, session) -> int:
     with DefaultScope.overwrite_default_scope(scope):
         model = cli.build_model(cfg, args.checkpoint, session)
         dataset = build_samples(cfg.test_dataloader.dataset, model, session)
-    options = dict(require_spikes=args.require_spikes, run=lambda network: answers(network, first))
+    options = dict(require_spikes=args.require_spikes, run=lambda network: predictions(network, first))
     try:
         # What stays in floats is among the lines below.
         with DefaultScope.overwrite_default_scope(scope), warnings_only(MMLogger.get_current_instance()):
@@ -89,16 +89,16 @@ def compare(args: argparse.Namespace, session) -> int:
             said = {}
             for mode, network in modes.items():
                 before = time.perf_counter()
-                said[mode] = answers(network, data)
+                said[mode] = predictions(network, data)
                 times[mode].append(time.perf_counter() - before)
             for plain, integer, spike in zip(*said.values()):
                 bit_equal &= same_bits(integer, spike)
                 equal, total, decided = agreement(plain, integer)
                 same, decisions = same + equal, decisions + total
             if start == 0:
-                errors = unit_errors(model, modes['integer'], lambda network, data=data: answers(network, data))
+                errors = unit_errors(model, modes['integer'], lambda network, data=data: predictions(network, data))
 
-    slots = max(n.levels * n.time_steps for n in model.modules() if isinstance(n, SpikingNeuron))
+    slots = max(n.max_spike_count * n.time_steps for n in model.modules() if isinstance(n, SpikingNeuron))
     seconds = {mode: statistics.median(values) for mode, values in times.items()}
     worst = max(errors, key=errors.get)
     figures = dict(

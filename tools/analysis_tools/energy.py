@@ -118,7 +118,7 @@ def print_report(report, network: str) -> None:
         'energies': f'{preset["name"]}: {preset["mac_pj"]} pJ a MAC, {preset["ac_pj"]} pJ an AC (45 nm)',
         'rule': report.rule,
         'firing rate': f'{total["firing_rate"]:.4f}',
-        'counts': ', '.join(f'{n}: {100 * share:.1f} %' for n, share in enumerate(total['count_shares'])),
+        'counts': ', '.join(f'{n}: {100 * share:.1f} %' for n, share in enumerate(total['count_distribution'])),
         'by time step': ', '.join(f'{rate:.4f}' for rate in total['firing_rate_by_step']),
         'SOPs': f'{total["sops"]:,.0f} an image, besides {total["macs"]:,.0f} MACs',
         'energy': f'{total["energy_mj"]:.5g} mJ an image',

@@ -95,7 +95,7 @@ def draw(events, frames, args: argparse.Namespace, path: Path) -> None:
     save_figure(figure, path)
 
 
-def film(frames, args: argparse.Namespace, path: Path) -> None:
+def write_video(frames, args: argparse.Namespace, path: Path) -> None:
     """Write the frames one after the other."""
     from PIL import Image
 
@@ -122,7 +122,7 @@ def show(args: argparse.Namespace, session) -> None:
     stem, out = Path(args.file).stem, Path(args.out_dir)
     picture, moving = out / f'{stem}_events.png', out / f'{stem}_frames.gif'
     draw(events, frames, args, picture)
-    film(frames, args, moving)
+    write_video(frames, args, moving)
     lines = {}
     if events:
         on = int(events.p.sum())

@@ -10,7 +10,7 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
-        bbox_head=[dict(head, type='SharedSpike2FCBBoxHead') for head in _base_.model.roi_head.bbox_head],
+        bbox_head=[dict(head, type='SpikeShared2FCBBoxHead') for head in _base_.model.roi_head.bbox_head],
         mask_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
         mask_head=dict(type='SpikeFCNMaskHead'),
     ),

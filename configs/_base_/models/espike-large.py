@@ -5,7 +5,7 @@ Configs add preset and width.
 
 model = dict(
     type='SpikeImageClassifier',
-    backbone=dict(type='SpikeDrivenTransformer', levels=8, weight_bits=32, drop_path_rate=0.1),
+    backbone=dict(type='SpikeDrivenTransformer', max_spike_count=8, weight_bits=32, drop_path_rate=0.1),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='SpikeTwoHeadClsHead',

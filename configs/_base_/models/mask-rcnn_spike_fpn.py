@@ -13,7 +13,7 @@ model = dict(
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
-        bbox_head=dict(type='SharedSpike2FCBBoxHead'),
+        bbox_head=dict(type='SpikeShared2FCBBoxHead'),
         mask_roi_extractor=dict(featmap_strides=[4, 8, 16, 16]),
         mask_head=dict(type='SpikeFCNMaskHead'),
     ),

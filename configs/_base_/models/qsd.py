@@ -2,7 +2,7 @@
 
 model = dict(
     type='SpikeImageClassifier',
-    backbone=dict(type='SpikeDrivenTransformer', levels=4, weight_bits=4),
+    backbone=dict(type='SpikeDrivenTransformer', max_spike_count=4, weight_bits=4),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='SpikeLinearClsHead',

@@ -6,7 +6,7 @@ Configs add preset and width. Layer scale comes with fine-tuning.
 model = dict(
     type='SpikeMAE',
     mask_ratio=0.5,
-    backbone=dict(type='SpikeDrivenTransformer', levels=8, weight_bits=32),
+    backbone=dict(type='SpikeDrivenTransformer', max_spike_count=8, weight_bits=32),
     neck=dict(
         type='SpikeMAEDecoder',
         num_patches=14 * 14,

@@ -56,7 +56,7 @@ def draw_path(
     return start + time * length * along + amplitude * np.sin(2 * math.pi * time + phase) * across
 
 
-def film(picture: np.ndarray, path: np.ndarray, size: int) -> np.ndarray:
+def render_video(picture: np.ndarray, path: np.ndarray, size: int) -> np.ndarray:
     """A picture carried along a path on a sensor whose edges are joined, ``(steps + 1, size, size)``, interpolated."""
     scene = np.zeros((size, size))
     scene[: picture.shape[0], : picture.shape[1]] = picture
@@ -139,7 +139,7 @@ def moving_digit(
     vision sensor" (2008).
     """
     phase = rng.uniform(0, threshold, (size, size)) if phase is None else phase
-    log_intensity = (contrast if bright else -contrast) * film(picture, path, size)
+    log_intensity = (contrast if bright else -contrast) * render_video(picture, path, size)
     t, x, y, p = threshold_crossings(log_intensity, threshold, phase, duration)
     count = rng.poisson(noise * size * size * duration * 1e-6)
     t = np.concatenate([t, rng.uniform(0, duration, count)]).astype(np.int64)

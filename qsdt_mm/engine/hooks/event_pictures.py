@@ -25,11 +25,11 @@ class EventVisualizationHook(VisualizationHook):
         self, batch_idx: int, data_batch: Mapping[str, Any], data_samples: Sequence[DataSample], step: int = 0
     ) -> None:
         if self.enable:
-            pictures = [strip(frames) for frames in data_batch['inputs']]
+            pictures = [contact_sheet(frames) for frames in data_batch['inputs']]
             super()._draw_samples(batch_idx, dict(data_batch, inputs=pictures), data_samples, step)
 
 
-def strip(frames: torch.Tensor) -> torch.Tensor:
+def contact_sheet(frames: torch.Tensor) -> torch.Tensor:
     """Frames ``(T, 2, H, W)`` as one picture, ``(3, H', W')``, 0 to 255: one scale for all, small ones magnified."""
     frames = frames.cpu().float()
     most = frames.max().item()

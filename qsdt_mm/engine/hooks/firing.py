@@ -16,20 +16,20 @@ from qsdt_mm.models.neurons import SpikingNeuron
 
 
 @torch.no_grad()
-def channel_activity(output: Tensor, scale: float, levels: int) -> Tensor:
+def channel_activity(output: Tensor, scale: float, max_spike_count: int) -> Tensor:
     """Mean firing rate, share of silent channels and share of saturated channels of a neuron's output, as ``(3,)``.
 
     A channel is silent if it never fires, saturated if it always fires D spikes, over batch, time and space.
 
     Args:
         output: ``n * scale``, ``(N, C, ...)``.
-        scale, levels: of the neuron.
+        scale, max_spike_count: of the neuron.
     """
     by_channel = output.detach().flatten(2) if output.dim() > 2 else output.detach().unsqueeze(-1)
     lowest, highest = by_channel.amin((0, 2)), by_channel.amax((0, 2))
     # Half a spike of room: scaled counts are floats.
-    silent, saturated = highest < scale / 2, lowest > (levels - 0.5) * scale
-    return torch.stack([output.mean() / (scale * levels), silent.float().mean(), saturated.float().mean()])
+    silent, saturated = highest < scale / 2, lowest > (max_spike_count - 0.5) * scale
+    return torch.stack([output.mean() / (scale * max_spike_count), silent.float().mean(), saturated.float().mean()])
 
 
 @HOOKS.register_module()
@@ -68,7 +68,7 @@ class FiringRateHook(Hook):
 
     def _watch(self, name: str):
         def hook(neuron: SpikingNeuron, args: tuple, output: Tensor) -> None:
-            self._seen[name] = channel_activity(output, neuron.scale, neuron.levels)
+            self._seen[name] = channel_activity(output, neuron.scale, neuron.max_spike_count)
 
         return hook
 

@@ -54,7 +54,7 @@ class SpikeDrivenTransformer(BaseModule):
             strides, stem_kernel, layer_scale, pointwise_branch.
         in_channels: channels of the image.
         time_steps: T. A still image is shown T times.
-        levels: D, the highest spike count of a neuron in one time step.
+        max_spike_count: D, the highest spike count of a neuron in one time step.
         weight_bits: 2, 3, 4, 8 or 32 (not quantized). None: the preset's own (4 for qsd, 32 for e).
         neuron: config of the neuron, such as ``dict(type='LIF', tau=2.0)``. None: the preset's own;
             ``dict(rounding='half_up')``: that, with another rule on halves.
@@ -83,7 +83,7 @@ class SpikeDrivenTransformer(BaseModule):
         arch: str | dict[str, Any] = 'qsd-15m',
         in_channels: int = 3,
         time_steps: int = 1,
-        levels: int = 4,
+        max_spike_count: int = 4,
         weight_bits: int | None = None,
         neuron: dict[str, Any] | None = None,
         out_indices: Sequence[int] = (4,),
@@ -101,7 +101,7 @@ class SpikeDrivenTransformer(BaseModule):
         out_indices = tuple(out_indices) if isinstance(out_indices, Iterable) else (out_indices,)
         require_positive_int('in_channels', in_channels)
         require_positive_int('time_steps', time_steps)
-        require_positive_int('levels', levels)
+        require_positive_int('max_spike_count', max_spike_count)
         check_weight_bits(weight_bits)
         require(
             len(out_indices) > 0 and all(i in range(NUM_OUTPUTS) for i in out_indices),
@@ -120,7 +120,7 @@ class SpikeDrivenTransformer(BaseModule):
         )
         self.in_channels = in_channels
         self.time_steps = time_steps
-        self.levels = levels
+        self.max_spike_count = max_spike_count
         self.weight_bits = weight_bits
         self.out_indices = out_indices
         self.with_cp = with_cp
@@ -128,7 +128,7 @@ class SpikeDrivenTransformer(BaseModule):
         self.norm_eval = norm_eval
         self.time_mean = time_mean
 
-        factory = UnitFactory(neuron, levels, time_steps, weight_bits, preset=family.neuron)
+        factory = UnitFactory(neuron, max_spike_count, time_steps, weight_bits, preset=family.neuron)
         kept = sum(self.arch.depths[: family.drop_from])
         last = max(sum(self.arch.depths) - kept - 1, 1)
         rates = iter(drop_path_rate * max(i - kept, 0) / last for i in range(sum(self.arch.depths)))
@@ -215,7 +215,7 @@ class SpikeDrivenTransformer(BaseModule):
         check(image.shape[-3] == self.in_channels, f'in_channels={self.in_channels} channels')
         check(min(image.shape[-2:]) >= MIN_IMAGE_SIZE, f'a height and width of {MIN_IMAGE_SIZE} px or more')
         # What follows keeps the layout that it finds.
-        return layout.settle(image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
+        return layout.to_preferred_memory_format(image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
 
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:
@@ -242,7 +242,9 @@ class SpikeDrivenTransformer(BaseModule):
             if i == 0 and not has_time and self.time_steps > 1:
                 # A still image is the same at every step: encode it once, then show it T times.
                 # Settled anew: of one image this would be a view whose steps share memory, in no order that lasts.
-                membrane = layout.settle(membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1))
+                membrane = layout.to_preferred_memory_format(
+                    membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
+                )
             for block in stage.blocks:
                 membrane = self._run(block, membrane)
             if i in wanted:

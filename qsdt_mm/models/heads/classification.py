@@ -24,7 +24,7 @@ class SpikeLinearClsHead(LinearClsHead):
             the family whose classifiers have this threshold does, unless it has a ``rounding`` of its own: QSD's (1/4)
             fire, those of E-SpikeFormer (1) round to even.
         weight_bits: 2, 3, 4, 8 or 32.
-        levels: D.
+        max_spike_count: D.
         time_steps: T, when the backbone keeps time in the batch (``time_mean=False``). These three are the backbone's
             where a ``SpikeImageClassifier`` builds the head and its config does not give them.
         kwargs: those of mmpretrain's ``LinearClsHead``.
@@ -43,14 +43,14 @@ class SpikeLinearClsHead(LinearClsHead):
         in_channels: int,
         neuron: dict[str, Any] | None = None,
         weight_bits: int = 32,
-        levels: int = 4,
+        max_spike_count: int = 4,
         time_steps: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, in_channels, **kwargs)
         self.time_steps = time_steps
         self.fc: nn.Module = SpikeUnit(
-            make_neuron(neuron, levels, time_steps, preset=classifier_neuron(neuron, self.two_heads)),
+            make_neuron(neuron, max_spike_count, time_steps, preset=classifier_neuron(neuron, self.two_heads)),
             QuantLinear(in_channels, num_classes, weight_bits=weight_bits),
         )
 
@@ -111,7 +111,7 @@ class SpikeTwoHeadClsHead(SpikeLinearClsHead):
         super().__init__(num_classes, in_channels, *args, **kwargs)
         self.fc_dist = self.fc
         bits = self.fc.synapse.weight_bits
-        self.fc = SpikeUnit(None, QuantLinear(in_channels, num_classes, weight_bits=bits), real_input='membrane')
+        self.fc = SpikeUnit(None, QuantLinear(in_channels, num_classes, weight_bits=bits), input_kind='membrane')
 
     def both(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Logits of the main and of the distillation classifier, ``(N, classes)`` each, of features ``(T * N, C)``."""

@@ -10,15 +10,15 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from qsdt_mm.models.layers.spiking import SpikingPart
+from qsdt_mm.models.layers.spiking import SpikingMixin
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import steps_follow_weights
 
 
-class SpikeRPNHead(SpikingPart, RPNHead):
+class SpikeRPNHead(SpikingMixin, RPNHead):
     """mmdet's RPN: ``N conv3``, then ``N pw`` for scores and ``N pw`` for boxes.
 
-    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``levels``, ``weight_bits``. Only the output layers start with
+    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Only the output layers start with
     small weights; the convolution before them has to drive their neurons.
     """
 
@@ -32,10 +32,10 @@ class SpikeRPNHead(SpikingPart, RPNHead):
         return self.rpn_cls(x), self.rpn_reg(x)
 
 
-class SpikeRetinaHead(SpikingPart, RetinaHead):
+class SpikeRetinaHead(SpikingMixin, RetinaHead):
     """mmdet's RetinaNet head with a neuron before each convolution.
 
-    Args: those of ``mmdet.RetinaHead``, and ``neuron``, ``levels``, ``weight_bits``. Give ``norm_cfg`` so that the
+    Args: those of ``mmdet.RetinaHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Give ``norm_cfg`` so that the
     later of the stacked convolutions keep firing.
     """
 
@@ -44,18 +44,18 @@ class SpikeRetinaHead(SpikingPart, RetinaHead):
         super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
 
 
-class SpikeConvFCBBoxHead(SpikingPart, ConvFCBBoxHead):
+class SpikeConvFCBBoxHead(SpikingMixin, ConvFCBBoxHead):
     """mmdet's box head of shared and separate branches with a neuron before each layer."""
 
 
-class SharedSpike2FCBBoxHead(SpikingPart, Shared2FCBBoxHead):
+class SpikeShared2FCBBoxHead(SpikingMixin, Shared2FCBBoxHead):
     """mmdet's box head of two shared linear layers: ``N linear`` twice, then ``N linear`` for classes and boxes."""
 
 
-class SpikeFCNMaskHead(SpikingPart, FCNMaskHead):
+class SpikeFCNMaskHead(SpikingMixin, FCNMaskHead):
     """mmdet's mask head: four ``N conv3``, ``N deconv``, ``N pw``.
 
-    Args: those of ``mmdet.FCNMaskHead``, and ``neuron``, ``levels``, ``weight_bits``. ``norm_cfg`` defaults to batch
+    Args: those of ``mmdet.FCNMaskHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. ``norm_cfg`` defaults to batch
     norm: without a norm the later layers fall silent.
     """
 

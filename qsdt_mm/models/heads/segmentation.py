@@ -8,36 +8,36 @@ from __future__ import annotations
 
 from mmseg.models.decode_heads import FCNHead, FPNHead, UPerHead
 
-from qsdt_mm.models.layers.spiking import SpikingPart, UnitsDraw
+from qsdt_mm.models.layers.spiking import SpikingMixin, UnitsDraw
 
 
-class SpikeFPNHead(UnitsDraw, SpikingPart, FPNHead):
+class SpikeFPNHead(UnitsDraw, SpikingMixin, FPNHead):
     """mmseg's head of Semantic FPN: ``N conv3 BN`` on each level, and ``N pw`` for the classes.
 
-    Args: those of ``mmseg.FPNHead``, and ``neuron`` (spikes worth 1/4 each by default), ``levels``, ``weight_bits``.
+    Args: those of ``mmseg.FPNHead``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
     """
 
     NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')
 
 
-class SpikeFCNHead(UnitsDraw, SpikingPart, FCNHead):
+class SpikeFCNHead(UnitsDraw, SpikingMixin, FCNHead):
     """mmseg's fully convolutional head with a neuron before each convolution: an auxiliary or baseline head.
 
-    Args: those of ``mmseg.FCNHead``, and ``neuron`` (spikes worth 1/4 each by default), ``levels``, ``weight_bits``.
+    Args: those of ``mmseg.FCNHead``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
     """
 
     NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')
 
 
-class SpikeUPerHead(UnitsDraw, SpikingPart, UPerHead):
+class SpikeUPerHead(UnitsDraw, SpikingMixin, UPerHead):
     """mmseg's head of UPerNet: pyramid pooling and FPN with a neuron before each convolution, ``N pw`` for the classes.
 
     Pooling, upsampling, sums and concatenations are of membrane potentials. Inputs may have any strides; those of the
     backbone are 4, 8, 16 and 16 with ``out_indices=(1, 2, 3, 4)``.
 
-    Args: those of ``mmseg.UPerHead``, and ``neuron`` (spikes worth 1/4 each by default), ``levels``, ``weight_bits``.
+    Args: those of ``mmseg.UPerHead``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
 
     Source: UPerNet (arXiv 1807.10221).

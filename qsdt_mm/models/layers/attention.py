@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.ops import compact_saving as saving
-from qsdt_mm.ops import layout
+from qsdt_mm.ops import compact_saving, layout
 
 from .synapses import PointwiseChain, RepConvBN
 from .unit import SpikeUnit, UnitFactory, response
@@ -43,7 +42,7 @@ def tokens(spikes: Tensor) -> Tensor:
     """``(N, C, H, W) -> (N, C, H * W)``, one token after the other; of a copy, where it came from is kept."""
     ordered = spikes.contiguous()
     if ordered is not spikes:
-        saving.note_derived(ordered, Tensor.contiguous, spikes)
+        compact_saving.register_recompute(ordered, Tensor.contiguous, spikes)
     return ordered.flatten(2)
 
 
@@ -113,7 +112,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         it can count, for :data:`USUAL_TOKENS` tokens.
         """
         neuron = self.projection.neuron
-        half = neuron.levels * neuron.threshold / 2 if isinstance(neuron, SpikingNeuron) else 1.0
+        half = neuron.max_spike_count * neuron.threshold / 2 if isinstance(neuron, SpikingNeuron) else 1.0
         width = self.query.norm.num_features // self.num_heads
         low, high = 0.0, 2.0
         for _ in range(20):
@@ -131,7 +130,7 @@ class SpikeDrivenSelfAttention(nn.Module):
             for unit, neuron in zip((self.query, self.key, self.value), self.neurons)
         )
         attended = self.product(query, key, value).flatten(1, 2).unflatten(2, membrane.shape[2:])
-        return self.projection(layout.settle(attended))
+        return self.projection(layout.to_preferred_memory_format(attended))
 
 
 def require_heads(channels: int, num_heads: int) -> None:

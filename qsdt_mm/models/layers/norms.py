@@ -7,20 +7,20 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import compact_saving
 
 
 def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
     """``norm(membrane)``; what follows saves nothing of it for the backward pass, where :func:`can_repeat`."""
     out = norm(membrane)
     if can_repeat(norm):
-        saving.note_derived(out, partial(repeat, norm), membrane)
+        compact_saving.register_recompute(out, partial(repeat, norm), membrane)
     return out
 
 
 def can_repeat(norm: nn.Module) -> bool:
     """Whether a norm in training can be repeated, and tensors are being saved in short forms."""
-    return saving.is_compact() and type(norm) is nn.BatchNorm2d and norm.training
+    return compact_saving.is_compact() and type(norm) is nn.BatchNorm2d and norm.training
 
 
 def repeat(norm: nn.BatchNorm2d, membrane: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def make_spiking(module: nn.Module, factory: UnitFactory) -> None:
 
 
 class UnitsDraw:
-    """Mix-in, before :class:`SpikingPart`: no ``init_cfg`` by default, for units draw weights that drive neurons.
+    """Mix-in, before :class:`SpikingMixin`: no ``init_cfg`` by default, for units draw weights that drive neurons.
 
     The libraries' own (Xavier, a deviation of 0.01) suit activations without a threshold and leave neurons silent.
     """
@@ -49,13 +49,13 @@ class UnitsDraw:
         super().__init__(*args, init_cfg=init_cfg, **kwargs)
 
 
-class SpikingPart:
+class SpikingMixin:
     """Mix-in for necks and heads of other libraries: their layers become units when they have been built.
 
     Args:
         args, kwargs: those of the library's class.
         neuron: config of the neurons, without D; ``dict(rounding=...)`` changes the usual one.
-        levels: D.
+        max_spike_count: D.
         weight_bits: 2, 3, 4, 8 or 32.
 
     Raises:
@@ -65,12 +65,17 @@ class SpikingPart:
     NEURON: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0, rounding='half_even')
 
     def __init__(
-        self, *args: Any, neuron: dict[str, Any] | None = None, levels: int = 4, weight_bits: int = 32, **kwargs: Any
+        self,
+        *args: Any,
+        neuron: dict[str, Any] | None = None,
+        max_spike_count: int = 4,
+        weight_bits: int = 32,
+        **kwargs: Any,
     ) -> None:
-        require_positive_int('levels', levels)
+        require_positive_int('max_spike_count', max_spike_count)
         check_weight_bits(weight_bits)
         super().__init__(*args, **kwargs)
-        make_spiking(self, UnitFactory(neuron, levels, 1, weight_bits, preset=self.NEURON))
+        make_spiking(self, UnitFactory(neuron, max_spike_count, 1, weight_bits, preset=self.NEURON))
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; LSQ steps follow the weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import compact_saving
 
 from .norms import can_repeat, normalise, repeat
 from .unit import UnitFactory
@@ -42,7 +42,7 @@ class BNAndPad(nn.Module):
         padded = pad(normalised, border)
         if can_repeat(self.norm):
             edge = border.detach()
-            saving.note_derived(padded, lambda source: pad(repeat(self.norm, source), edge), membrane)
+            compact_saving.register_recompute(padded, lambda source: pad(repeat(self.norm, source), edge), membrane)
         return padded
 
 

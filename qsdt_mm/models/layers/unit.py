@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
-from qsdt_mm.models.quantization import LowBitWeight, QuantConv2d
+from qsdt_mm.models.quantization import QuantConv2d, QuantWeightMixin
 
 from .norms import normalise
 
@@ -34,7 +34,7 @@ class SpikeUnit(nn.Module):
             the image. Units that listen to the same spikes (query, key, value) hold the *same* neuron object.
         synapse: a linear map of the spikes: a convolution, a linear layer, or a chain of them.
         norm: batch norm, or None.
-        real_input: what drives a synapse without a neuron: 'image' or 'membrane'.
+        input_kind: what drives a synapse without a neuron: 'image' or 'membrane'.
     """
 
     def __init__(
@@ -42,20 +42,20 @@ class SpikeUnit(nn.Module):
         neuron: nn.Module | None,
         synapse: nn.Module,
         norm: nn.Module | None = None,
-        real_input: str = 'image',
+        input_kind: str = 'image',
     ) -> None:
         super().__init__()
         self.neuron = neuron
         self.synapse = synapse
         self.norm = norm
-        self.real_input = real_input
+        self.input_kind = input_kind
         self.reset_parameters()
 
     @property
     def driven_by(self) -> str:
         """What drives the synapse: 'spikes', 'image', 'membrane', or 'floats' of an activation that does not spike."""
         if self.neuron is None:
-            return self.real_input
+            return self.input_kind
         return 'spikes' if isinstance(self.neuron, SpikingNeuron) else 'floats'
 
     def fire(self, membrane: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class SpikeUnit(nn.Module):
         ``var(w) = 1 / (fan_in * E[y^2])`` with y the neuron's output for a standard normal membrane; so a new network
         fires in evaluation mode too, where batch norm has seen no data yet.
         """
-        layers = [layer for layer in self.synapse.modules() if isinstance(layer, LowBitWeight)]
+        layers = [layer for layer in self.synapse.modules() if isinstance(layer, QuantWeightMixin)]
         if any(layer.weight.is_meta for layer in layers):  # has no values, and operations on it take long
             return
         # A neuron that stays silent counts as 1, so that the result can divide.
@@ -151,21 +151,21 @@ class UnitFactory:
 
     Args:
         neuron: config of the neuron, without T and D.
-        levels: D.
+        max_spike_count: D.
         time_steps: T.
         weight_bits: 2, 3, 4, 8 or 32.
         preset: config of the network's usual neuron, see :func:`make_neuron`.
     """
 
     neuron: dict[str, Any] | None
-    levels: int
+    max_spike_count: int
     time_steps: int
     weight_bits: int
     preset: dict[str, Any] | None = None
 
     def make_neuron(self, scale_factor: float = 1.0) -> nn.Module:
         """A new neuron, whose spikes are worth ``scale_factor`` times the usual."""
-        return make_neuron(self.neuron, self.levels, self.time_steps, scale_factor, self.preset)
+        return make_neuron(self.neuron, self.max_spike_count, self.time_steps, scale_factor, self.preset)
 
     def conv(
         self,
@@ -206,7 +206,7 @@ class UnitFactory:
 
 def make_neuron(
     config: dict[str, Any] | None,
-    levels: int,
+    max_spike_count: int,
     time_steps: int,
     scale_factor: float = 1.0,
     preset: dict[str, Any] | None = None,
@@ -216,7 +216,7 @@ def make_neuron(
     Args:
         config: ``dict(type=..., ...)``; any activation in the registry will do, such as ``dict(type='ReLU')`` for the
             conventional counterpart of a network.
-        levels: D, for types that fire more than one spike; a value in ``config`` wins.
+        max_spike_count: D, for types that fire more than one spike; a value in ``config`` wins.
         time_steps: T; a value in ``config`` wins.
         scale_factor: multiplies the worth of a spike.
         preset: config of the network's usual neuron, which is built where ``config`` is None or has nothing but a
@@ -237,8 +237,8 @@ def make_neuron(
     config = dict(config, type=kind)
     if isinstance(kind, type) and issubclass(kind, SpikingNeuron):
         config.setdefault('time_steps', time_steps)
-        if 'levels' in kind.__init__.__code__.co_varnames:
-            config.setdefault('levels', levels)
+        if 'max_spike_count' in kind.__init__.__code__.co_varnames:
+            config.setdefault('max_spike_count', max_spike_count)
     neuron = MODELS.build(config)
     if isinstance(neuron, IELIF) and rounding is not None and not neuron.rounding_given:
         neuron.rounding = rounding

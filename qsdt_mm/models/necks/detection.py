@@ -2,13 +2,13 @@
 
 from mmdet.models.necks import FPN
 
-from qsdt_mm.models.layers.spiking import SpikingPart, UnitsDraw
+from qsdt_mm.models.layers.spiking import SpikingMixin, UnitsDraw
 
 
-class SpikeFPN(UnitsDraw, SpikingPart, FPN):
+class SpikeFPN(UnitsDraw, SpikingMixin, FPN):
     """mmdet's FPN with a neuron before each convolution: the pyramid adds membrane potentials.
 
-    Args: those of ``mmdet.FPN``, and ``neuron``, ``levels``, ``weight_bits``.
+    Args: those of ``mmdet.FPN``, and ``neuron``, ``max_spike_count``, ``weight_bits``.
 
     Source: design of SFA (arXiv 2411.16061), detection.
     """

@@ -2,13 +2,13 @@
 
 from mmseg.models.necks import FPN
 
-from qsdt_mm.models.layers.spiking import SpikingPart, UnitsDraw
+from qsdt_mm.models.layers.spiking import SpikingMixin, UnitsDraw
 
 
-class SpikeFPN(UnitsDraw, SpikingPart, FPN):
+class SpikeFPN(UnitsDraw, SpikingMixin, FPN):
     """mmseg's FPN with a neuron before each convolution: the pyramid adds membrane potentials.
 
-    Args: those of ``mmseg.FPN``, and ``neuron`` (spikes worth 1/4 each by default), ``levels``, ``weight_bits``.
+    Args: those of ``mmseg.FPN``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
 
     Source: design of SFA (arXiv 2411.16061), segmentation.
     """

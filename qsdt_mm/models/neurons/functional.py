@@ -15,9 +15,7 @@ from torch import Tensor
 
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
-from qsdt_mm.ops import compact_saving as saving
-from qsdt_mm.ops import dispatch as kernels
-from qsdt_mm.ops import spiking
+from qsdt_mm.ops import compact_saving, dispatch, spiking
 
 
 def check_rounding(rounding: str) -> None:
@@ -29,23 +27,23 @@ class _SpikeCount(torch.autograd.Function):
     """``scale * clip(round(u / threshold), 0, D)`` with a straight-through gradient, whatever happens on a half."""
 
     @staticmethod
-    def forward(ctx, membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str) -> Tensor:
-        compact = saving.is_compact() and levels < spiking.INSIDE
+    def forward(ctx, membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str) -> Tensor:
+        compact = compact_saving.is_compact() and max_spike_count < spiking.INSIDE
         ctx.threshold, ctx.scale = threshold, scale
         ctx.bit, ctx.unpack = int(ctx.needs_input_grad[0]), None
         if compact:
-            ctx.bit = spiking.INSIDE_HALF if levels < spiking.INSIDE_HALF else spiking.INSIDE
-        count, kept = (kernels.find('fire', membrane) or spiking.fire)(
-            membrane, threshold, levels, scale, ctx.bit, rounding
+            ctx.bit = spiking.INSIDE_HALF if max_spike_count < spiking.INSIDE_HALF else spiking.INSIDE
+        count, kept = (dispatch.find('fire', membrane) or spiking.fire)(
+            membrane, threshold, max_spike_count, scale, ctx.bit, rounding
         )
         if ctx.bit == spiking.INSIDE_HALF:
-            ctx.unpack = partial(saving.unhalve, shape=kept.shape, stride=kept.stride())
-            kept = saving.halve(kept)
-            saving.note_product(
+            ctx.unpack = partial(compact_saving.unpack_nibbles, shape=kept.shape, stride=kept.stride())
+            kept = compact_saving.pack_nibbles(kept)
+            compact_saving.register_product(
                 count, scale, kept, unpack=lambda code, dtype, unpack=ctx.unpack: unpack(code, dtype=dtype, mask=7)
             )
         elif compact:
-            saving.note_product(count, scale, kept, ctx.bit - 1)
+            compact_saving.register_product(count, scale, kept, ctx.bit - 1)
         ctx.save_for_backward(kept)
         return count
 
@@ -53,7 +51,7 @@ class _SpikeCount(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (kept,) = ctx.saved_tensors
         # A gradient that is itself differentiated needs operations that autograd knows.
-        kernel = None if torch.is_grad_enabled() else kernels.find('fire_backward', grad)
+        kernel = None if torch.is_grad_enabled() else dispatch.find('fire_backward', grad)
         if kernel:
             kept = ctx.unpack(kept, dtype=torch.uint8) if ctx.unpack else kept
             return kernel(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None, None
@@ -63,7 +61,9 @@ class _SpikeCount(torch.autograd.Function):
         return spiking.pass_on(grad, passes, ctx.threshold, ctx.scale), None, None, None, None
 
 
-def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4, rounding: str = 'half_up') -> Tensor:
+def spike_count(
+    membrane: Tensor, threshold: float = 1.0, max_spike_count: int = 4, rounding: str = 'half_up'
+) -> Tensor:
     """Number of spikes that a membrane potential fires.
 
     ``n = clip(round(u / threshold), 0, D)``. Exactly on a half, 'half_up' is ``floor(u / threshold + 0.5)``: the d-th
@@ -74,7 +74,7 @@ def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4, round
     Args:
         membrane: membrane potential u, any shape.
         threshold: firing threshold, in units of u.
-        levels: D, the highest count.
+        max_spike_count: D, the highest count.
         rounding: 'half_up' or 'half_even'.
 
     Returns:
@@ -85,22 +85,24 @@ def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4, round
 
     Source: SFA (arXiv 2411.16061), integer training.
     """
-    return scaled_spikes(membrane, threshold, levels, 1.0, rounding)
+    return scaled_spikes(membrane, threshold, max_spike_count, 1.0, rounding)
 
 
-def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str = 'half_up') -> Tensor:
+def scaled_spikes(
+    membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str = 'half_up'
+) -> Tensor:
     """``scale * spike_count(...)`` of the same arguments in one function, with one byte kept for all gradients."""
     check_rounding(rounding)
     if is_recording():
-        return _recorded_spikes(membrane, threshold, levels, scale, rounding)
-    return _SpikeCount.apply(membrane, threshold, levels, scale, rounding)
+        return _recorded_spikes(membrane, threshold, max_spike_count, scale, rounding)
+    return _SpikeCount.apply(membrane, threshold, max_spike_count, scale, rounding)
 
 
-def _recorded_spikes(membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str) -> Tensor:
+def _recorded_spikes(membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str) -> Tensor:
     """:func:`scaled_spikes` in operations that can be recorded, to the same bits."""
     ratio = membrane / threshold
     rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
-    count = rounded.clamp(0, levels)
+    count = rounded.clamp(0, max_spike_count)
     return count if scale == 1.0 else count * scale
 
 
@@ -108,7 +110,7 @@ def integrate_and_fire_step(
     inputs: Tensor,
     carried: Tensor | None,
     threshold: float,
-    levels: int,
+    max_spike_count: int,
     decay: float = 1.0,
     rounding: str = 'half_up',
 ) -> tuple[Tensor, Tensor]:
@@ -119,7 +121,7 @@ def integrate_and_fire_step(
     Args:
         inputs: x, the input current of this step, any shape.
         carried: h, the membrane left by the step before, same shape; None for the first step (h = 0).
-        threshold, levels, rounding: as in :func:`spike_count`.
+        threshold, max_spike_count, rounding: as in :func:`spike_count`.
         decay: factor on what is carried over; 1 keeps all of it.
 
     Returns:
@@ -128,7 +130,7 @@ def integrate_and_fire_step(
     Source: SFA (arXiv 2411.16061), for T > 1.
     """
     membrane = inputs if carried is None else carried + inputs
-    count = spike_count(membrane, threshold, levels, rounding)
+    count = spike_count(membrane, threshold, max_spike_count, rounding)
     return count, decay * (membrane - count * threshold)
 
 
@@ -136,7 +138,7 @@ def integrate_and_fire(
     inputs: Tensor,
     time_steps: int,
     threshold: float,
-    levels: int,
+    max_spike_count: int,
     decay: float,
     scale: float,
     rounding: str = 'half_up',
@@ -146,17 +148,17 @@ def integrate_and_fire(
     Args:
         inputs: ``(T * N, ...)``, time first.
         time_steps: T.
-        threshold, levels, decay, rounding: as in :func:`integrate_and_fire_step`.
+        threshold, max_spike_count, decay, rounding: as in :func:`integrate_and_fire_step`.
         scale: worth of a spike.
 
     Returns:
         ``scale * n``, same shape.
     """
-    walk = kernels.find('integrate_and_fire', inputs)
+    walk = dispatch.find('integrate_and_fire', inputs)
     # The count is to fit a byte, and a kernel holds each step's instructions.
-    if walk is None or levels >= spiking.INSIDE or time_steps > 32 or len(inputs) % time_steps:
+    if walk is None or max_spike_count >= spiking.INSIDE or time_steps > 32 or len(inputs) % time_steps:
         return None
-    return walk(inputs, time_steps, threshold, levels, decay, scale, rounding)
+    return walk(inputs, time_steps, threshold, max_spike_count, decay, scale, rounding)
 
 
 class _BinarySpike(torch.autograd.Function):

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from qsdt_mm.errors import require, require_positive, require_positive_int
-from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import compact_saving
 
 from .functional import (
     SURROGATES,
@@ -34,22 +34,22 @@ class SpikingNeuron(nn.Module):
     Args:
         threshold: firing threshold, in units of the membrane potential.
         scale: what one spike is worth downstream; output = count * scale.
-        levels: D, the highest spike count in one time step.
+        max_spike_count: D, the highest spike count in one time step.
         time_steps: T.
 
     Raises:
         ValueError: a constant is out of range, or a batch does not divide by T.
     """
 
-    def __init__(self, threshold: float, scale: float, levels: int, time_steps: int) -> None:
+    def __init__(self, threshold: float, scale: float, max_spike_count: int, time_steps: int) -> None:
         super().__init__()
         require_positive('threshold', threshold)
         require_positive('scale', scale)
-        require_positive_int('levels', levels)
+        require_positive_int('max_spike_count', max_spike_count)
         require_positive_int('time_steps', time_steps)
         self.threshold = float(threshold)
         self.scale = float(scale)
-        self.levels = levels
+        self.max_spike_count = max_spike_count
         self.time_steps = time_steps
 
     @abstractmethod
@@ -73,18 +73,18 @@ class SpikingNeuron(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Scaled counts ``n * scale`` of inputs ``(T * N, ...)``, same shape."""
         spikes = self.count(inputs) * self.scale
-        if saving.is_compact() and self.levels < 256:
-            note_spikes(spikes, self.scale)
+        if compact_saving.is_compact() and self.max_spike_count < 256:
+            register_spikes(spikes, self.scale)
         return spikes
 
     def extra_repr(self) -> str:
-        return f'threshold={self.threshold:g}, scale={self.scale:g}, D={self.levels}, T={self.time_steps}'
+        return f'threshold={self.threshold:g}, scale={self.scale:g}, D={self.max_spike_count}, T={self.time_steps}'
 
 
-def note_spikes(spikes: Tensor, scale: float) -> None:
+def register_spikes(spikes: Tensor, scale: float) -> None:
     """Say that scaled counts fit bytes."""
     code = (spikes.detach() / scale).round_().to(torch.uint8)
-    saving.note_product(spikes, scale, code)
+    compact_saving.register_product(spikes, scale, code)
 
 
 @MODELS.register_module()
@@ -95,7 +95,7 @@ class IELIF(SpikingNeuron):
     h_t = decay * (u_t - n_t * threshold);  y_t = n_t * scale``
 
     Args:
-        threshold, levels, time_steps: see :class:`SpikingNeuron`.
+        threshold, max_spike_count, time_steps: see :class:`SpikingNeuron`.
         scale: worth of a spike; None means 1 / D.
         decay: share of the membrane that is carried over, in (0, 1].
         rounding: what happens exactly on a half: 'half_up' fires, ``floor(u / threshold + 0.5)``; 'half_even' rounds to
@@ -113,13 +113,13 @@ class IELIF(SpikingNeuron):
         self,
         threshold: float = 1.0,
         scale: float | None = None,
-        levels: int = 4,
+        max_spike_count: int = 4,
         time_steps: int = 1,
         decay: float = 1.0,
         rounding: str | None = None,
     ) -> None:
-        require_positive_int('levels', levels)
-        super().__init__(threshold, 1 / levels if scale is None else scale, levels, time_steps)
+        require_positive_int('max_spike_count', max_spike_count)
+        super().__init__(threshold, 1 / max_spike_count if scale is None else scale, max_spike_count, time_steps)
         require(isinstance(decay, (int, float)) and 0 < decay <= 1, 'decay', decay, 'a number in (0, 1]')
         self.decay = float(decay)
         if rounding is not None:
@@ -127,18 +127,18 @@ class IELIF(SpikingNeuron):
             self.rounding, self.rounding_given = rounding, True
 
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
-        return integrate_and_fire_step(inputs, carried, self.threshold, self.levels, self.decay, self.rounding)
+        return integrate_and_fire_step(inputs, carried, self.threshold, self.max_spike_count, self.decay, self.rounding)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.time_steps == 1:
-            return scaled_spikes(inputs, self.threshold, self.levels, self.scale, self.rounding)
-        constants = self.threshold, self.levels, self.decay, self.scale, self.rounding
+            return scaled_spikes(inputs, self.threshold, self.max_spike_count, self.scale, self.rounding)
+        constants = self.threshold, self.max_spike_count, self.decay, self.scale, self.rounding
         spikes = integrate_and_fire(inputs, self.time_steps, *constants)  # None: no kernel for these inputs
         return super().forward(inputs) if spikes is None else spikes
 
     def count(self, inputs: Tensor) -> Tensor:
         if self.time_steps == 1:  # no state: skip the residual membrane that nobody reads
-            return spike_count(inputs, self.threshold, self.levels, self.rounding)
+            return spike_count(inputs, self.threshold, self.max_spike_count, self.rounding)
         return super().count(inputs)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:

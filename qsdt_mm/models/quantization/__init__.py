@@ -1,19 +1,19 @@
 """Low-bit weights: the LSQ quantizer and the layers that use it."""
 
 from .layers import QuantConv2d, QuantConvTranspose2d, QuantLinear, low_bit
-from .lsq import LSQ, LowBitWeight, lsq_quantize, steps_follow_weights
-from .weight import WEIGHT_BITS, QuantizedWeight, check_weight_bits, integer_range, quantize_symmetrically
+from .lsq import LSQ, QuantWeightMixin, lsq_quantize, steps_follow_weights
+from .weight import WEIGHT_BITS, QuantizedWeight, check_weight_bits, quant_range, quantize_symmetrically
 
 __all__ = [
     'LSQ',
     'WEIGHT_BITS',
-    'LowBitWeight',
+    'QuantWeightMixin',
     'QuantConv2d',
     'QuantConvTranspose2d',
     'QuantLinear',
     'QuantizedWeight',
     'check_weight_bits',
-    'integer_range',
+    'quant_range',
     'low_bit',
     'lsq_quantize',
     'quantize_symmetrically',

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from qsdt_mm.errors import InputError, require
 
-from .lsq import LowBitWeight
+from .lsq import QuantWeightMixin
 
 
-def check_width(layer: LowBitWeight, expected: int, width: int) -> None:
+def check_width(layer: QuantWeightMixin, expected: int, width: int) -> None:
     """Refuse an input of another width than the layer's.
 
     Raises:
@@ -27,7 +27,7 @@ def check_width(layer: LowBitWeight, expected: int, width: int) -> None:
         )
 
 
-def low_bit(layer: nn.Module, weight_bits: int) -> LowBitWeight:
+def low_bit(layer: nn.Module, weight_bits: int) -> QuantWeightMixin:
     """Return a low-bit layer of a layer's shape and weights.
 
     Args:
@@ -54,7 +54,7 @@ def _shape(layer: nn.Module) -> tuple[tuple, dict[str, Any]]:
     return (layer.in_channels, layer.out_channels, layer.kernel_size), dict(settings, bias=bias)
 
 
-class _ToAndFromFloat(LowBitWeight):
+class _ToAndFromFloat(QuantWeightMixin):
     """Mix-in for low-bit layers that have a counterpart in ``torch.nn``."""
 
     plain: type[nn.Module]
@@ -102,7 +102,7 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """``(N, C_in, H, W) -> (N, C_out, H', W')``."""
         check_width(self, self.in_channels, input.shape[-3])
-        return self._conv_forward(input, self.weight_in_use, self.bias)
+        return self._conv_forward(input, self.compute_weight, self.bias)
 
 
 @MODELS.register_module()
@@ -157,4 +157,4 @@ class QuantLinear(_ToAndFromFloat, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """``(..., C_in) -> (..., C_out)``."""
         check_width(self, self.in_features, input.shape[-1])
-        return F.linear(input, self.weight_in_use, self.bias)
+        return F.linear(input, self.compute_weight, self.bias)

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from qsdt_mm.compat.autocast import autocast_dtype
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
-from qsdt_mm.ops import compact_saving as saving
-from qsdt_mm.ops import dispatch as kernels
+from qsdt_mm.ops import compact_saving, dispatch
 from qsdt_mm.ops.lsq import MIN_STEP, quantize, quantize_backward
 
-from .weight import QuantizedWeight, check_weight_bits, integer_range
+from .weight import QuantizedWeight, check_weight_bits, quant_range
 
 
 class _LSQ(torch.autograd.Function):
@@ -24,17 +23,17 @@ class _LSQ(torch.autograd.Function):
     def forward(ctx, weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         ctx.save_for_backward(weight, step)
         ctx.low, ctx.high = low, high
-        run = kernels.find('quantize', weight, step) or quantize
+        run = dispatch.find('quantize', weight, step) or quantize
         quantized = run(weight, step, low, high)
         steps = step.detach()
-        saving.note_derived(quantized, lambda source: run(source, steps, low, high), weight)
+        compact_saving.register_recompute(quantized, lambda source: run(source, steps, low, high), weight)
         return quantized
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         weight, step = ctx.saved_tensors
         # A gradient that is itself differentiated needs operations that autograd knows.
-        kernel = None if torch.is_grad_enabled() else kernels.find('quantize_backward', grad, weight, step)
+        kernel = None if torch.is_grad_enabled() else dispatch.find('quantize_backward', grad, weight, step)
         return *(kernel or quantize_backward)(grad, weight, step, ctx.low, ctx.high), None, None
 
 
@@ -72,7 +71,7 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 
     Source: LSQ (arXiv 1902.08153), section 2.
     """
-    return (quantize if is_recording() else _LSQ.apply)(weight, step, *integer_range(bits))
+    return (quantize if is_recording() else _LSQ.apply)(weight, step, *quant_range(bits))
 
 
 class LSQ(nn.Module):
@@ -105,7 +104,7 @@ class LSQ(nn.Module):
         """Set every step to LSQ's first value, ``2 * mean|w| / sqrt(Qp)`` over the whole tensor."""
         if weight.is_meta:  # has no values, and operations on it take long
             return
-        _, high = integer_range(self.bits)
+        _, high = quant_range(self.bits)
         self.step.fill_((2 * weight.abs().mean() / math.sqrt(high)).clamp_min(MIN_STEP))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -115,13 +114,13 @@ class LSQ(nn.Module):
     def integers(self, weight: Tensor) -> Tensor:
         """The integers behind the quantized weight, ``round(clip(w / step, Qn, Qp))``, in the weight's dtype."""
         step = self.positive_step.view(-1, *[1] * (weight.dim() - 1))
-        return (weight.detach() / step.detach()).clamp(*integer_range(self.bits)).round()
+        return (weight.detach() / step.detach()).clamp(*quant_range(self.bits)).round()
 
     def extra_repr(self) -> str:
         return f'{self.step.numel()} steps, bits={self.bits}'
 
 
-class LowBitWeight:
+class QuantWeightMixin:
     """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded."""
 
     quantizer: LSQ | None
@@ -151,14 +150,14 @@ class LowBitWeight:
         return self.quantizer(self.channels_first).transpose(0, self.channel_dim)
 
     @property
-    def weight_in_use(self) -> Tensor:
+    def compute_weight(self) -> Tensor:
         """:attr:`quantized_weight` for a layer's forward pass: of its copies in mixed precision none is kept."""
         weight = self.quantized_weight
-        dtype = autocast_dtype(weight.device) if saving.is_compact() else None
+        dtype = autocast_dtype(weight.device) if compact_saving.is_compact() else None
         if dtype is None or weight.dtype == dtype:
             return weight
         cast = weight.to(dtype)
-        saving.note_derived(cast, lambda source: source.to(dtype), weight)
+        compact_saving.register_recompute(cast, lambda source: source.to(dtype), weight)
         return cast
 
     @torch.no_grad()
@@ -180,7 +179,7 @@ class LowBitWeight:
         if self.quantizer is not None:
             self.quantizer.reset_step(self.weight)
 
-    def _apply(self, *args, **kwargs) -> LowBitWeight:
+    def _apply(self, *args, **kwargs) -> QuantWeightMixin:
         super()._apply(*args, **kwargs)
         # Feature maps decide on channels_last, not weights: torch.nn.utils.prune takes views of rows in their order.
         for values in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
@@ -198,7 +197,7 @@ class LowBitWeight:
 @contextmanager
 def steps_follow_weights(module: nn.Module) -> Iterator[None]:
     """Within the context, weights of ``module`` may be initialised; steps that were left alone are derived anew."""
-    layers = [m for m in module.modules() if isinstance(m, LowBitWeight) and m.quantizer is not None]
+    layers = [m for m in module.modules() if isinstance(m, QuantWeightMixin) and m.quantizer is not None]
     before = [(m.weight.detach().clone(), m.quantizer.step.detach().clone()) for m in layers]
     yield
     for layer, (weight, step) in zip(layers, before):

@@ -23,7 +23,7 @@ def check_weight_bits(weight_bits: int) -> None:
     )
 
 
-def integer_range(bits: int) -> tuple[int, int]:
+def quant_range(bits: int) -> tuple[int, int]:
     """Lowest and highest integer of a signed ``bits``-wide weight."""
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
@@ -79,7 +79,7 @@ def quantize_symmetrically(weight: Tensor, bits: int, channel_dim: int = 0) -> Q
     """
     check_weight_bits(bits)
     require(bits < 32, 'weight_bits', bits, '2, 3, 4 or 8')
-    low, high = integer_range(bits)
+    low, high = quant_range(bits)
     weight = weight.detach().double()
     step = weight.transpose(0, channel_dim).abs().flatten(1).amax(1) / high
     step = torch.where(step > 0, step, torch.ones_like(step))

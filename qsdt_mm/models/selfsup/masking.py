@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from qsdt_mm.models.layers import SpikeUnit
 
 
-class Visibility:
+class PatchMask:
     """Which patches are visible now, at any resolution; shared by all layers of one network."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Visibility:
         return feature if mask is None else torch.where(mask, feature, feature.new_zeros(()))
 
 
-class VisibleBatchNorm2d(nn.BatchNorm2d):
+class SparseBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over visible positions; masked ones are zero afterwards. Weights are those of ``BatchNorm2d``.
 
     Args:
@@ -36,7 +36,7 @@ class VisibleBatchNorm2d(nn.BatchNorm2d):
         visibility: what is visible.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, visibility: Visibility) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, visibility: PatchMask) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
         self.visibility = visibility
         for name, value in (*norm.named_parameters(recurse=False), *norm.named_buffers(recurse=False)):
@@ -55,7 +55,7 @@ class VisibleBatchNorm2d(nn.BatchNorm2d):
         return out.movedim(-1, 1)
 
 
-def see_visible_only(stages: nn.Module, visibility: Visibility) -> None:
+def mask_stages(stages: nn.Module, visibility: PatchMask) -> None:
     """Make the units of convolution stages hold masked positions at zero after every convolution and norm.
 
     The names of parameters do not change: checkpoints fit with and without.
@@ -67,4 +67,4 @@ def see_visible_only(stages: nn.Module, visibility: Visibility) -> None:
     for parent in list(stages.modules()):
         for name, norm in list(parent.named_children()):
             if type(norm) is nn.BatchNorm2d:
-                setattr(parent, name, VisibleBatchNorm2d(norm, visibility))
+                setattr(parent, name, SparseBatchNorm2d(norm, visibility))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.models.backbones.presets import CONV_STAGES
 
-from .masking import Visibility, see_visible_only
+from .masking import PatchMask, mask_stages
 
 
 class SpikeMAEDecoder(MAEPretrainDecoder):
@@ -74,10 +74,10 @@ class SpikeMAE(BaseSelfSupervisor):
         require(self.backbone.time_steps == 1, 'backbone.time_steps', self.backbone.time_steps, '1')
         self.mask_ratio = mask_ratio
         self.norm = nn.BatchNorm1d(self.backbone.arch.widths[-1])
-        self.visibility = Visibility()
+        self.visibility = PatchMask()
         *conv_stages, tokens = self.backbone.stages[: CONV_STAGES + 1]
         for part in (*conv_stages, tokens.downsample):
-            see_visible_only(part, self.visibility)
+            mask_stages(part, self.visibility)
 
     def draw_visible(self, inputs: Tensor) -> Tensor:
         """A random mask of visible patches ``(N, 1, H / patch, W / patch)``, as many in each image."""

@@ -17,13 +17,13 @@ BLOCK = 1024
 
 
 @triton.jit
-def count_of(membrane, threshold, levels, EVEN: tl.constexpr, dtype: tl.constexpr):
+def count_of(membrane, threshold, max_spike_count, EVEN: tl.constexpr, dtype: tl.constexpr):
     """``clip(round(u / threshold), 0, D)``, halves to even or up."""
     ratio = divided(membrane, threshold, dtype)
     if EVEN:  # noqa: SIM108  clipped first, for rint ends at 2^22
-        count = rint(clipped(ratio, 0.0, levels))
+        count = rint(clipped(ratio, 0.0, max_spike_count))
     else:
-        count = clipped(tl.floor(rounded(ratio + 0.5, dtype)), 0.0, levels)
+        count = clipped(tl.floor(rounded(ratio + 0.5, dtype)), 0.0, max_spike_count)
     return count
 
 
@@ -50,7 +50,7 @@ def _fire(
     kept,
     size,
     threshold,
-    levels,
+    max_spike_count,
     top,
     scale,
     EVEN: tl.constexpr,
@@ -60,7 +60,7 @@ def _fire(
     dtype: tl.constexpr = membranes.dtype.element_ty
     at = block(BLOCK)
     membrane = widened(tl.load(membranes + at, mask=at < size))
-    count = count_of(membrane, threshold, levels, EVEN, dtype)
+    count = count_of(membrane, threshold, max_spike_count, EVEN, dtype)
     tl.store(spikes + at, narrowed(rounded(count * scale, dtype), dtype), mask=at < size)
     if BIT > 0:
         tl.store(kept + at, byte_of(membrane, count, top, BIT), mask=at < size)
@@ -87,12 +87,15 @@ def grid(size: int) -> tuple[int]:
 
 
 def fire(
-    membrane: Tensor, threshold: float, levels: int, scale: float, bit: int, rounding: str = 'half_up'
+    membrane: Tensor, threshold: float, max_spike_count: int, scale: float, bit: int, rounding: str = 'half_up'
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
     membrane = dense(membrane)
     spikes, kept = torch.empty_like(membrane), torch.empty_like(membrane, dtype=torch.uint8) if bit else None
-    top, levels = in_dtype(levels * threshold, membrane.dtype), in_dtype(levels, membrane.dtype)
+    top, max_spike_count = (
+        in_dtype(max_spike_count * threshold, membrane.dtype),
+        in_dtype(max_spike_count, membrane.dtype),
+    )
     size = membrane.numel()
     with torch.cuda.device_of(membrane):
         # Without fused products and sums: they round once where torch rounds twice.
@@ -102,7 +105,7 @@ def fire(
             kept,
             size,
             threshold,
-            levels,
+            max_spike_count,
             top,
             scale,
             rounding == 'half_even',

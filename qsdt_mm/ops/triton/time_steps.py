@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qsdt_mm.ops import compact_saving as saving
+from qsdt_mm.ops import compact_saving
 from qsdt_mm.ops.layout import dense, laid_out
 from qsdt_mm.ops.spiking import INSIDE
 
@@ -22,7 +22,7 @@ def _walk(
     kept,
     size,
     threshold,
-    levels,
+    max_spike_count,
     top,
     scale,
     decay,
@@ -39,7 +39,7 @@ def _walk(
         membrane = widened(tl.load(inputs + at, mask=here))
         if t > 0:
             membrane = rounded(carried + membrane, dtype)
-        count = count_of(membrane, threshold, levels, EVEN, dtype)
+        count = count_of(membrane, threshold, max_spike_count, EVEN, dtype)
         tl.store(spikes + at, narrowed(rounded(count * scale, dtype), dtype), mask=here)
         if BIT > 0:
             tl.store(kept + at, byte_of(membrane, count, top, BIT), mask=here)
@@ -82,13 +82,20 @@ def _walk_back(
 class _IntegrateAndFire(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, inputs: Tensor, steps: int, threshold: float, levels: int, decay: float, scale: float, rounding: str
+        ctx,
+        inputs: Tensor,
+        steps: int,
+        threshold: float,
+        max_spike_count: int,
+        decay: float,
+        scale: float,
+        rounding: str,
     ) -> Tensor:
-        compact = saving.is_compact()
+        compact = compact_saving.is_compact()
         bit = INSIDE if compact or ctx.needs_input_grad[0] else 0
-        spikes, kept = walk(inputs, steps, threshold, levels, decay, scale, bit, rounding)
+        spikes, kept = walk(inputs, steps, threshold, max_spike_count, decay, scale, bit, rounding)
         if compact:
-            saving.note_product(spikes, scale, kept, INSIDE - 1)
+            compact_saving.register_product(spikes, scale, kept, INSIDE - 1)
         ctx.save_for_backward(kept)
         ctx.constants = steps, threshold, decay, scale
         return spikes
@@ -102,25 +109,31 @@ class _IntegrateAndFire(torch.autograd.Function):
 
 
 def integrate_and_fire(
-    inputs: Tensor, steps: int, threshold: float, levels: int, decay: float, scale: float, rounding: str = 'half_up'
+    inputs: Tensor,
+    steps: int,
+    threshold: float,
+    max_spike_count: int,
+    decay: float,
+    scale: float,
+    rounding: str = 'half_up',
 ) -> Tensor:
     """Scaled counts of inputs ``(T * N, ...)``, differentiable, with one byte kept for all gradients.
 
     Args:
         inputs: input currents, time first.
         steps: T.
-        threshold, levels, decay, rounding: as in
+        threshold, max_spike_count, decay, rounding: as in
             :func:`~qsdt_mm.models.neurons.functional.integrate_and_fire_step`.
         scale: worth of a spike.
     """
-    return _IntegrateAndFire.apply(inputs, steps, threshold, levels, decay, scale, rounding)
+    return _IntegrateAndFire.apply(inputs, steps, threshold, max_spike_count, decay, scale, rounding)
 
 
 def walk(
     inputs: Tensor,
     steps: int,
     threshold: float,
-    levels: int,
+    max_spike_count: int,
     decay: float,
     scale: float,
     bit: int,
@@ -129,7 +142,7 @@ def walk(
     """Scaled counts, and a byte for each: the count, and ``bit`` where the gradient passes; no bytes for ``bit`` 0."""
     inputs = dense(inputs, rows_first=True)
     spikes, kept = torch.empty_like(inputs), torch.empty_like(inputs, dtype=torch.uint8) if bit else None
-    top, size = in_dtype(levels * threshold, inputs.dtype), inputs.numel() // steps
+    top, size = in_dtype(max_spike_count * threshold, inputs.dtype), inputs.numel() // steps
     with torch.cuda.device_of(inputs):
         # Without fused products and sums: they round once where torch rounds twice.
         _walk[grid(size)](
@@ -138,7 +151,7 @@ def walk(
             kept,
             size,
             threshold,
-            float(levels),
+            float(max_spike_count),
             top,
             scale,
             decay,

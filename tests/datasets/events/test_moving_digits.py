@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qsdt_mm.datasets.events.moving_digits import DIRECTIONS, draw_path, film, moving_digit, threshold_crossings
+from qsdt_mm.datasets.events.moving_digits import DIRECTIONS, draw_path, moving_digit, render_video, threshold_crossings
 from qsdt_mm.datasets.events.transforms import frames_of
 
 SIZE = 24
@@ -34,7 +34,7 @@ def test_a_pixel_fires_at_each_threshold():
 def test_events_restore_the_film():
     """Where a pixel stands after all its events is within a threshold of the log intensity."""
     path = draw_path(np.random.default_rng(0), 0, 4, SIZE)
-    log_intensity = 0.6 * film(picture(), path, SIZE)
+    log_intensity = 0.6 * render_video(picture(), path, SIZE)
     t, x, y, p = threshold_crossings(log_intensity, 0.05, np.zeros((SIZE, SIZE)), 1000)
     change = np.zeros((SIZE, SIZE))
     np.add.at(change, (y, x), np.where(p == 1, 0.05, -0.05))

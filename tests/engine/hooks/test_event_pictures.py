@@ -9,14 +9,14 @@ import mmcv  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 from mmpretrain.visualization import UniversalVisualizer  # noqa: E402
 
-from qsdt_mm.engine.hooks.event_pictures import GAP, EventVisualizationHook, strip  # noqa: E402
+from qsdt_mm.engine.hooks.event_pictures import GAP, EventVisualizationHook, contact_sheet  # noqa: E402
 
 
 def test_frames_stand_side_by_side_on_one_scale():
     frames = torch.zeros(3, 2, 100, 50)
     frames[0, 1, 10, 20] = 4  # brighter: red
     frames[2, 0, 10, 20] = 1  # darker, and a quarter of it: blue, less so
-    picture = strip(frames)
+    picture = contact_sheet(frames)
     assert picture.shape == (3, 200, 3 * 100 + 2 * GAP)
     red, green, blue = picture[:, 20, 40]
     assert red > 250 and green < 30 and blue < 50

@@ -12,7 +12,7 @@ from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.models import SpikeUnit
 from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_arch
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.models.quantization import LSQ, LowBitWeight
+from qsdt_mm.models.quantization import LSQ, QuantWeightMixin
 
 # From the papers' tables: widths, parameters with a classifier of 1000 classes (of the large sizes two), LSQ steps.
 Row = namedtuple('Row', 'widths parameters steps')
@@ -78,7 +78,7 @@ def test_widths_and_constants(preset):
     assert blocks == (len(model.stages[3].blocks) if large else 8)
     for neuron in neurons:
         expected = (0.25, 0.5 if any(neuron is a for a in after_attention) else 0.25) if quantized else (1.0, 0.25)
-        assert (neuron.threshold, neuron.scale, neuron.levels, neuron.time_steps) == (*expected, 4, 1)
+        assert (neuron.threshold, neuron.scale, neuron.max_spike_count, neuron.time_steps) == (*expected, 4, 1)
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     assert {m.weight_bits for m in layers} == {4 if quantized else 32}
     gains = [p for n, p in model.named_parameters() if 'gain' in n]
@@ -90,7 +90,7 @@ def test_every_learned_layer_is_in_a_unit(preset):
     """Views of a network walk its units; what is in none would be missed."""
     _, model = preset
     units = [m for m in model.modules() if isinstance(m, SpikeUnit)]
-    in_units = {id(layer) for unit in units for layer in unit.synapse.modules() if isinstance(layer, LowBitWeight)}
+    in_units = {id(layer) for unit in units for layer in unit.synapse.modules() if isinstance(layer, QuantWeightMixin)}
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     assert {id(layer) for layer in layers} == in_units
     assert [unit for unit in units if unit.neuron is None] == [model.stages[0].downsample]
@@ -190,7 +190,7 @@ def test_a_new_attention_learns_on_few_and_many_tokens(arch, size):
     backward_from_the_last_output(model, torch.randn(2, 3, size, size))
     assert len(membranes) == sum(model.arch.depths[3:])
     for membrane, neuron in membranes:
-        learns = (membrane > 0) & (membrane < neuron.levels * neuron.threshold)
+        learns = (membrane > 0) & (membrane < neuron.max_spike_count * neuron.threshold)
         assert learns.float().mean() > 0.2
     for name, parameter in model.named_parameters():
         if re.search('branch.(query|key|value)', name):

@@ -128,18 +128,18 @@ def test_weight_bits_default_to_the_familys():
 
 
 @families
-@pytest.mark.parametrize('levels', [1, 2, 8])
-def test_levels(family, levels):
-    model = tiny(family, levels=levels).eval()
+@pytest.mark.parametrize('max_spike_count', [1, 2, 8])
+def test_levels(family, max_spike_count):
+    model = tiny(family, max_spike_count=max_spike_count).eval()
     highest = []
     for module in model.modules():
         if isinstance(module, SpikingNeuron):
-            assert module.levels == levels
+            assert module.max_spike_count == max_spike_count
             module.register_forward_hook(lambda m, _, out: highest.append((out / m.scale).max().item()))
     assert all(o.isfinite().all() for o in model(torch.randn(2, 3, 64, 64) * 3))
-    assert max(highest) == pytest.approx(levels)
+    assert max(highest) == pytest.approx(max_spike_count)
     plain = {m.scale for m in model.modules() if isinstance(m, SpikingNeuron)}
-    assert plain == ({0.25, 0.5} if family == 'qsd' else {1 / levels})
+    assert plain == ({0.25, 0.5} if family == 'qsd' else {1 / max_spike_count})
 
 
 @families
@@ -159,7 +159,7 @@ def test_relu_in_place_of_neurons(family):
 def test_lif_neurons(family, time_steps):
     model = tiny(family, neuron=dict(type='LIF', tau=2.0, threshold=0.5), time_steps=time_steps)
     neurons = [m for m in model.modules() if isinstance(m, SpikingNeuron)]
-    assert all(isinstance(n, LIF) and n.time_steps == time_steps and n.levels == 1 for n in neurons)
+    assert all(isinstance(n, LIF) and n.time_steps == time_steps and n.max_spike_count == 1 for n in neurons)
     outputs = model(torch.randn(2, 3, 32, 32))
     backward(outputs)
     assert all(o.isfinite().all() for o in outputs)
@@ -525,8 +525,8 @@ BAD_ARGUMENTS = [
     ('in_channels', 3.0, 'in_channels', 'integer'),
     ('time_steps', 0, 'time_steps', '>= 1'),
     ('time_steps', 1.5, 'time_steps', 'integer'),
-    ('levels', 0, 'levels', '>= 1'),
-    ('levels', '4', 'levels', 'integer'),
+    ('max_spike_count', 0, 'max_spike_count', '>= 1'),
+    ('max_spike_count', '4', 'max_spike_count', 'integer'),
     ('weight_bits', 5, 'weight_bits', '2, 3, 4, 8, 32'),
     ('weight_bits', 0, 'weight_bits', '2, 3, 4, 8, 32'),
     ('out_indices', (5,), 'out_indices', '0 to 4'),

@@ -30,7 +30,7 @@ def spiking(bits):
     backbone = dict(type='SpikeDrivenTransformer', arch=arch, out_indices=(1, 2, 3, 4))
     neck = dict(type='SpikeFPN', in_channels=[16, 24, 32, 40], out_channels=WIDTH, **part)
     rpn = dict(type='SpikeRPNHead', in_channels=WIDTH, feat_channels=WIDTH, **part)
-    box = dict(type='SharedSpike2FCBBoxHead', in_channels=WIDTH, fc_out_channels=48, num_classes=3, **part)
+    box = dict(type='SpikeShared2FCBBoxHead', in_channels=WIDTH, fc_out_channels=48, num_classes=3, **part)
     mask = dict(type='SpikeFCNMaskHead', in_channels=WIDTH, conv_out_channels=WIDTH, num_classes=3, **part)
     return backbone, neck, rpn, box, mask
 
@@ -62,7 +62,7 @@ def detector(name, bits=4):
         roi.mask_head.update(mask)
         cfg.test_cfg.rcnn.update(score_thr=0.0, max_per_img=20)
         cfg.test_cfg.rpn.update(nms_pre=200, max_per_img=50)
-        cfg.train_cfg.rpn.allowed_border = -1  # or no anchor of the coarse levels fits into these images
+        cfg.train_cfg.rpn.allowed_border = -1  # or no anchor of the coarse max_spike_count fits into these images
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(cfg)
@@ -188,7 +188,7 @@ def test_the_mask_head_keeps_firing():
         for module in head.modules():
             if isinstance(module, SpikingNeuron):
                 module.register_forward_hook(
-                    lambda n, _, out, seen=seen: seen.append((out / n.scale / n.levels).mean().item())
+                    lambda n, _, out, seen=seen: seen.append((out / n.scale / n.max_spike_count).mean().item())
                 )
         with torch.no_grad():
             head.train()(0.3 * torch.randn(8, WIDTH, 14, 14))  # weak input, as from few spikes

@@ -136,12 +136,12 @@ def test_pooling_sees_membranes_and_every_level_reaches_the_classes():
     for branch in head.psp_modules:
         branch[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     sides = (16, 8, 4, 4)  # strides 4, 8, 16, 16 of 64 px
-    levels = [torch.randn(1, width, side, side) for width, side in zip((16, 24, 32, 40), sides)]
+    max_spike_count = [torch.randn(1, width, side, side) for width, side in zip((16, 24, 32, 40), sides)]
     with torch.no_grad():
-        before = head(levels)
+        before = head(max_spike_count)
         assert before.shape == (1, 3, 16, 16)
         assert [tuple(x.shape[-2:]) for x in seen] == [(1, 1), (2, 2), (3, 3), (6, 6)]
-        assert torch.equal(seen[0].flatten(), levels[3].mean((2, 3)).flatten()) and (seen[0] % 1 != 0).all()
+        assert torch.equal(seen[0].flatten(), max_spike_count[3].mean((2, 3)).flatten()) and (seen[0] % 1 != 0).all()
         for i in range(4):
-            changed = [level + 5 * (i == j) for j, level in enumerate(levels)]
+            changed = [level + 5 * (i == j) for j, level in enumerate(max_spike_count)]
             assert not torch.equal(head(changed), before), i

@@ -37,13 +37,13 @@ def make(maker, neuron, bits, channels=16, heads=4, time_steps=1):
 @given(
     widths=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     tokens=st.integers(1, 40),
-    levels=st.integers(1, 8),
+    max_spike_count=st.integers(1, 8),
     seed=st.integers(0, 999),
 )
-def test_both_orders_are_equal_on_counts(widths, tokens, levels, seed):
+def test_both_orders_are_equal_on_counts(widths, tokens, max_spike_count, seed):
     source = torch.Generator().manual_seed(seed)
     query, key, value = (
-        torch.randint(0, levels + 1, (2, 3, width, tokens), generator=source).float()
+        torch.randint(0, max_spike_count + 1, (2, 3, width, tokens), generator=source).float()
         for width in (widths[0], widths[0], widths[1])
     )
     out = linear_attention(query, key, value)
@@ -174,7 +174,7 @@ def test_first_gains_aim_at_half_of_what_the_neuron_counts(maker, neuron, bits, 
     mean = attention.query_neuron(gain * torch.randn(200_000)).mean().item()
     expected = attention.product.scale * USUAL_TOKENS * channels / 8 * mean**3
     after = attention.projection.neuron
-    half = 1.0 if kind == 'ReLU' else after.levels * after.threshold / 2
+    half = 1.0 if kind == 'ReLU' else after.max_spike_count * after.threshold / 2
     assert 0 < gain <= 1
     if gain < 1:
         assert expected == pytest.approx(half, rel=0.1)

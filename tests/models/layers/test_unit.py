@@ -85,11 +85,11 @@ def tail(x):
 
 
 @pytest.mark.parametrize('threshold', [0.25, 1.0, 2.0])
-@pytest.mark.parametrize('levels', [1, 4, 8])
-def test_second_moment_is_the_closed_form(threshold, levels):
+@pytest.mark.parametrize('max_spike_count', [1, 4, 8])
+def test_second_moment_is_the_closed_form(threshold, max_spike_count):
     # E[n^2] = sum over d of (d^2 - (d-1)^2) P(n >= d)
-    moment = sum((2 * d - 1) * tail((d - 0.5) * threshold) for d in range(1, levels + 1))
-    assert second_moment(IELIF(threshold, 0.5, levels)) == pytest.approx(moment / 4, rel=0.02)
+    moment = sum((2 * d - 1) * tail((d - 0.5) * threshold) for d in range(1, max_spike_count + 1))
+    assert second_moment(IELIF(threshold, 0.5, max_spike_count)) == pytest.approx(moment / 4, rel=0.02)
 
 
 def test_second_moment_of_other_activations():
@@ -126,14 +126,14 @@ def test_response_leaves_the_neuron_alone():
 
 def test_factory_fills_in_levels_and_time():
     neuron = UnitFactory(dict(type='IELIF', threshold=0.5), 6, 3, 4).make_neuron()
-    assert (neuron.threshold, neuron.levels, neuron.time_steps, neuron.scale) == (0.5, 6, 3, 1 / 6)
+    assert (neuron.threshold, neuron.max_spike_count, neuron.time_steps, neuron.scale) == (0.5, 6, 3, 1 / 6)
     lif = UnitFactory(dict(type='LIF'), 6, 3, 4).make_neuron()
-    assert (lif.levels, lif.time_steps) == (1, 3)
+    assert (lif.max_spike_count, lif.time_steps) == (1, 3)
 
 
 def test_what_the_config_says_wins():
-    neuron = UnitFactory(dict(type='IELIF', levels=2, time_steps=5, scale=1.0), 6, 3, 4).make_neuron()
-    assert (neuron.levels, neuron.time_steps, neuron.scale) == (2, 5, 1.0)
+    neuron = UnitFactory(dict(type='IELIF', max_spike_count=2, time_steps=5, scale=1.0), 6, 3, 4).make_neuron()
+    assert (neuron.max_spike_count, neuron.time_steps, neuron.scale) == (2, 5, 1.0)
 
 
 def test_scale_factor_is_on_top():
@@ -174,14 +174,14 @@ def test_factory_makes_low_bit_convolutions():
     assert (depthwise.groups, depthwise.padding) == (4, (1, 1))
     assert factory.depthwise(4, 3, padding=0).padding == (0, 0)
     unit = factory.unit(conv, 6)
-    assert unit.synapse is conv and unit.norm.num_features == 6 and unit.neuron.levels == 4
+    assert unit.synapse is conv and unit.norm.num_features == 6 and unit.neuron.max_spike_count == 4
 
 
 def test_what_drives_a_synapse():
     made = UnitFactory(dict(type='IELIF'), 4, 1, 32)
     assert made.conv_unit(2, 2).driven_by == 'spikes'
     assert SpikeUnit(None, made.conv(2, 2)).driven_by == 'image'
-    assert SpikeUnit(None, made.conv(2, 2), real_input='membrane').driven_by == 'membrane'
+    assert SpikeUnit(None, made.conv(2, 2), input_kind='membrane').driven_by == 'membrane'
 
 
 def test_units_can_be_built_without_memory():

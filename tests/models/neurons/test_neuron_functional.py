@@ -28,10 +28,10 @@ ROUNDINGS = st.sampled_from(spiking.ROUNDINGS)
 DTYPES = st.sampled_from([torch.float64, torch.float32, torch.bfloat16])
 
 
-def exact_count(membrane, threshold, levels, rounding='half_up'):
+def exact_count(membrane, threshold, max_spike_count, rounding='half_up'):
     """The formula in rational numbers, of which Python rounds halves to even."""
     ratio = Fraction(membrane) / Fraction(threshold)
-    return min(max(round(ratio) if rounding == 'half_even' else math.floor(ratio + HALF), 0), levels)
+    return min(max(round(ratio) if rounding == 'half_even' else math.floor(ratio + HALF), 0), max_spike_count)
 
 
 def distance_to_boundary(membrane, threshold):
@@ -41,45 +41,49 @@ def distance_to_boundary(membrane, threshold):
 
 
 @PROPERTY
-@given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, levels=LEVELS, dtype=DTYPES, rounding=ROUNDINGS)
-def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtype, rounding):
-    steps = [*steps, *(16 * d - 8 for d in range(1, levels + 2)), *(16 * d - 9 for d in range(1, levels + 2))]
+@given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, max_spike_count=LEVELS, dtype=DTYPES, rounding=ROUNDINGS)
+def test_counts_are_the_formula_at_every_boundary(steps, threshold, max_spike_count, dtype, rounding):
+    steps = [
+        *steps,
+        *(16 * d - 8 for d in range(1, max_spike_count + 2)),
+        *(16 * d - 9 for d in range(1, max_spike_count + 2)),
+    ]
     membrane = [k * threshold / 16 for k in steps]
-    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels, rounding)
+    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, max_spike_count, rounding)
     assert counts.dtype is dtype
-    assert counts.tolist() == [exact_count(u, threshold, levels, rounding) for u in membrane]
+    assert counts.tolist() == [exact_count(u, threshold, max_spike_count, rounding) for u in membrane]
 
 
 @PROPERTY
 @given(
     membrane=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=24),
     threshold=st.floats(0.015625, 10, width=32),
-    levels=LEVELS,
+    max_spike_count=LEVELS,
     dtype=st.sampled_from([torch.float64, torch.float32]),
     rounding=ROUNDINGS,
 )
-def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, levels, dtype, rounding):
-    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels, rounding).tolist()
+def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, max_spike_count, dtype, rounding):
+    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, max_spike_count, rounding).tolist()
     for u, count in zip(membrane, counts, strict=True):
         # Nearer to a boundary than a rounding of u / threshold + 0.5, arithmetic of limited width may go either way.
         rounding = 2 * torch.finfo(dtype).eps * (abs(u / threshold) + 1)
-        allowed = {exact_count(u, threshold, levels, rounding)}
+        allowed = {exact_count(u, threshold, max_spike_count, rounding)}
         if distance_to_boundary(u, threshold) <= rounding:
             allowed = {
-                exact_count(u - rounding * threshold, threshold, levels),
-                exact_count(u + rounding * threshold, threshold, levels),
+                exact_count(u - rounding * threshold, threshold, max_spike_count),
+                exact_count(u + rounding * threshold, threshold, max_spike_count),
             }
         assert count in allowed
 
 
-@pytest.mark.parametrize('levels', range(1, 9))
-def test_d_levels_reach_d_and_no_further(levels):
+@pytest.mark.parametrize('max_spike_count', range(1, 9))
+def test_d_levels_reach_d_and_no_further(max_spike_count):
     membrane = torch.linspace(-2, 12, 1401)
-    assert spike_count(membrane, 1.0, levels).unique().tolist() == list(range(levels + 1))
+    assert spike_count(membrane, 1.0, max_spike_count).unique().tolist() == list(range(max_spike_count + 1))
     # The d-th spike fires at (d - 0.5) thresholds, and not just below.
-    boundary = torch.arange(1, levels + 1) - 0.5
-    assert spike_count(boundary, 1.0, levels).tolist() == list(range(1, levels + 1))
-    assert spike_count(boundary - 1e-5, 1.0, levels).tolist() == list(range(levels))
+    boundary = torch.arange(1, max_spike_count + 1) - 0.5
+    assert spike_count(boundary, 1.0, max_spike_count).tolist() == list(range(1, max_spike_count + 1))
+    assert spike_count(boundary - 1e-5, 1.0, max_spike_count).tolist() == list(range(max_spike_count))
 
 
 @PROPERTY
@@ -87,17 +91,17 @@ def test_d_levels_reach_d_and_no_further(levels):
     steps=SIXTEENTHS,
     threshold=POWERS_OF_TWO,
     scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
-    levels=LEVELS,
+    max_spike_count=LEVELS,
     dtype=DTYPES,
     seed=st.integers(0, 99),
     rounding=ROUNDINGS,
 )
-def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, seed, rounding):
-    steps = [*steps, 0, 16 * levels, -1, 16 * levels + 1]  # always the bounds, and just beyond them
+def test_gradient_is_straight_through(steps, threshold, scale, max_spike_count, dtype, seed, rounding):
+    steps = [*steps, 0, 16 * max_spike_count, -1, 16 * max_spike_count + 1]  # always the bounds, and just beyond them
     membrane = torch.tensor([k * threshold / 16 for k in steps], dtype=dtype, requires_grad=True)
     upstream = torch.randint(1, 9, membrane.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    (spike_count(membrane, threshold, levels, rounding) * scale).backward(upstream)
-    inside = [0 <= k <= 16 * levels for k in steps]
+    (spike_count(membrane, threshold, max_spike_count, rounding) * scale).backward(upstream)
+    inside = [0 <= k <= 16 * max_spike_count for k in steps]
     expected = [g * scale / threshold * i for g, i in zip(upstream.tolist(), inside, strict=True)]
     assert membrane.grad.dtype is dtype
     assert membrane.grad.tolist() == expected
@@ -105,7 +109,7 @@ def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, se
 
 @PROPERTY
 @given(
-    levels=st.integers(1, 127),
+    max_spike_count=st.integers(1, 127),
     threshold=st.sampled_from([0.25, 0.3, 1.0, 1.7, 2.0]),
     scale=st.sampled_from([0.25, 0.3, 1.0]),
     bit=st.sampled_from([0, 1, spiking.INSIDE_HALF, spiking.INSIDE]),
@@ -116,26 +120,26 @@ def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, se
     rounding=ROUNDINGS,
 )
 def test_pieces_and_bytes_are_the_definition(
-    levels, threshold, scale, bit, dtype, piece, channels_last, seed, rounding
+    max_spike_count, threshold, scale, bit, dtype, piece, channels_last, seed, rounding
 ):
     """Counts made piece by piece, and the byte that is kept for each, with bounds hit exactly."""
     if bit == spiking.INSIDE_HALF:
-        levels = min(levels, 7)
-    membrane = levels * threshold * torch.randn(2, 3, 4, 3, generator=torch.Generator().manual_seed(seed))
-    membrane.view(-1)[:6] = torch.tensor([0.0, -0.0, levels * threshold, math.inf, -math.inf, threshold / 2])
+        max_spike_count = min(max_spike_count, 7)
+    membrane = max_spike_count * threshold * torch.randn(2, 3, 4, 3, generator=torch.Generator().manual_seed(seed))
+    membrane.view(-1)[:6] = torch.tensor([0.0, -0.0, max_spike_count * threshold, math.inf, -math.inf, threshold / 2])
     membrane = membrane.to(dtype)
     if channels_last:
         membrane = membrane.contiguous(memory_format=torch.channels_last)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spiking, 'PIECE', piece)
-        found, kept = spiking.fire(membrane, threshold, levels, scale, bit, rounding)
+        found, kept = spiking.fire(membrane, threshold, max_spike_count, scale, bit, rounding)
     ratio = membrane / threshold
-    count = ((ratio + 0.5).floor() if rounding == 'half_up' else ratio.round()).clamp(0, levels)
+    count = ((ratio + 0.5).floor() if rounding == 'half_up' else ratio.round()).clamp(0, max_spike_count)
     assert torch.equal(found, count * scale) and found.stride() == membrane.stride()
     if not bit:
         assert kept is None
         return
-    inside = (membrane >= 0) & (membrane <= levels * threshold)
+    inside = (membrane >= 0) & (membrane <= max_spike_count * threshold)
     expected = bit * inside.int() + (count.int() if bit > 1 else 0)
     assert torch.equal(kept.int(), expected) and kept.stride() == membrane.stride()
 
@@ -154,7 +158,11 @@ def test_not_a_number_is_not_hidden(dtype, rounding):
 def test_rules_that_there_are_not(function):
     with pytest.raises(ValueError, match="rounding='up' is not allowed: expected half_up or half_even"):
         function(
-            torch.zeros(2), threshold=1.0, levels=4, rounding='up', **({} if function is spike_count else {'scale': 1})
+            torch.zeros(2),
+            threshold=1.0,
+            max_spike_count=4,
+            rounding='up',
+            **({} if function is spike_count else {'scale': 1}),
         )
 
 
@@ -178,15 +186,15 @@ def test_the_membrane_given_is_left_alone():
 @given(
     steps=st.lists(st.lists(st.integers(-64, 160), min_size=3, max_size=3), min_size=1, max_size=8),
     threshold=POWERS_OF_TWO,
-    levels=LEVELS,
+    max_spike_count=LEVELS,
     rounding=ROUNDINGS,
 )
-def test_without_decay_nothing_is_lost(steps, threshold, levels, rounding):
+def test_without_decay_nothing_is_lost(steps, threshold, max_spike_count, rounding):
     """Soft reset keeps the books: what came in is what was fired plus what is left."""
     currents = torch.tensor(steps, dtype=torch.float64) * threshold / 16
     carried, fired = None, torch.zeros(3, dtype=torch.float64)
     for current in currents:
-        count, carried = integrate_and_fire_step(current, carried, threshold, levels, rounding=rounding)
+        count, carried = integrate_and_fire_step(current, carried, threshold, max_spike_count, rounding=rounding)
         fired += count
     assert torch.equal(fired * threshold + carried, currents.sum(0))
 

@@ -21,17 +21,17 @@ def straight_through(value, gradient_path):
     return value.detach() + (gradient_path - gradient_path.detach())
 
 
-def reference_ielif(currents, threshold, scale, levels, decay, rounding):
+def reference_ielif(currents, threshold, scale, max_spike_count, decay, rounding):
     """The neuron over time, ``(T, ...)``, in plain operations that autograd differentiates by itself."""
     left, outputs = torch.zeros_like(currents[0]), []
     for current in currents:
         membrane = left + current
         # Written out: the slope of torch.clamp at its bounds differs between versions of torch.
-        inside = (membrane >= 0) & (membrane <= levels * threshold)
+        inside = (membrane >= 0) & (membrane <= max_spike_count * threshold)
         ramp = torch.where(inside, membrane, membrane.detach()) / threshold
         ratio = membrane / threshold
         rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
-        count = straight_through(rounded.clamp(0, levels), ramp)
+        count = straight_through(rounded.clamp(0, max_spike_count), ramp)
         left = decay * (membrane - count * threshold)
         outputs.append(count * scale)
     return torch.stack(outputs)
@@ -62,7 +62,7 @@ def both_ways(neuron, reference, currents, upstream):
 @given(
     time_steps=st.integers(1, 6),
     batch=st.integers(1, 3),
-    levels=st.integers(1, 8),
+    max_spike_count=st.integers(1, 8),
     threshold=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
     scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
     decay=st.sampled_from([1.0, 0.5, 0.25]),
@@ -70,16 +70,16 @@ def both_ways(neuron, reference, currents, upstream):
     seed=st.integers(0, 10_000),
 )
 def test_ielif_is_the_plain_loop_exactly_on_a_dyadic_grid(
-    time_steps, batch, levels, threshold, scale, decay, rounding, seed
+    time_steps, batch, max_spike_count, threshold, scale, decay, rounding, seed
 ):
     """All numbers fit float64 without rounding here, so values and gradients must be equal to the last bit."""
     source = torch.Generator().manual_seed(seed)
     shape = (time_steps, batch, 5)
-    currents = torch.randint(-32, 16 * (levels + 2), shape, generator=source).double() * threshold / 16
+    currents = torch.randint(-32, 16 * (max_spike_count + 2), shape, generator=source).double() * threshold / 16
     upstream = torch.randint(-8, 9, shape, generator=source).double()
-    neuron = IELIF(threshold, scale, levels, time_steps, decay, rounding)
+    neuron = IELIF(threshold, scale, max_spike_count, time_steps, decay, rounding)
     (out, grad), (expected, expected_grad) = both_ways(
-        neuron, lambda x: reference_ielif(x, threshold, scale, levels, decay, rounding), currents, upstream
+        neuron, lambda x: reference_ielif(x, threshold, scale, max_spike_count, decay, rounding), currents, upstream
     )
     assert torch.equal(out, expected)
     assert torch.equal(grad, expected_grad)
@@ -88,19 +88,22 @@ def test_ielif_is_the_plain_loop_exactly_on_a_dyadic_grid(
 @PROPERTY
 @given(
     time_steps=st.integers(1, 6),
-    levels=st.integers(1, 8),
+    max_spike_count=st.integers(1, 8),
     threshold=st.floats(0.1, 3),
     decay=st.floats(0.1, 1),
     rounding=st.sampled_from(ROUNDINGS),
     seed=st.integers(0, 10_000),
 )
-def test_ielif_is_the_plain_loop_on_real_numbers(time_steps, levels, threshold, decay, rounding, seed):
+def test_ielif_is_the_plain_loop_on_real_numbers(time_steps, max_spike_count, threshold, decay, rounding, seed):
     source = torch.Generator().manual_seed(seed)
     currents = torch.randn(time_steps, 2, 7, dtype=torch.float64, generator=source) * 2 * threshold
     upstream = torch.randn(currents.shape, dtype=torch.float64, generator=source)
-    neuron = IELIF(threshold, None, levels, time_steps, decay, rounding)
+    neuron = IELIF(threshold, None, max_spike_count, time_steps, decay, rounding)
     (out, grad), (expected, expected_grad) = both_ways(
-        neuron, lambda x: reference_ielif(x, threshold, 1 / levels, levels, decay, rounding), currents, upstream
+        neuron,
+        lambda x: reference_ielif(x, threshold, 1 / max_spike_count, max_spike_count, decay, rounding),
+        currents,
+        upstream,
     )
     assert torch.equal(out, expected)
     torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-12)
@@ -206,13 +209,13 @@ def test_samples_do_not_mix(neuron):
 
 
 def test_one_time_step_takes_the_short_way_to_the_same_counts():
-    neuron, currents = IELIF(0.5, levels=3), torch.randn(50) * 2
+    neuron, currents = IELIF(0.5, max_spike_count=3), torch.randn(50) * 2
     assert torch.equal(neuron.count(currents), SpikingNeuron.count(neuron, currents))
     assert torch.equal(neuron.count(currents), spike_count(currents, 0.5, 3))
 
 
 def test_scale_defaults_to_one_over_d():
-    assert [IELIF(levels=d).scale for d in (1, 4, 8)] == [1, 0.25, 0.125]
+    assert [IELIF(max_spike_count=d).scale for d in (1, 4, 8)] == [1, 0.25, 0.125]
 
 
 @pytest.mark.parametrize('neuron', [IELIF(0.25, 0.5, 3, 2, 0.5), LIF(0.5, 2.0, 2, 3.0, -0.5, 'atan', 2.0)])
@@ -236,9 +239,9 @@ BAD = [
     (IELIF, 'threshold', math.inf),
     (IELIF, 'threshold', '1'),
     (IELIF, 'scale', 0),
-    (IELIF, 'levels', 0),
-    (IELIF, 'levels', 2.5),
-    (IELIF, 'levels', True),
+    (IELIF, 'max_spike_count', 0),
+    (IELIF, 'max_spike_count', 2.5),
+    (IELIF, 'max_spike_count', True),
     (IELIF, 'time_steps', 0),
     (IELIF, 'time_steps', '2'),
     (IELIF, 'decay', 0),

@@ -12,7 +12,7 @@ from torch import nn
 from qsdt_mm import IELIF, SpikeDrivenTransformer
 from qsdt_mm.errors import CheckpointError
 from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
-from qsdt_mm.models.layers.spiking import SpikingPart
+from qsdt_mm.models.layers.spiking import SpikingMixin
 from qsdt_mm.models.neurons import rounding as records
 
 ARCH = dict(family='espike', widths=(4, 4, 4, 16, 8), depths=(0, 0, 0, 1, 0), num_heads=1)
@@ -224,7 +224,7 @@ def test_parts_of_detectors_and_segmentors_round_to_even():
             super().__init__()
             self.layer = nn.Linear(2, 2)
 
-    class Spiking(SpikingPart, Base):
+    class Spiking(SpikingMixin, Base):
         pass
 
     assert rules(Spiking()) == {'half_even'}

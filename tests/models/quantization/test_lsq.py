@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsdt_mm.models.quantization import LSQ, check_weight_bits, integer_range, lsq_quantize
+from qsdt_mm.models.quantization import LSQ, check_weight_bits, lsq_quantize, quant_range
 from qsdt_mm.models.quantization.lsq import MIN_STEP
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
@@ -70,7 +70,7 @@ def test_bounds_and_ties_are_the_definition(bits, halves, seed):
     upstream = torch.randint(-8, 9, weight.shape, generator=torch.Generator().manual_seed(seed)).double()
     out = lsq_quantize(weight, step, bits)
     out.backward(upstream)
-    low, high = integer_range(bits)
+    low, high = quant_range(bits)
     inside = torch.tensor([[low <= h / 2 <= high for h in halves]])
     level = torch.tensor([[float(round(min(max(h / 2, low), high))) for h in halves]], dtype=torch.float64)
     slope = torch.where(inside, level - weight / 0.25, level)
@@ -91,7 +91,7 @@ def test_torch_has_the_same_gradients_away_from_the_bounds(bits, seed):
     fake_quantize = getattr(torch, '_fake_quantize_learnable_per_channel_affine', None)
     if fake_quantize is None:
         pytest.skip('this torch has no _fake_quantize_learnable_per_channel_affine')
-    low, high = integer_range(bits)
+    low, high = quant_range(bits)
     weight, step, upstream = draw((8, 4, 3, 3), bits, seed, torch.float32)
     weight[0, 0, 0, :2] = torch.tensor([high + 0.25, low - 0.25]) * step[0]
     ratio = weight / per_channel(step, weight.shape)
@@ -134,13 +134,13 @@ def test_values_are_integers_of_the_range_times_the_step(bits, shape, seed, dtyp
 def test_every_integer_of_the_range_occurs():
     for bits in (2, 3, 4, 8):
         weight = torch.linspace(-300, 300, 6001)[None]
-        low, high = integer_range(bits)
+        low, high = quant_range(bits)
         assert LSQ(1, bits).integers(weight).unique().tolist() == list(range(low, high + 1))
 
 
 @pytest.mark.parametrize(('bits', 'expected'), [(2, (-2, 1)), (3, (-4, 3)), (4, (-8, 7)), (8, (-128, 127))])
 def test_integer_range_is_signed(bits, expected):
-    assert integer_range(bits) == expected
+    assert quant_range(bits) == expected
 
 
 @pytest.mark.parametrize('bits', [2, 3, 4, 8])

@@ -7,14 +7,14 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.inference import convert, fold_norms
 from qsdt_mm.models.layers.spiking import low_bit
-from qsdt_mm.models.quantization import LowBitWeight
+from qsdt_mm.models.quantization import QuantWeightMixin
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')
 ARCH = dict(widths=(8, 8, 16, 16, 24), depths=(1, 1, 1, 1, 1), num_heads=4, stem_kernel=3, layer_scale=0.1)
 
 
 def layers(model):
-    return [module for module in model.modules() if isinstance(module, LowBitWeight)]
+    return [module for module in model.modules() if isinstance(module, QuantWeightMixin)]
 
 
 def each(change):

@@ -12,8 +12,8 @@ from qsdt_mm.models.quantization import (
     QuantConv2d,
     QuantConvTranspose2d,
     QuantLinear,
-    integer_range,
     low_bit,
+    quant_range,
     quantize_symmetrically,
 )
 
@@ -38,7 +38,7 @@ def test_integers_times_steps_are_the_weight_in_use(kind, bits):
     with torch.no_grad():
         layer.quantizer.step.mul_(torch.rand(6) - 0.5)  # of either sign
     found = layer.int_weight()
-    low, high = integer_range(bits)
+    low, high = quant_range(bits)
     assert found.integers.dtype is torch.int8 and found.integers.shape == layer.weight.shape and found.bits == bits
     assert low <= found.integers.min() and found.integers.max() <= high
     assert found.step.dtype is torch.float64 and (found.step > 0).all() and found.step.shape == (6,)
@@ -76,7 +76,7 @@ def test_symmetric_quantization(bits, shape, dim, seed):
     weight = torch.randn(shape, dtype=torch.float64)
     weight.select(dim, 0).zero_()
     found = quantize_symmetrically(weight, bits, dim)
-    _, high = integer_range(bits)
+    _, high = quant_range(bits)
     assert found.by_channel.flatten(1).abs().amax(1)[1:].eq(high).all() and not found.by_channel[0].any()
     error = (found.dequantize() - weight).abs().transpose(0, dim).flatten(1).amax(1)
     assert (error <= found.step / 2 * (1 + 1e-9)).all()

@@ -11,7 +11,7 @@ pytest.importorskip('mmpretrain')
 from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 
 import qsdt_mm  # noqa: E402, F401
-from qsdt_mm.models.selfsup.masking import Visibility, VisibleBatchNorm2d, see_visible_only  # noqa: E402
+from qsdt_mm.models.selfsup.masking import PatchMask, SparseBatchNorm2d, mask_stages  # noqa: E402
 
 ARCHS = {
     'large': dict(family='espike-large', widths=(4, 8, 8, 16), depths=(1, 1, 1, 1), num_heads=2, layer_scale=None),
@@ -97,9 +97,9 @@ def test_masking_is_exact(family):
 
 
 def test_norms_see_visible_positions_only():
-    norm, visibility = nn.BatchNorm2d(3), Visibility()
+    norm, visibility = nn.BatchNorm2d(3), PatchMask()
     plain = nn.BatchNorm2d(3)
-    ours = VisibleBatchNorm2d(norm, visibility)
+    ours = SparseBatchNorm2d(norm, visibility)
     feature = torch.randn(2, 3, 8, 8, requires_grad=True)
     visibility.patches = torch.tensor([[1, 0], [0, 1]]).bool().expand(2, 1, 2, 2)
     out = ours(feature)
@@ -205,10 +205,10 @@ def test_golden_encoder(golden):
     wanted = torch.load(golden('spikemae_encoder_public_io.pt'), weights_only=True)
     backbone = load_backbone(path).double()
     tensors = load_file(path)['model']
-    visibility = Visibility()
+    visibility = PatchMask()
     *conv_stages, tokens = backbone.stages[:4]
     for part in (*conv_stages, tokens.downsample):
-        see_visible_only(part, visibility)
+        mask_stages(part, visibility)
     visibility.patches = wanted['active']
     norm = nn.BatchNorm1d(64).double().eval()
     norm.load_state_dict({n.removeprefix('norm.'): t for n, t in tensors.items() if n.startswith('norm.')})

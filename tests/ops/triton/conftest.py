@@ -10,7 +10,7 @@ import pytest
 from qsdt_mm.ops import dispatch
 from qsdt_mm.ops import dispatch as kernels
 
-MODULES = ('arithmetic', 'neuron', 'steps', 'quantizer', 'trial')
+MODULES = ('arithmetic', 'neuron', 'steps', 'quantizer', 'self_test')
 
 
 @contextmanager

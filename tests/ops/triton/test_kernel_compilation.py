@@ -18,7 +18,7 @@ NAMES = {
     'quantizer._quantize': dict(BLOCK=1024, BLOCKS=2),
     'quantizer._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
 }
-NUMBERS = ('threshold', 'levels', 'top', 'scale', 'decay', 'low', 'high')
+NUMBERS = ('threshold', 'max_spike_count', 'top', 'scale', 'decay', 'low', 'high')
 SIZES = ('size', 'last', 'width')
 BYTES = {'kept': '*u8'}
 

@@ -12,8 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
 from qsdt_mm.models.quantization import QuantConv2d
-from qsdt_mm.ops import compact_saving as saving
-from qsdt_mm.ops import dispatch, spiking
+from qsdt_mm.ops import compact_saving, dispatch, spiking
 from qsdt_mm.ops import dispatch as kernels
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +64,7 @@ def test_a_compiler_sees_plain_functions(interpreted, monkeypatch):
 
 def test_every_name_has_its_kernel(interpreted, monkeypatch):
     monkeypatch.setattr(dispatch, 'serves', lambda *tensors: True)
-    for name in dispatch.ROOMS:
+    for name in dispatch.KERNEL_MODULES:
         assert kernels.find(name, torch.empty(2)).__name__ == name
 
 
@@ -95,17 +94,17 @@ def test_a_device_where_kernels_fail_is_left_to_plain_functions(interpreted, mon
 def test_the_trial_passes_and_can_be_failed(interpreted, monkeypatch, dtype):
     """By a product with the reciprocal; by half precision that rounds once, at the end."""
     cpu = torch.device('cpu')
-    assert interpreted.trial.differing(cpu, dtype) == []
+    assert interpreted.self_test.differing(cpu, dtype) == []
     fire = interpreted.neuron.fire
 
-    def careless(membrane, threshold, levels, *constants):
+    def careless(membrane, threshold, max_spike_count, *constants):
         if dtype is torch.float32:
-            return fire(membrane * (1 / threshold), 1.0, levels, *constants)
-        spikes, kept = fire(membrane.float(), threshold, levels, *constants)
+            return fire(membrane * (1 / threshold), 1.0, max_spike_count, *constants)
+        spikes, kept = fire(membrane.float(), threshold, max_spike_count, *constants)
         return spikes.to(dtype), kept
 
     monkeypatch.setattr(interpreted.neuron, 'fire', careless)
-    assert interpreted.trial.differing(cpu, dtype) == ['spikes']
+    assert interpreted.self_test.differing(cpu, dtype) == ['spikes']
     monkeypatch.setattr(dispatch, '_verdicts', {})
     with pytest.warns(UserWarning, match='plain operations run instead: wrong spikes'):
         assert not dispatch.works(cpu, dtype)
@@ -115,7 +114,7 @@ def step(model, image):
     """Output and gradients of a training step that keeps bytes."""
     model.zero_grad()
     image = image.clone().requires_grad_()
-    with saving.compact_saving():
+    with compact_saving.compact_saving():
         out = model(image)
         loss = (out[0] if isinstance(out, tuple) else out).square().mean()
     loss.backward()
@@ -155,15 +154,15 @@ def test_a_network_gives_the_same(dispatched):
 
 def short_forms(layer, inputs):
     """What autograd keeps in short form: the bytes, and what is restored from them."""
-    ledger, seen = saving.Ledger(), []
+    ledger, seen = compact_saving.CompressedTensors(), []
 
     def pack(tensor):
         seen.append(ledger.pack(tensor))
         return seen[-1]
 
-    with saving._use(ledger), torch.autograd.graph.saved_tensors_hooks(pack, ledger.unpack):
+    with compact_saving._use(ledger), torch.autograd.graph.saved_tensors_hooks(pack, ledger.unpack):
         out = layer(inputs)
-    packed = [entry for entry in seen if isinstance(entry, saving.Packed)]
+    packed = [entry for entry in seen if isinstance(entry, compact_saving.Packed)]
     return out, [(entry.form.held[0], ledger.unpack(entry)) for entry in packed]
 
 
@@ -176,7 +175,9 @@ class Steps(nn.Module):
 
     def forward(self, inputs):
         n = self.neuron
-        found = functional.integrate_and_fire(inputs, n.time_steps, n.threshold, n.levels, n.decay, n.scale, n.rounding)
+        found = functional.integrate_and_fire(
+            inputs, n.time_steps, n.threshold, n.max_spike_count, n.decay, n.scale, n.rounding
+        )
         return SpikingNeuron.forward(n, inputs) if found is None else found
 
 

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
-from qsdt_mm.models.quantization import integer_range, lsq
+from qsdt_mm.models.quantization import lsq, quant_range
 from qsdt_mm.ops import dispatch, spiking
 from qsdt_mm.ops.spiking import INSIDE
 
@@ -27,9 +27,9 @@ def same(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
-def edges(threshold, levels, dtype):
+def edges(threshold, max_spike_count, dtype):
     """Membranes on every boundary of count and gradient, and the next ones before and behind; what is not finite."""
-    at = torch.tensor([d * threshold / 2 for d in range(-1, 2 * levels + 3)], dtype=torch.float64).to(dtype)
+    at = torch.tensor([d * threshold / 2 for d in range(-1, 2 * max_spike_count + 3)], dtype=torch.float64).to(dtype)
     ends = [torch.full_like(at, sign * math.inf) for sign in (-1, 1)]
     special = torch.tensor([math.inf, -math.inf, math.nan, 0.0, -0.0, torch.finfo(dtype).tiny / 4], dtype=dtype)
     return torch.cat([at, *(torch.nextafter(at, end) for end in ends), special])
@@ -38,16 +38,16 @@ def edges(threshold, levels, dtype):
 @PROPERTY
 @given(
     threshold=CONSTANTS,
-    levels=st.integers(1, 12),
+    max_spike_count=st.integers(1, 12),
     scale=CONSTANTS,
     dtype=DTYPES,
     bit=st.sampled_from([1, INSIDE]),
     rounding=ROUNDINGS,
 )
-def test_spikes_bytes_and_gradients_of_the_neuron(interpreted, threshold, levels, scale, dtype, bit, rounding):
-    membrane = edges(threshold, levels, dtype)
-    spikes, kept = interpreted.neuron.fire(membrane, threshold, levels, scale, bit, rounding)
-    expected, expected_kept = spiking.fire(membrane, threshold, levels, scale, bit, rounding)
+def test_spikes_bytes_and_gradients_of_the_neuron(interpreted, threshold, max_spike_count, scale, dtype, bit, rounding):
+    membrane = edges(threshold, max_spike_count, dtype)
+    spikes, kept = interpreted.neuron.fire(membrane, threshold, max_spike_count, scale, bit, rounding)
+    expected, expected_kept = spiking.fire(membrane, threshold, max_spike_count, scale, bit, rounding)
     same(spikes, expected)
     same(kept, expected_kept)
     grad = membrane.roll(3)
@@ -59,15 +59,15 @@ def test_spikes_bytes_and_gradients_of_the_neuron(interpreted, threshold, levels
 @given(
     shape=st.lists(st.integers(1, 9), max_size=4),
     seed=SEEDS,
-    levels=st.integers(128, 1000),
+    max_spike_count=st.integers(128, 1000),
     dtype=DTYPES,
     rounding=ROUNDINGS,
 )
-def test_any_shape_and_more_levels_than_a_byte(interpreted, shape, seed, levels, dtype, rounding):
-    membrane = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * levels).to(dtype)
+def test_any_shape_and_more_levels_than_a_byte(interpreted, shape, seed, max_spike_count, dtype, rounding):
+    membrane = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * max_spike_count).to(dtype)
     for bit in (0, 1):
-        found = interpreted.neuron.fire(membrane, 0.7, levels, 1.0, bit, rounding)
-        expected = spiking.fire(membrane, 0.7, levels, 1.0, bit, rounding)
+        found = interpreted.neuron.fire(membrane, 0.7, max_spike_count, 1.0, bit, rounding)
+        expected = spiking.fire(membrane, 0.7, max_spike_count, 1.0, bit, rounding)
         same(found[0], expected[0])
         if bit:
             same(found[1], expected[1])
@@ -126,24 +126,26 @@ def in_steps(neuron, inputs):
     steps=st.integers(1, 6),
     batch=st.integers(1, 3),
     threshold=CONSTANTS,
-    levels=st.integers(1, 12),
+    max_spike_count=st.integers(1, 12),
     scale=CONSTANTS,
     decay=st.floats(0.1, 1),
     dtype=DTYPES,
     seed=SEEDS,
     rounding=ROUNDINGS,
 )
-def test_all_time_steps(interpreted, steps, batch, threshold, levels, scale, decay, dtype, seed, rounding):
+def test_all_time_steps(interpreted, steps, batch, threshold, max_spike_count, scale, decay, dtype, seed, rounding):
     source = torch.Generator().manual_seed(seed)
     shape = (steps * batch, 300)  # many: what is carried over shows in few counts
-    inputs = ((torch.randn(shape, generator=source) * 0.7 + 0.2) * threshold * levels).to(dtype)
+    inputs = ((torch.randn(shape, generator=source) * 0.7 + 0.2) * threshold * max_spike_count).to(dtype)
     # Boundaries of the count, met in the first step and, where the membrane has been spent, in later ones.
-    inputs[:, ::3] = (torch.randint(-1, 2 * levels, (len(inputs), 100), generator=source) * threshold / 2).to(dtype)
+    inputs[:, ::3] = (torch.randint(-1, 2 * max_spike_count, (len(inputs), 100), generator=source) * threshold / 2).to(
+        dtype
+    )
     inputs.requires_grad_()
     grad = torch.randn(shape, generator=source).to(dtype)
-    neuron = IELIF(threshold, scale, levels, steps, decay, rounding)
+    neuron = IELIF(threshold, scale, max_spike_count, steps, decay, rounding)
     expected = neuron(inputs) if steps == 1 else in_steps(neuron, inputs)
-    found = interpreted.steps.integrate_and_fire(inputs, steps, threshold, levels, decay, scale, rounding)
+    found = interpreted.steps.integrate_and_fire(inputs, steps, threshold, max_spike_count, decay, scale, rounding)
     same(found, expected)
     wanted = torch.autograd.grad(expected, inputs, grad)[0]
     same(torch.autograd.grad(found, inputs, grad, retain_graph=True)[0], wanted)
@@ -183,7 +185,7 @@ def test_what_is_not_finite_in_time(interpreted):
 )
 def test_weights_and_gradients_of_the_quantizer(interpreted, shape, bits, dtype, seed):
     source = torch.Generator().manual_seed(seed)
-    low, high = integer_range(bits)
+    low, high = quant_range(bits)
     step = (torch.rand(shape[0], generator=source) * 0.2 + 0.05).to(dtype)
     weight = torch.randn(shape, generator=source) * high * step.float().view(-1, *[1] * (len(shape) - 1))
     # A part of the weights lies on the boundaries of integers and of the range.
@@ -232,15 +234,15 @@ def test_weights_that_are_not_finite(interpreted):
 @PROPERTY
 @given(
     rounding=ROUNDINGS,
-    levels=st.integers(1, 9),
+    max_spike_count=st.integers(1, 9),
     steps=st.integers(1, 4),
     threshold=st.sampled_from([0.25, 0.5, 1.0]),
     seed=SEEDS,
 )
-def test_spike_is_integer_is_count(interpreted, rounding, levels, steps, threshold, seed):
+def test_spike_is_integer_is_count(interpreted, rounding, max_spike_count, steps, threshold, seed):
     """Membranes on multiples of half a threshold, fired by kernels."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dispatch, 'serves', lambda first, *others: found.append(first) or True)
-        check_halves(rounding, levels, steps, threshold, torch.float32, seed)
+        check_halves(rounding, max_spike_count, steps, threshold, torch.float32, seed)
     assert found

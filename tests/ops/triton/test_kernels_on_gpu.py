@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
-from qsdt_mm.models.quantization import integer_range, lsq, lsq_quantize
+from qsdt_mm.models.quantization import lsq, lsq_quantize, quant_range
 from qsdt_mm.ops import dispatch, spiking
 from qsdt_mm.ops import dispatch as kernels
 
@@ -77,7 +77,7 @@ def test_time_steps(device, dtype, steps):
 @pytest.mark.parametrize('bits', [2, 4, 8])
 @pytest.mark.parametrize('shape', [(512, 512, 1, 1), (192, 96, 3, 3), (256, 1, 7, 7), (100, 2000)])
 def test_quantizer(device, dtype, bits, shape):
-    low, high = integer_range(bits)
+    low, high = quant_range(bits)
     step = (torch.rand(shape[0]) * 0.2 + 0.05).to(dtype)
     weight = (torch.randn(shape) * high * step.float().view(-1, *[1] * (len(shape) - 1))).to(dtype)
     grad = torch.randn(shape).to(dtype)
