@@ -37,7 +37,7 @@ def accumulator_dtype_for(bound: int) -> torch.dtype:
 
 
 def on_device(accumulator_dtype: torch.dtype, values: Tensor) -> torch.dtype:
-    """The accumulator_dtype to use where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
+    """The type to sum in where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
     return torch.float64 if values.is_cuda else accumulator_dtype
 
 

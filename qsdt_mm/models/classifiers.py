@@ -29,7 +29,7 @@ class SpikeImageClassifier(ImageClassifier):
 
 
 def following(head: Any, backbone: nn.Module) -> Any:
-    """Complete a head's config with the backbone's ``weight_bits``, ``max_spike_count`` and ``time_steps`` where it has none.
+    """Complete a head's config with the backbone's weight bits, D and T where it says none.
 
     A head that is built, or takes no such settings, comes back as it is.
     """

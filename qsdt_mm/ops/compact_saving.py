@@ -106,7 +106,7 @@ def _use(ledger: CompressedTensors | None) -> Iterator[None]:
 
 @contextmanager
 def compact_saving() -> Iterator[None]:
-    """Within the context, autograd keeps the short forms that :func:`register_product` and :func:`register_recompute` tell of."""
+    """Within the context, autograd keeps what :func:`register_product` and :func:`register_recompute` name instead."""
     if is_compact() or not torch.is_grad_enabled() or is_compiling() or is_recording():
         yield
         return

@@ -18,8 +18,8 @@ from qsdt_mm.models.quantization import steps_follow_weights
 class SpikeRPNHead(SpikingMixin, RPNHead):
     """mmdet's RPN: ``N conv3``, then ``N pw`` for scores and ``N pw`` for boxes.
 
-    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Only the output layers start with
-    small weights; the convolution before them has to drive their neurons.
+    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Only the output layers
+    start with small weights; the convolution before them has to drive their neurons.
     """
 
     def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
@@ -35,8 +35,8 @@ class SpikeRPNHead(SpikingMixin, RPNHead):
 class SpikeRetinaHead(SpikingMixin, RetinaHead):
     """mmdet's RetinaNet head with a neuron before each convolution.
 
-    Args: those of ``mmdet.RetinaHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Give ``norm_cfg`` so that the
-    later of the stacked convolutions keep firing.
+    Args: those of ``mmdet.RetinaHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Give ``norm_cfg`` so
+    that the later of the stacked convolutions keep firing.
     """
 
     def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
@@ -55,8 +55,8 @@ class SpikeShared2FCBBoxHead(SpikingMixin, Shared2FCBBoxHead):
 class SpikeFCNMaskHead(SpikingMixin, FCNMaskHead):
     """mmdet's mask head: four ``N conv3``, ``N deconv``, ``N pw``.
 
-    Args: those of ``mmdet.FCNMaskHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. ``norm_cfg`` defaults to batch
-    norm: without a norm the later layers fall silent.
+    Args: those of ``mmdet.FCNMaskHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. ``norm_cfg`` defaults
+    to batch norm: without a norm the later layers fall silent.
     """
 
     def __init__(self, *args: Any, norm_cfg: Any = dict(type='BN'), **kwargs: Any) -> None:  # noqa: B006

@@ -14,7 +14,7 @@ from qsdt_mm.models.layers.spiking import SpikingMixin, UnitsDraw
 class SpikeFPNHead(UnitsDraw, SpikingMixin, FPNHead):
     """mmseg's head of Semantic FPN: ``N conv3 BN`` on each level, and ``N pw`` for the classes.
 
-    Args: those of ``mmseg.FPNHead``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
+    Args: those of ``mmseg.FPNHead``, and ``neuron`` (a spike is worth 1/4), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
     """
 
@@ -24,7 +24,7 @@ class SpikeFPNHead(UnitsDraw, SpikingMixin, FPNHead):
 class SpikeFCNHead(UnitsDraw, SpikingMixin, FCNHead):
     """mmseg's fully convolutional head with a neuron before each convolution: an auxiliary or baseline head.
 
-    Args: those of ``mmseg.FCNHead``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
+    Args: those of ``mmseg.FCNHead``, and ``neuron`` (a spike is worth 1/4), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
     """
 
@@ -37,7 +37,7 @@ class SpikeUPerHead(UnitsDraw, SpikingMixin, UPerHead):
     Pooling, upsampling, sums and concatenations are of membrane potentials. Inputs may have any strides; those of the
     backbone are 4, 8, 16 and 16 with ``out_indices=(1, 2, 3, 4)``.
 
-    Args: those of ``mmseg.UPerHead``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
+    Args: those of ``mmseg.UPerHead``, and ``neuron`` (a spike is worth 1/4), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
 
     Source: UPerNet (arXiv 1807.10221).

@@ -8,7 +8,7 @@ from qsdt_mm.models.layers.spiking import SpikingMixin, UnitsDraw
 class SpikeFPN(UnitsDraw, SpikingMixin, FPN):
     """mmseg's FPN with a neuron before each convolution: the pyramid adds membrane potentials.
 
-    Args: those of ``mmseg.FPN``, and ``neuron`` (spikes worth 1/4 each by default), ``max_spike_count``, ``weight_bits``.
+    Args: those of ``mmseg.FPN``, and ``neuron`` (a spike is worth 1/4), ``max_spike_count``, ``weight_bits``.
 
     Source: design of SFA (arXiv 2411.16061), segmentation.
     """
