@@ -145,12 +145,12 @@ def test(args: argparse.Namespace, session) -> None:
     import json
 
     from qsdt_mm.datasets.checks import check_annotation_files, check_loader
+    from qsdt_mm.datasets.tta import apply_tta, first_view, merging
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
     from qsdt_mm.engine.pictures import save_pictures
     from qsdt_mm.engine.storage import atomic_open
-    from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
 
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights
 from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
-from .errors import CheckpointError
+from .errors import CheckpointError, InputError
 from .noise import quiet_logger, shorten_console
 
 
@@ -59,6 +59,8 @@ class SafeRunner(Runner):
         options = compile_options(self.cfg.get('compile'))
         if options is None:
             return
+        if self.cfg.get('activation_checkpointing'):
+            raise InputError('compile and activation_checkpointing exclude each other: leave one of them out')
         model = self.model.module if is_model_wrapper(self.model) else self.model
         check_compiler(options, next(model.parameters()).device)
         compile_backbone(model, options)
