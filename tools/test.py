@@ -146,6 +146,7 @@ def one_image(runner):
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
     from qsdt_mm.datasets.checks import Limits, check_annotation_files, check_loader
+    from qsdt_mm.datasets.tta import apply_tta, first_view, merging
     from qsdt_mm.engine import cli
     from qsdt_mm.engine.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.engine.errors import CheckpointError, InputError
@@ -154,7 +155,6 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.engine.own_files import remove_unbegun
     from qsdt_mm.engine.pictures import save_pictures
     from qsdt_mm.engine.rehearsal import rehearse
-    from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
 
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]

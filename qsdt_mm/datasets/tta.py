@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from .errors import InputError
+from qsdt_mm.engine.errors import InputError
 
 PACKERS = ('PackInputs', 'PackDetInputs', 'PackSegInputs')
 SCALES = {'mmpretrain': (1.0,), 'mmdet': (1.0, 0.75, 1.25), 'mmseg': (1.0, 0.75, 1.25)}
