@@ -151,7 +151,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.datasets.labels import Limits
-    from qsdt_mm.engine.test_time_augmentation import apply_tta, first_view, merging
+    from qsdt_mm.datasets.tta import apply_tta, first_view, merging
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.fileio.own_files import remove_unbegun

@@ -20,7 +20,7 @@ def float_output() -> torch.dtype | bool:
 
 def teach_flop_counter() -> None:
     """Tell ``torch.utils.flop_counter`` what an 8-bit convolution does, of which it would count nothing."""
-    with contextlib.suppress(AttributeError, ImportError, RuntimeError):  # no such operator or counter; or it knows
+    with contextlib.suppress(AttributeError, ImportError, RuntimeError, TypeError):  # none here; or it knows
         from torch.utils.flop_counter import register_flop_formula
 
         @register_flop_formula(torch.ops.onednn.qconv2d_pointwise, get_raw=True)

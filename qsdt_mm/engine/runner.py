@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from qsdt_mm.compat.noise import quiet_logger, shorten_console
 from qsdt_mm.compat.wrappers import unwrap
-from qsdt_mm.errors import CheckpointError
+from qsdt_mm.errors import CheckpointError, InputError
 from qsdt_mm.fileio.checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
 from qsdt_mm.fileio.own_files import cut_links
 
@@ -81,6 +81,8 @@ class SafeRunner(Runner):
         options = compile_options(self.cfg.get('compile'))
         if options is None:
             return
+        if self.cfg.get('activation_checkpointing'):
+            raise InputError('compile and activation_checkpointing exclude each other: leave one of them out')
         model = unwrap(self.model)
         check_compiler(options, next(model.parameters()).device)
         compile_backbone(model, options)

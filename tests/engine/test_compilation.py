@@ -83,6 +83,7 @@ def test_it_does_compile(config, tmp_path, monkeypatch):
         (dict(compile='maybe'), ["compile='maybe' is not allowed", 'True, False or a dict']),
         (dict(compile='1'), ['compile=1 is not allowed']),
         (dict(compile__options__nosuch='1'), ['compile (options=', 'nosuch']),
+        (dict(EAGER, activation_checkpointing='[backbone]'), ['activation_checkpointing']),
         (dict(EAGER, model__type='ToyModel'), ['model.backbone', 'ToyModel']),
         (dict(EAGER, model__backbone__with_cp='True'), ['model.backbone.with_cp=True']),
     ],

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.visualization import Visualizer
 
 import qsdt_mm  # noqa: F401  mmdet imports without compiled ops after it
-from qsdt_mm.engine.test_time_augmentation import apply_tta, resized
+from qsdt_mm.datasets.tta import apply_tta, resized
 from qsdt_mm.errors import InputError
 
 CLASSIFIER = """

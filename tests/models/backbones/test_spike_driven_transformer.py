@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from qsdt_mm import LIF, SpikeDrivenTransformer
+from qsdt_mm.models.layers import SpikeUnit
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import LSQ
 
@@ -593,3 +594,12 @@ def test_bad_images_are_refused(shape, allowed):
     with pytest.raises(ValueError, match=f'expected .*{allowed}') as error:
         model(torch.zeros(shape))
     assert str(error.value).startswith(f'input={tuple(shape)} ')
+
+
+def test_one_image_of_many_steps_keeps_channels_last():
+    model, seen = SpikeDrivenTransformer('e-3m', time_steps=2).eval(), []
+    for module in model.modules():
+        if isinstance(module, SpikeUnit):
+            module.register_forward_hook(lambda unit, args, output: seen.append(output))
+    model(torch.randn(1, 3, 64, 64))
+    assert seen and all(output.is_contiguous(memory_format=torch.channels_last) for output in seen)
