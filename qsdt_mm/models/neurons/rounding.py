@@ -12,8 +12,7 @@ from torch import nn
 
 from qsdt_mm.errors import CheckpointError, require
 from qsdt_mm.fileio.checkpoint import check_pretrained, note_versions, part_of_weights
-
-from .functional import ROUNDINGS
+from qsdt_mm.ops.spiking import ROUNDINGS
 
 if TYPE_CHECKING:
     from .modules import IELIF

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from qsdt_mm import IELIF, LIF
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.models.neurons.functional import ROUNDINGS, integrate_and_fire_step, spike_count
+from qsdt_mm.models.neurons.functional import integrate_and_fire_step, spike_count
+from qsdt_mm.ops.spiking import ROUNDINGS
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
