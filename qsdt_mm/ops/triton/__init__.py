@@ -1,9 +1,5 @@
 """Kernels in Triton for what a GPU would otherwise run as many small operations: neurons and the LSQ quantizer.
 
-Each gives the values that the plain functions give on a CPU. :func:`find` chooses them, never a user, and
-Triton is imported when a tensor on a GPU first asks.
+Each gives the values that the plain functions give on a CPU. ``dispatch.find`` chooses them, never a user, and Triton
+is imported when a tensor on a GPU first asks.
 """
-
-from qsdt_mm.ops.dispatch import find
-
-__all__ = ['find']

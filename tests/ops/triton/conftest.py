@@ -7,10 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from qsdt_mm.ops import dispatch
-from qsdt_mm.ops import dispatch as kernels
+from qsdt_mm.ops import dispatch, triton
 
-MODULES = ('arithmetic', 'neuron', 'steps', 'quantizer', 'self_test')
+MODULES = ('arithmetic', 'neuron', 'time_steps', 'lsq', 'self_test')
 
 
 @contextmanager
@@ -19,12 +18,12 @@ def interpreter():
 
     Triton itself comes first, as it is: what it decorates in its own modules would stay interpreted for the process.
     """
-    names = [f'{kernels.__name__}.{name}' for name in MODULES]
+    names = [f'{triton.__name__}.{name}' for name in MODULES]
 
     def forget():
         for name, short in zip(names, MODULES):
             sys.modules.pop(name, None)
-            vars(kernels).pop(short, None)
+            vars(triton).pop(short, None)
 
     before = {name: sys.modules[name] for name in names if name in sys.modules}
     forget()
@@ -36,7 +35,7 @@ def interpreter():
             forget()
             sys.modules.update(before)
             for name, module in before.items():
-                setattr(kernels, name.rpartition('.')[2], module)
+                setattr(triton, name.rpartition('.')[2], module)
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +59,7 @@ def dispatched(interpreted, monkeypatch):
             found.append(name)
         return kernel
 
-    find_as_ever = kernels.find
+    find_as_ever = dispatch.find
     monkeypatch.setattr(dispatch, 'serves', lambda first, *others: first.dtype in dispatch.DTYPES)
-    monkeypatch.setattr(kernels, 'find', find)
+    monkeypatch.setattr(dispatch, 'find', find)
     return found

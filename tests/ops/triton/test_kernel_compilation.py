@@ -11,12 +11,12 @@ pytest.importorskip('triton.language')
 NAMES = {
     'neuron._fire': dict(EVEN=False, BIT=0x80, BLOCK=1024),
     'neuron._fire_backward': dict(BIT=0x80, BLOCK=1024),
-    'steps._walk': dict(STEPS=3, EVEN=False, BIT=0x80, BLOCK=1024),
-    'steps._walk_back': dict(STEPS=3, BIT=0x80, BLOCK=1024),
+    'time_steps._walk': dict(STEPS=3, EVEN=False, BIT=0x80, BLOCK=1024),
+    'time_steps._walk_back': dict(STEPS=3, BIT=0x80, BLOCK=1024),
     'neuron._fire half_even': dict(EVEN=True, BIT=0x80, BLOCK=1024),
-    'steps._walk half_even': dict(STEPS=3, EVEN=True, BIT=0x80, BLOCK=1024),
-    'quantizer._quantize': dict(BLOCK=1024, BLOCKS=2),
-    'quantizer._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
+    'time_steps._walk half_even': dict(STEPS=3, EVEN=True, BIT=0x80, BLOCK=1024),
+    'lsq._quantize': dict(BLOCK=1024, BLOCKS=2),
+    'lsq._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
 }
 NUMBERS = ('threshold', 'max_spike_count', 'top', 'scale', 'decay', 'low', 'high')
 SIZES = ('size', 'last', 'width')

@@ -28,7 +28,7 @@ from qsdt_mm.models import IELIF, QuantLinear
 layer = torch.nn.Sequential(QuantLinear(3, 2), IELIF())
 layer(torch.randn(2, 3)).sum().backward()
 kernels = [name for name in sys.modules if name.startswith('qsdt_mm.ops.triton.')]
-assert kernels == ['qsdt_mm.ops.dispatch'], kernels
+assert not kernels, kernels
 assert without == ('triton' not in sys.modules)
 """
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -106,13 +106,13 @@ def test_layouts(interpreted, layout):
             interpreted.neuron.fire_backward(grad, kept, 0.3, 0.3, INSIDE),
             spiking.fire_backward(grad, kept, 0.3, 0.3, INSIDE),
         )
-    spikes = interpreted.steps.integrate_and_fire(membrane, 1, 0.3, 4, 1.0, 0.3)
+    spikes = interpreted.time_steps.integrate_and_fire(membrane, 1, 0.3, 4, 1.0, 0.3)
     same(spikes, expected)
     step = torch.rand(len(membrane)) + 0.1
-    found, expected = interpreted.quantizer.quantize(membrane, step, -2, 1), lsq.quantize(membrane, step, -2, 1)
+    found, expected = interpreted.lsq.quantize(membrane, step, -2, 1), lsq.quantize(membrane, step, -2, 1)
     same(found, expected)
     grad = torch.randn(membrane.shape)
-    found = interpreted.quantizer.quantize_backward(grad, membrane, step, -2, 1)
+    found = interpreted.lsq.quantize_backward(grad, membrane, step, -2, 1)
     same(found[0], lsq.quantize_backward(grad, membrane, step, -2, 1)[0])
 
 
@@ -145,7 +145,7 @@ def test_all_time_steps(interpreted, steps, batch, threshold, max_spike_count, s
     grad = torch.randn(shape, generator=source).to(dtype)
     neuron = IELIF(threshold, scale, max_spike_count, steps, decay, rounding)
     expected = neuron(inputs) if steps == 1 else in_steps(neuron, inputs)
-    found = interpreted.steps.integrate_and_fire(inputs, steps, threshold, max_spike_count, decay, scale, rounding)
+    found = interpreted.time_steps.integrate_and_fire(inputs, steps, threshold, max_spike_count, decay, scale, rounding)
     same(found, expected)
     wanted = torch.autograd.grad(expected, inputs, grad)[0]
     same(torch.autograd.grad(found, inputs, grad, retain_graph=True)[0], wanted)
@@ -162,7 +162,7 @@ def test_a_gradient_through_time_can_be_differentiated(interpreted):
         (first,) = torch.autograd.grad(run(inputs), inputs, grad, create_graph=True)
         return torch.autograd.grad(first, grad, weight)[0]
 
-    found = second(lambda x: interpreted.steps.integrate_and_fire(x, 3, 0.5, 4, 0.7, 0.25))
+    found = second(lambda x: interpreted.time_steps.integrate_and_fire(x, 3, 0.5, 4, 0.7, 0.25))
     torch.testing.assert_close(found, second(lambda x: in_steps(neuron, x)))
     assert found.abs().sum() > 0
 
@@ -170,7 +170,7 @@ def test_a_gradient_through_time_can_be_differentiated(interpreted):
 def test_what_is_not_finite_in_time(interpreted):
     inputs = torch.tensor([math.inf, -math.inf, math.nan, 1.0, 1.0, 1.0, math.nan, 1.0]).view(8, 1).requires_grad_()
     expected = in_steps(IELIF(0.5, 0.5, 4, 2), inputs)
-    found = interpreted.steps.integrate_and_fire(inputs, 2, 0.5, 4, 1.0, 0.5)
+    found = interpreted.time_steps.integrate_and_fire(inputs, 2, 0.5, 4, 1.0, 0.5)
     same(found, expected)
     grad = torch.ones(8, 1)
     same(torch.autograd.grad(found, inputs, grad)[0], torch.autograd.grad(expected, inputs, grad)[0])
@@ -194,12 +194,12 @@ def test_weights_and_gradients_of_the_quantizer(interpreted, shape, bits, dtype,
     weight = torch.where(on_boundary, halves * step.float().view(-1, *[1] * (len(shape) - 1)), weight).to(dtype)
     grad = torch.randn(shape, generator=source).to(dtype)
 
-    found = interpreted.quantizer.quantize(weight, step, low, high)
+    found = interpreted.lsq.quantize(weight, step, low, high)
     expected = lsq.quantize(weight, step, low, high)
     same(found, expected)
     assert torch.equal(found.signbit(), expected.signbit())
 
-    of_weight, of_step = interpreted.quantizer.quantize_backward(grad, weight, step, low, high)
+    of_weight, of_step = interpreted.lsq.quantize_backward(grad, weight, step, low, high)
     expected_of_weight, expected_of_step = lsq.quantize_backward(grad, weight, step, low, high)
     same(of_weight, expected_of_weight)
     # Sums in another order differ by a rounding of what was added, which is more than the sum where terms cancel.
@@ -213,8 +213,8 @@ def test_weights_and_gradients_of_the_quantizer(interpreted, shape, bits, dtype,
 
 def test_channels_of_more_than_one_block(interpreted):
     weight, step, grad = torch.randn(2, 1030), torch.tensor([0.1, 0.3]), torch.randn(2, 1030)
-    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq.quantize(weight, step, -8, 7))
-    found = interpreted.quantizer.quantize_backward(grad, weight, step, -8, 7)
+    same(interpreted.lsq.quantize(weight, step, -8, 7), lsq.quantize(weight, step, -8, 7))
+    found = interpreted.lsq.quantize_backward(grad, weight, step, -8, 7)
     expected = lsq.quantize_backward(grad, weight, step, -8, 7)
     same(found[0], expected[0])
     torch.testing.assert_close(found[1], expected[1], rtol=1e-6, atol=1e-7)
@@ -223,9 +223,9 @@ def test_channels_of_more_than_one_block(interpreted):
 def test_weights_that_are_not_finite(interpreted):
     weight = torch.tensor([[math.nan, math.inf, -math.inf, 0.0, -0.0, -0.01]])
     step = torch.tensor([0.5])
-    same(interpreted.quantizer.quantize(weight, step, -8, 7), lsq.quantize(weight, step, -8, 7))
+    same(interpreted.lsq.quantize(weight, step, -8, 7), lsq.quantize(weight, step, -8, 7))
     for found, expected in zip(
-        interpreted.quantizer.quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
+        interpreted.lsq.quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
         lsq.quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
     ):
         same(found, expected)
