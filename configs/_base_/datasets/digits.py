@@ -8,9 +8,9 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [
+    dict(type='Resize', scale=32, interpolation='bicubic'),
     # Digits are grey already; mmpretrain's inferencers read every picture in colour. Sums of these weights are exact.
     dict(type='RandomGrayscale', prob=1.0, channel_weights=(1, 2, 1)),
-    dict(type='Resize', scale=32, interpolation='bicubic'),
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(
