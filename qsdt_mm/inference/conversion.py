@@ -15,8 +15,10 @@ from qsdt_mm.models.quantization import check_weight_bits, integer_range
 from qsdt_mm.validation import require
 
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
+from .splitting import SplitAveragePool
 
 MODES = ('integer', 'spike')
+POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -24,7 +26,7 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
     """A copy of a network that computes with integers or with binary spikes, in evaluation mode.
 
     Every :class:`SpikeUnit` keeps its place and name; its norm is folded, and its synapse sums exactly. Both modes give
-    the same bits, at every unit.
+    the same bits, at every unit, and so does every device; for that, means over all positions are exact, too.
 
     Args:
         model: any network whose learned layers are units; it is left alone.
@@ -79,6 +81,10 @@ def convert(model: nn.Module, mode: str, weight_bits: int | None = None) -> nn.M
             scale *= scales[neuron]
         levels = tuple(neuron.levels for neuron in attention.neurons)
         attention.product = ExactAttention(scale, levels, mode == 'spike')
+    for module in [*model.modules()]:
+        for name, child in module.named_children():
+            if isinstance(child, POOLS) and child.output_size in (1, (1,), (1, 1), (1, 1, 1)):
+                setattr(module, name, SplitAveragePool())
     for neuron in neurons:
         neuron.scale = 1.0  # what leaves a neuron is its count; its worth is in the affines
     return model.requires_grad_(False)
