@@ -23,8 +23,10 @@ from qsdt_mm.models.quantization.weight import channel_dim
 
 from . import int8
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
+from .splitting import SplitAveragePool
 
 MODES = ('integer', 'spike')
+POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -39,8 +41,9 @@ def convert(
     """A copy of a network that computes with integers or with binary spikes, in evaluation mode.
 
     Every :class:`SpikeUnit` keeps its place and name; its norm is folded, and its synapse sums exactly. Both modes give
-    the same bits, at every unit. Layers outside units stay as they are, in floats: one line in the log says how many
-    they are and what share of the multiply-accumulates is theirs; so does the copy's ``float_share``.
+    the same bits, at every unit, and so does every device; for that, means over all positions are exact, too. Layers
+    outside units stay as they are, in floats: one line in the log says how many they are and what share of the
+    multiply-accumulates is theirs; so does the copy's ``float_share``.
 
     Args:
         model: any network made of units; it is left alone. Of one that is wrapped (in parallel, averaged, compiled)
@@ -104,6 +107,10 @@ def convert(
             scale *= scales[neuron]
         max_spike_count = tuple(neuron.max_spike_count for neuron in attention.neurons)
         attention.product = ExactAttention(scale, max_spike_count, mode == 'spike')
+    for module in [*model.modules()]:
+        for name, child in module.named_children():
+            if isinstance(child, POOLS) and child.output_size in (1, (1,), (1, 1), (1, 1, 1)):
+                setattr(module, name, SplitAveragePool())
     for neuron in neurons:
         neuron.scale = 1.0  # what leaves a neuron is its count; its worth is in the affines
     return model.requires_grad_(False)

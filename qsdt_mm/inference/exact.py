@@ -1,4 +1,8 @@
-"""Synapses and attention that sum integers exactly, over counts or over binary slots, with the same bits."""
+"""Synapses and attention that sum integers exactly, over counts or over binary slots, with the same bits.
+
+The bits do not depend on the device: what is not a sum of integers is done element by element, in types that are not
+chosen by device.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +23,7 @@ from qsdt_mm.ops import layout
 
 from . import int8
 from .slots import product_over_slots, sum_over_slots
-
-EXACT = {torch.float32: 2**24, torch.float64: 2**53}
-"""Up to these magnitudes every integer is a number of the type."""
+from .splitting import EXACT, on_device, split_sums
 
 
 def accumulator_dtype_for(bound: int) -> torch.dtype:
@@ -34,11 +36,6 @@ def accumulator_dtype_for(bound: int) -> torch.dtype:
         if bound <= limit:
             return dtype
     raise OverflowError(f'sums of up to {bound} cannot be carried exactly: float64 ends at {2**53}')
-
-
-def on_device(accumulator_dtype: torch.dtype, values: Tensor) -> torch.dtype:
-    """The type to sum in where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
-    return torch.float64 if values.is_cuda else accumulator_dtype
 
 
 class FoldedLayer(nn.Module):
@@ -128,8 +125,12 @@ class FoldedLayer(nn.Module):
         return sums.mul_(self.gain.to(sums.dtype).view(shape)).add_(self.offset.to(sums.dtype).view(shape))
 
     def forward(self, values: Tensor) -> Tensor:
-        """``y`` for real-valued ``x``."""
-        return self.affine(self.linear(values))
+        """``y`` for real-valued ``x``; with integer weights the same bits on every device."""
+        if self.integer:
+            sums = split_sums(self.linear, values, self.max_abs_sum)
+        else:
+            sums = self.linear(values.to(on_device(values.dtype, values)))
+        return self.affine(sums).to(values.dtype)
 
     def extra_repr(self) -> str:
         return f'weight={tuple(self.weight.shape)} {str(self.weight.dtype)[6:]}, border={self.border}'
@@ -176,7 +177,9 @@ class ExactSynapse(nn.Module):
             membrane = first(inputs)
         else:
             sums = self.sums(inputs)
-            wide = torch.promote_types(sums.dtype, inputs.dtype)
+            wide = torch.promote_types(
+                self.accumulator_dtype, inputs.dtype
+            )  # not that of the sums, which depends on the device
             membrane = first.affine(sums.to(wide)).to(inputs.dtype)
         membrane = layout.to_preferred_memory_format(
             membrane
@@ -215,10 +218,10 @@ class ExactAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """``(B, heads, C, L)`` counts each; the membrane potential ``(B, heads, C_v, L)``."""
         dtype = query.dtype
-        accumulator_dtype = on_device(accumulator_dtype_for(self.bound(key)), key)
-        query, key, value = (x.to(accumulator_dtype) for x in (query, key, value))
+        accumulator_dtype = accumulator_dtype_for(self.bound(key))
+        query, key, value = (x.to(on_device(accumulator_dtype, x)) for x in (query, key, value))
         sums = self._slots(query, key, value) if self.spiking else linear_attention(query, key, value)
-        return (sums.to(torch.promote_types(sums.dtype, dtype)) * self.scale).to(dtype)
+        return (sums.to(torch.promote_types(accumulator_dtype, dtype)) * self.scale).to(dtype)
 
     def _slots(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query_levels, key_levels, value_levels = self.max_spike_count

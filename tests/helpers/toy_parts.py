@@ -32,12 +32,12 @@ class Overflow(nn.Module):
 class ToyModel(BaseModel):
     """Convolution, batch norm, dropout, classifier."""
 
-    def __init__(self, width=4, drop=0.5, nan_at=None, fails=False, init_cfg=None, data_preprocessor=None):
+    def __init__(self, width=4, drop=0.5, nan_at=None, fails=False, classes=3, init_cfg=None, data_preprocessor=None):
         super().__init__(data_preprocessor, init_cfg)
         self.stem = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU())
         self.middle = nn.ModuleDict(dict(overflow=Overflow(nan_at)))
         self.drop = nn.Dropout(drop)
-        self.head = nn.Linear(width, 3)
+        self.head = nn.Linear(width, classes)
         self.fails = fails
 
     def forward(self, inputs, labels, mode='tensor'):

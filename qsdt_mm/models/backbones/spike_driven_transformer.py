@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from qsdt_mm.errors import InputError, require, require_positive_int
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
+from qsdt_mm.models.layers.time import mean_over_time
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
 from qsdt_mm.ops import layout
@@ -250,7 +251,7 @@ class SpikeDrivenTransformer(BaseModule):
             if i in wanted:
                 outputs[i] = membrane
         if self.time_mean and self.time_steps > 1:
-            outputs = {i: o.unflatten(0, (self.time_steps, -1)).mean(0) for i, o in outputs.items()}
+            outputs = {i: mean_over_time(o, self.time_steps) for i, o in outputs.items()}
         return tuple(outputs[i] for i in wanted)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from qsdt_mm.errors import InputError
 from qsdt_mm.models.backbones.presets import classifier_neuron
 from qsdt_mm.models.layers import SpikeUnit, make_neuron
+from qsdt_mm.models.layers.time import mean_over_time
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import QuantLinear, steps_follow_weights
 
@@ -71,7 +72,7 @@ class SpikeLinearClsHead(LinearClsHead):
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
         """Logits ``(N, classes)`` of features ``(T * N, C)``."""
-        return super().forward(feats).unflatten(0, (self.time_steps, -1)).mean(0)
+        return mean_over_time(super().forward(feats), self.time_steps)
 
     def _get_loss(self, cls_score: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
         self._check_time(cls_score, data_samples)
@@ -116,7 +117,7 @@ class SpikeTwoHeadClsHead(SpikeLinearClsHead):
     def both(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Logits of the main and of the distillation classifier, ``(N, classes)`` each, of features ``(T * N, C)``."""
         feature = self.pre_logits(feats)
-        main, dist = (fc(feature).unflatten(0, (self.time_steps, -1)).mean(0) for fc in (self.fc, self.fc_dist))
+        main, dist = (mean_over_time(fc(feature), self.time_steps) for fc in (self.fc, self.fc_dist))
         return main, dist
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:

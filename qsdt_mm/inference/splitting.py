@@ -1,0 +1,93 @@
+"""Sums of integer weights and real values that have the same bits on every device, in whatever order they are taken.
+
+Floating-point sums depend on their order, which differs between devices, and a GPU may round float32 to TF32 first. So
+each value is split into parts with few digits, ``x = x_1 + x_2 + rest``, that lie on a grid common to their sample:
+sums of integers times such parts are exact. What is added to what is then the same everywhere, and the rest that is
+dropped is less than what a sum in the values' own type loses.
+
+Source: error-free splitting of vectors, Rump, Ogita and Oishi, Accurate floating-point summation part I (SIAM J. Sci.
+Comput. 31, 2008), section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+EXACT = {torch.float32: 2**24, torch.float64: 2**53}
+"""Up to these magnitudes every integer is a number of the type."""
+
+KEPT = {torch.float32: 26, torch.float64: 55}
+"""Binary digits that all parts together keep at least, counted from the largest value of a sample."""
+SMALLEST = -60
+"""Samples below two to this lose digits, so that no part is smaller than a type's normal numbers."""
+
+
+def digits_of_a_part(dtype: torch.dtype, reach: int) -> int:
+    """How many binary digits a part may have so that sums of it are exact; 0 or less if none.
+
+    Args:
+        dtype: of the parts.
+        reach: the largest magnitude of a sum over values of at most 1.
+    """
+    return min((EXACT[dtype] // max(reach, 1)).bit_length() - 1, EXACT[dtype].bit_length() - 3)
+
+
+def magnitude(values: Tensor) -> Tensor:
+    """The smallest power of two above all magnitudes of each sample, ``(N, 1, ...)`` in float64."""
+    axes = tuple(range(1, values.dim()))
+    largest = torch.maximum(values.amax(axes, keepdim=True), -values.amin(axes, keepdim=True)).double()
+    exponent = (largest.view(torch.int64) >> 52).clamp_min(SMALLEST + 1022) + 1  # read off the bits: exact anywhere
+    return (exponent << 52).view(torch.float64)
+
+
+def parts(values: Tensor, digits: int) -> Iterator[Tensor]:
+    """Parts of so many binary digits each, the largest first.
+
+    ``x_1 = (s + x) - s``, with s so large that the sum keeps just these digits; then the same of ``x - x_1``.
+    """
+    mantissa = EXACT[values.dtype].bit_length() - 2
+    bound, number = magnitude(values), math.ceil((KEPT[values.dtype] + 1) / (digits + 1))
+    for i in range(number):
+        # Between one and two times a power of two on both sides of s, so that the grid is the same for either sign.
+        s = (1.5 * 2.0 ** (mantissa - digits) * bound).to(values.dtype)
+        part = (values + s).sub_(s)
+        yield part
+        if i < number - 1:
+            values, bound = values - part, bound * 2.0 ** -(digits + 1)
+
+
+def split_sums(linear: Callable[[Tensor], Tensor], values: Tensor, reach: int) -> Tensor:
+    """``W x``, float32 or float64, the same on every device.
+
+    Args:
+        linear: ``W``, integers.
+        values: ``(N, ...)``.
+        reach: the largest magnitude of ``W x`` for values of at most 1.
+    """
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    if digits_of_a_part(dtype, reach) < 4:  # would take many parts
+        dtype = torch.float64
+    total = None
+    for part in parts(values.to(dtype), digits_of_a_part(dtype, reach)):
+        sums = linear(part.to(on_device(dtype, part))).to(dtype)
+        total = sums if total is None else total.add_(sums)
+    return total
+
+
+def on_device(carrier: torch.dtype, values: Tensor) -> torch.dtype:
+    """The carrier to use where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
+    return torch.float64 if values.is_cuda else carrier
+
+
+class SplitAveragePool(nn.Module):
+    """The mean over all positions of each channel, ``(N, C, ...) -> (N, C, 1, ...)``, the same on every device."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Pool."""
+        positions, count = tuple(range(2, values.dim())), values[0, 0].numel()
+        sums = split_sums(lambda part: part.sum(positions, keepdim=True), values, count)
+        return sums.mul_(1 / count).to(values.dtype)
