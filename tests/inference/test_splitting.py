@@ -110,9 +110,9 @@ def another_device(monkeypatch):
         args = layer.conv_args
         if set(args['stride']) != {1} or layer.transposed:
             return linear(layer, values)
-        turned, layer.weight = layer.weight, layer.weight.flip(-1)
+        turned, layer.weight.data = layer.weight.data, layer.weight.data.flip(-1)
         found = linear(layer, values.flip(-1)).flip(-1)
-        layer.weight = turned
+        layer.weight.data = turned
         return found
 
     return switch
