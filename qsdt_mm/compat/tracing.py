@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.utils import _python_dispatch
 
 
 def is_recording() -> bool:
@@ -13,3 +14,9 @@ def is_recording() -> bool:
     """
     exporting = getattr(torch.compiler, 'is_exporting', None)  # 2.7 and later
     return torch.jit.is_tracing() or exporting is not None and exporting()
+
+
+def is_counting() -> bool:
+    """Whether torch's ``FlopCounterMode`` counts the operations."""
+    modes = getattr(_python_dispatch, '_get_current_dispatch_mode_stack', list)()
+    return any('FlopCounter' in type(mode).__name__ for mode in modes)

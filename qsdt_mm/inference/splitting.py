@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.tracing import is_counting, is_recording
+
 EXACT = {torch.float32: 2**24, torch.float64: 2**53}
 """Up to these magnitudes every integer is a number of the type."""
 
@@ -40,8 +42,8 @@ def magnitude(values: Tensor) -> Tensor:
     """The smallest power of two above all magnitudes of each sample, ``(N, 1, ...)`` in float64."""
     axes = tuple(range(1, values.dim()))
     largest = torch.maximum(values.amax(axes, keepdim=True), -values.amin(axes, keepdim=True)).double()
-    exponent = (largest.view(torch.int64) >> 52).clamp_min(SMALLEST + 1022) + 1  # read off the bits: exact anywhere
-    return (exponent << 52).view(torch.float64)
+    largest = largest.clamp_min(2.0 ** (SMALLEST - 1))
+    return largest / torch.frexp(largest).mantissa  # a power of two: exact anywhere
 
 
 def parts(values: Tensor, digits: int) -> Iterator[Tensor]:
@@ -71,11 +73,15 @@ def split_sums(linear: Callable[[Tensor], Tensor], values: Tensor, reach: int) -
     dtype = torch.promote_types(values.dtype, torch.float32)
     if digits_of_a_part(dtype, reach) < 4:  # would take many parts
         dtype = torch.float64
+    pieces = parts(values.to(dtype), digits_of_a_part(dtype, reach))
+    if dtype == torch.float32 and (values.is_cuda or is_recording() or is_counting()):
+        # float64 holds what all parts make together, and its sums: the same bits in one pass.
+        return linear(sum(part.double() for part in pieces)).to(dtype)
     total = None
-    for part in parts(values.to(dtype), digits_of_a_part(dtype, reach)):
-        sums = linear(part.to(on_device(dtype, part))).to(dtype)
+    for part in pieces:
+        sums = linear(part.to(on_device(dtype, part))).double()
         total = sums if total is None else total.add_(sums)
-    return total
+    return total.to(dtype)
 
 
 def on_device(carrier: torch.dtype, values: Tensor) -> torch.dtype:
@@ -88,6 +94,8 @@ class SplitAveragePool(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Pool."""
-        positions, count = tuple(range(2, values.dim())), values[0, 0].numel()
-        sums = split_sums(lambda part: part.sum(positions, keepdim=True), values, count)
-        return sums.mul_(1 / count).to(values.dtype)
+        positions, count = tuple(range(2, values.dim())), math.prod(values.shape[2:])
+        sums = split_sums(lambda part: part.sum(positions, keepdim=True), values, int(count))
+        # A recorded size is a tensor; either way the inverse is rounded once, to the type of the sums.
+        inverse = torch.as_tensor(1.0, dtype=torch.float64, device=sums.device) / count
+        return (sums * inverse.to(sums.dtype)).to(values.dtype)

@@ -150,7 +150,7 @@ def note_paths(load, read):
 
     def noting(file, *args, **kwargs):
         caller = sys._getframe(1).f_code.co_filename
-        if not caller.endswith('loading.py'):
+        if not caller.endswith('safe_load.py'):
             read.append(str(file))
         return load(file, *args, **kwargs)
 
