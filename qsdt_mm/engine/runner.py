@@ -6,7 +6,8 @@ from typing import Any
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
 
 from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights
 from .errors import CheckpointError
@@ -43,6 +44,24 @@ class SafeRunner(Runner):
         """Everything is set up: what is kept back until then may now be written."""
         self._started = True
         self.dump_config()
+
+    def train(self) -> nn.Module:
+        """Train, then let the loaders' workers go."""
+        try:
+            return super().train()
+        finally:
+            self.release_workers()
+
+    def release_workers(self) -> None:
+        """End the workers of loaders that would outlive the run: at exit Python waits five seconds for each of them.
+
+        An iteration-based loop holds an iterator over its data for good, and so do loaders with persistent workers.
+        """
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            if isinstance(loop, BaseLoop):
+                vars(loop).pop('dataloader_iterator', None)
+                if getattr(loop.dataloader, 'persistent_workers', False):
+                    loop.dataloader._iterator = None
 
     def load_checkpoint(
         self,
