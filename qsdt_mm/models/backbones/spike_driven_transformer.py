@@ -50,7 +50,7 @@ class SpikeDrivenTransformer(BaseModule):
     Args:
         arch: a preset's name (:attr:`arch_zoo` lists them), or a dict of its fields; ``dict(preset='qsd-8m',
             strides=(1, 1, 2, 2, 1), stem_kernel=3)`` overrides a preset. Fields: family, widths, depths, num_heads,
-            strides, stem_kernel, layer_scale, pointwise_branch.
+            strides, stem_kernel, layer_scale, pointwise_branch, separable_conv.
         in_channels: channels of the image.
         time_steps: T. A still image is shown T times.
         levels: D, the highest spike count of a neuron in one time step.
@@ -131,6 +131,8 @@ class SpikeDrivenTransformer(BaseModule):
         attention_block = family.attention_block
         if self.arch.pointwise_branch:
             attention_block = partial(attention_block, pointwise_branch=True)
+        if not self.arch.separable_conv:
+            attention_block = partial(attention_block, separable_conv=False)
         self.stages = nn.ModuleList()
         width_before = in_channels
         for i, (width, count, stride) in enumerate(zip(self.arch.widths, self.arch.depths, self.arch.strides)):
