@@ -21,7 +21,7 @@ model = dict(
             layer_scale=0.1,  # 1e-6 is for hundreds of epochs
         )
     ),
-    head=dict(num_classes=10, in_channels=96),
+    head=dict(num_classes=10, in_channels=96, neuron=dict(rounding='half_up')),  # as the large sizes
 )
 
 max_epochs = 10

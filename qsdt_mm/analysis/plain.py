@@ -16,18 +16,19 @@ from qsdt_mm.models.neurons import functional, modules
 from qsdt_mm.models.quantization import lsq
 
 
-def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4) -> Tensor:
+def spike_count(membrane: Tensor, threshold: float = 1.0, levels: int = 4, rounding: str = 'half_up') -> Tensor:
     """:func:`qsdt_mm.models.neurons.spike_count`, with a straight-through gradient made of detached parts."""
     ratio = membrane / threshold
-    count = (ratio + 0.5).floor().clamp(0, levels).detach()
+    rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
+    count = rounded.clamp(0, levels).detach()
     # Not by clamp, whose gradient at the bounds differs from version to version.
     inside = (membrane >= 0) & (membrane <= levels * threshold)
     return count + torch.where(inside, ratio - ratio.detach(), 0)
 
 
-def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float) -> Tensor:
-    """``scale * spike_count(membrane, threshold, levels)``."""
-    return spike_count(membrane, threshold, levels) * scale
+def scaled_spikes(membrane: Tensor, threshold: float, levels: int, scale: float, rounding: str = 'half_up') -> Tensor:
+    """``scale * spike_count(...)`` of the same arguments."""
+    return spike_count(membrane, threshold, levels, rounding) * scale
 
 
 def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:

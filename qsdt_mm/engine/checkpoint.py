@@ -1,11 +1,13 @@
 """Reading checkpoints without running what is in them, and finding one to go on from."""
 
+import contextlib
 import os
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,10 +118,13 @@ def _compare_checksums(path: PathLike) -> None:
                     pass
 
 
-def check_pretrained(module: nn.Module) -> None:
+def check_pretrained(module: nn.Module) -> dict[str, OrderedDict[str, None]]:
     """Load the local files that ``init_cfg=dict(type='Pretrained')`` of a module and its parts names, as data only.
 
     mmengine loads such a file in whatever way it can, which may run what is in it; a file that passes here does not.
+
+    Returns:
+        By file, the names of its weights and what modules noted, see :func:`saved_notes`.
 
     Raises:
         CheckpointError: As :func:`load_checkpoint_safely`.
@@ -130,9 +135,15 @@ def check_pretrained(module: nn.Module) -> None:
         for init in found if isinstance(found, (list, tuple)) else [found]:
             if isinstance(init, dict) and init.get('type') in ('Pretrained', 'PretrainedInit'):
                 files.add(str(init.get('checkpoint')))
+    found = {}
     for name in sorted(files):
         if not re.match(r'\w+://', name):
-            load_checkpoint_safely(os.path.expanduser(name))
+            checkpoint = load_checkpoint_safely(os.path.expanduser(name))
+            with contextlib.suppress(CheckpointError):  # without weights: mmengine says so
+                weights = model_weights(checkpoint, name)
+                found[name] = OrderedDict.fromkeys(weights)
+                found[name]._metadata = saved_notes(weights)
+    return found
 
 
 def _first_line(error: BaseException) -> str:
@@ -237,12 +248,53 @@ class Mismatch(NamedTuple):
         return '; '.join(parts) or 'none'
 
 
-def model_weights(checkpoint: Any, path: PathLike | None = None) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint, without the prefix that a parallel wrapper leaves.
+def saved_notes(state: Any, path: PathLike | None = None) -> dict[str, dict[str, Any]]:
+    """What modules noted when they were saved (torch's ``_metadata``), by name, and the file it is from.
+
+    Weights that were put into another dict, or saved by other programs, have lost their notes: there is but the model's
+    own, under the empty name.
+    """
+    notes = getattr(state, '_metadata', None)
+    notes = {
+        re.sub(r'^module(\.|$)', '', name): dict(entry)
+        for name, entry in (notes.items() if isinstance(notes, Mapping) else ())
+        if isinstance(name, str) and isinstance(entry, Mapping)
+    }
+    notes.setdefault('', {})
+    if path is not None:
+        for entry in notes.values():
+            entry['file'] = str(path)
+    return notes
+
+
+def note_versions(model: nn.Module, weights: dict[str, Any]) -> None:
+    """Say of weights without notes that they are of the first version of each module that they are in or beside."""
+    notes = saved_notes(weights)
+    if notes.keys() <= {''}:
+        parents = {name[: dot.start()] for name in weights for dot in re.finditer(r'\.', name)}
+        for name, _ in model.named_modules(remove_duplicate=False):
+            if name and (name in parents or name.rpartition('.')[0] in parents):
+                notes[name] = dict(notes[''], version=1)
+    weights._metadata = notes
+
+
+def part_of_weights(weights: dict[str, Any], prefix: str) -> OrderedDict[str, Any]:
+    """Those whose names begin with a prefix, without it, and their notes."""
+    prefix = prefix if prefix.endswith('.') else f'{prefix}.'
+    part = OrderedDict((name[len(prefix) :], value) for name, value in weights.items() if name.startswith(prefix))
+    notes = saved_notes(weights)
+    part._metadata = {
+        name[len(prefix) :]: entry for name, entry in notes.items() if f'{name}.'.startswith(prefix) or not name
+    }
+    return part
+
+
+def model_weights(checkpoint: Any, path: PathLike | None = None) -> OrderedDict[str, torch.Tensor]:
+    """The weights in a checkpoint, without the prefix that a parallel wrapper leaves, and their notes.
 
     Args:
         checkpoint: What the file holds.
-        path: The file, for the message.
+        path: The file, for messages.
 
     Raises:
         CheckpointError: There are none, or they have no names.
@@ -254,18 +306,23 @@ def model_weights(checkpoint: Any, path: PathLike | None = None) -> dict[str, to
     nameless = [key for key in state if not isinstance(key, str)]
     if nameless:
         raise CheckpointError(f'{what} holds weights whose names are no words: {nameless[0]!r}')
-    return {re.sub(r'^module\.', '', key): value for key, value in state.items()}
+    weights = OrderedDict((re.sub(r'^module\.', '', key), value) for key, value in state.items())
+    weights._metadata = saved_notes(state, path)
+    return weights
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch:
     """Load weights into a model as far as they fit, and say what did not.
 
-    The model's own hooks for older names run, as they do in any loading.
+    The model's own hooks for older names run, as they do in any loading. Weights without notes are taken for those of
+    the first version of every module.
 
     Raises:
         CheckpointError: A weight is no tensor.
     """
-    weights = dict(weights)
+    given, weights = weights, OrderedDict(weights)
+    weights._metadata = saved_notes(given)
+    note_versions(model, weights)
     shape: list[str] = []
     while True:
         try:

@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights
+from .checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
 from .errors import CheckpointError
 from .noise import quiet_logger, shorten_console
 
@@ -72,9 +72,19 @@ class SafeRunner(Runner):
         if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
             checkpoint = dict(state_dict=model_weights(checkpoint, filename))
         drop_code(checkpoint)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        mismatch = load_weights(model, model_weights(checkpoint, filename))
+        weights = model_weights(checkpoint, filename)
+        note_versions(model, weights)
+        checkpoint['state_dict'] = weights  # hooks load it into models of their own, such as averaged ones
+        if hasattr(checkpoint.get('ema_state_dict'), '_metadata'):
+            checkpoint['ema_state_dict']._metadata = {
+                name: dict(notes, file=str(filename)) for name, notes in checkpoint['ema_state_dict']._metadata.items()
+            }
+        notes = weights._metadata
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        weights = model_weights(checkpoint, filename)
+        weights._metadata = notes  # which a hook that renames weights may have lost
+        mismatch = load_weights(model, weights)
         if mismatch:
             message = f'{filename} does not fit the model: weights {mismatch}'
             if strict or (self.strict_load and (self._resume or self.testing)):

@@ -41,8 +41,8 @@ def load_published(
         overrides: options of :func:`~qsdt_mm.export.convert`, such as ``neck_levels=4`` or ``spike_worth=0.5``, and
             arguments of ``SpikeDrivenTransformer``, over the published ones, such as ``levels=8``, ``weight_bits=8`` or
             ``arch=dict(num_heads=4)``; ``arch`` must fit the tensors. A classifier's neuron is the family's, with the
-            same ``levels``. With ``time_steps`` above 1 the classifier fires in each step, so that features keep time in
-            the batch, ``(T * N, ...)``, unless ``time_mean=True``.
+            same ``levels``. With ``time_steps`` above 1 the classifier fires in each step, so that features keep time
+            in the batch, ``(T * N, ...)``, unless ``time_mean=True``.
 
     Raises:
         CheckpointError: the file cannot be loaded, or is not such a checkpoint.

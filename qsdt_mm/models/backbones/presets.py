@@ -51,8 +51,8 @@ FAMILIES = {
     'qsd': Family(
         conv_block=blocks.qsd_conv_block,
         attention_block=blocks.qsd_attention_block,
-        neuron=dict(type='IELIF', threshold=0.25, scale=0.25),
-        head_neuron=dict(type='IELIF', threshold=0.25, scale=0.25),
+        neuron=dict(type='IELIF', threshold=0.25, scale=0.25, rounding='half_up'),
+        head_neuron=dict(type='IELIF', threshold=0.25, scale=0.25, rounding='half_up'),
         weight_bits=4,
         layer_scale=1e-6,
     ),
@@ -60,8 +60,8 @@ FAMILIES = {
     'espike': Family(
         conv_block=blocks.espike_conv_block,
         attention_block=blocks.espike_attention_block,
-        neuron=dict(type='IELIF', threshold=1.0),
-        head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0),
+        neuron=dict(type='IELIF', threshold=1.0, rounding='half_even'),
+        head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0, rounding='half_even'),
         weight_bits=32,
         layer_scale=None,
         optional_separable_conv=True,
@@ -70,8 +70,8 @@ FAMILIES = {
     'espike-large': Family(
         conv_block=blocks.espike_large_conv_block,
         attention_block=blocks.espike_large_attention_block,
-        neuron=dict(type='IELIF', threshold=1.0),
-        head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0),
+        neuron=dict(type='IELIF', threshold=1.0, rounding='half_up'),
+        head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0, rounding='half_up'),
         weight_bits=32,
         layer_scale=1e-6,
         depths=(1, 1, 2, 12),
@@ -81,6 +81,21 @@ FAMILIES = {
         two_heads=True,
     ),
 }
+
+
+def classifier_neuron(config: Any, two_heads: bool = False) -> dict[str, Any] | None:
+    """The usual neuron before a classifier, of the family whose threshold a config has; None: of no family."""
+    if config is not None and not isinstance(config, dict):
+        return None
+    threshold = (config or {}).get('threshold', 1.0)
+    return next(
+        (
+            family.head_neuron
+            for family in FAMILIES.values()
+            if family.two_heads == two_heads and family.head_neuron['threshold'] == threshold
+        ),
+        None,
+    )
 
 
 @dataclass(frozen=True)

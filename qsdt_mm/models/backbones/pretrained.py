@@ -8,25 +8,20 @@ from typing import Any
 
 from torch import nn
 
-from qsdt_mm.engine.checkpoint import check_pretrained
-
 
 @contextmanager
 def whole_weights_only(module: nn.Module, optional: Sequence[str]) -> Iterator[None]:
     """Within the context, loading weights into ``module`` has to fill all of it.
 
-    mmengine's ``Pretrained`` loads what fits and logs the rest: a forgotten ``prefix`` would train from scratch. A file
-    that asks to run something is refused before mmengine opens it.
+    mmengine's ``Pretrained`` loads what fits and logs the rest: a forgotten ``prefix`` would train from scratch.
 
     Args:
         module: the module that weights are loaded into.
         optional: ends of names that may be missing or unknown, such as ``.step``.
 
     Raises:
-        CheckpointError: the file cannot be loaded as data.
         ValueError: weights are missing, unknown or of another shape; one line with the first of them.
     """
-    check_pretrained(module)
     loads: list[tuple[list[str], list[str]]] = []
 
     def before(state: dict[str, Any], *arguments: Any) -> None:

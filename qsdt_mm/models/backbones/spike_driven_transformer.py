@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from qsdt_mm.engine.errors import InputError
 from qsdt_mm.models.layers import UnitFactory, layout
 from qsdt_mm.models.layers.blocks import downsampling
+from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.neurons.saving import compact_saving, plain_saving
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
 from qsdt_mm.validation import require, require_positive_int
@@ -55,7 +56,8 @@ class SpikeDrivenTransformer(BaseModule):
         time_steps: T. A still image is shown T times.
         levels: D, the highest spike count of a neuron in one time step.
         weight_bits: 2, 3, 4, 8 or 32 (not quantized). None: the preset's own (4 for qsd, 32 for e).
-        neuron: config of the neuron, such as ``dict(type='LIF', tau=2.0)``. None: the preset's own.
+        neuron: config of the neuron, such as ``dict(type='LIF', tau=2.0)``. None: the preset's own;
+            ``dict(rounding='half_up')``: that, with another rule on halves.
         out_indices: stages to put out: 0 stride 2, 1 stride 4, 2 stride 8, 3 stride 16, 4 the last. The large sizes
             have four stages: 3 and 4 are the same.
         drop_path_rate: stochastic depth of the last block; falls linearly to 0 at the first (of the large sizes, at the
@@ -124,7 +126,7 @@ class SpikeDrivenTransformer(BaseModule):
         self.norm_eval = norm_eval
         self.time_mean = time_mean
 
-        factory = UnitFactory(family.neuron if neuron is None else neuron, levels, time_steps, weight_bits)
+        factory = UnitFactory(neuron, levels, time_steps, weight_bits, preset=family.neuron)
         kept = sum(self.arch.depths[: family.drop_from])
         last = max(sum(self.arch.depths) - kept - 1, 1)
         rates = iter(drop_path_rate * max(i - kept, 0) / last for i in range(sum(self.arch.depths)))
@@ -159,7 +161,8 @@ class SpikeDrivenTransformer(BaseModule):
         Raises:
             ValueError: pretrained weights leave something out, LSQ steps and gains of branches excepted.
         """
-        with steps_follow_weights(self), whole_weights_only(self, optional=NEW_IN_FINE_TUNING):
+        whole = whole_weights_only(self, optional=NEW_IN_FINE_TUNING)
+        with rounding_follows_weights(self), steps_follow_weights(self), whole:
             super().init_weights()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:

@@ -8,7 +8,9 @@ from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor, nn
 
 from qsdt_mm.engine.errors import InputError
+from qsdt_mm.models.backbones.presets import classifier_neuron
 from qsdt_mm.models.layers import SpikeUnit, make_neuron
+from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import QuantLinear, steps_follow_weights
 
 
@@ -18,7 +20,9 @@ class SpikeLinearClsHead(LinearClsHead):
     Args:
         num_classes: number of classes.
         in_channels: channels of the backbone's last stage.
-        neuron: config of the neuron before the linear layer.
+        neuron: config of the neuron before the linear layer; None: threshold and scale of 1. On a half it does what
+            the family whose classifiers have this threshold does, unless it has a ``rounding`` of its own: QSD's (1/4)
+            fire, those of E-SpikeFormer (1) round to even.
         weight_bits: 2, 3, 4, 8 or 32.
         levels: D.
         time_steps: T, when the backbone keeps time in the batch (``time_mean=False``).
@@ -30,11 +34,13 @@ class SpikeLinearClsHead(LinearClsHead):
     Source: QSD (arXiv 2501.13492), SFA (arXiv 2411.16061).
     """
 
+    two_heads = False
+
     def __init__(
         self,
         num_classes: int,
         in_channels: int,
-        neuron: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0),  # noqa: B006,E501
+        neuron: dict[str, Any] | None = None,
         weight_bits: int = 32,
         levels: int = 4,
         time_steps: int = 1,
@@ -43,12 +49,13 @@ class SpikeLinearClsHead(LinearClsHead):
         super().__init__(num_classes, in_channels, **kwargs)
         self.time_steps = time_steps
         self.fc: nn.Module = SpikeUnit(
-            make_neuron(neuron, levels, time_steps), QuantLinear(in_channels, num_classes, weight_bits=weight_bits)
+            make_neuron(neuron, levels, time_steps, preset=classifier_neuron(neuron, self.two_heads)),
+            QuantLinear(in_channels, num_classes, weight_bits=weight_bits),
         )
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; LSQ steps follow the weights."""
-        with steps_follow_weights(self):
+        with steps_follow_weights(self), rounding_follows_weights(self):
             super().init_weights()
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
@@ -91,10 +98,13 @@ class SpikeTwoHeadClsHead(SpikeLinearClsHead):
     The second one is there to learn from a teacher; without one both learn from the labels.
 
     Args:
-        args, kwargs: those of :class:`SpikeLinearClsHead`; the neuron is the one before the second classifier.
+        args, kwargs: those of :class:`SpikeLinearClsHead`; the neuron is the one before the second classifier, and
+            fires on a half, as in the large sizes.
 
     Source: SFA (arXiv 2411.16061), large sizes.
     """
+
+    two_heads = True
 
     def __init__(self, num_classes: int, in_channels: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(num_classes, in_channels, *args, **kwargs)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qsdt_mm.models.layers.spiking import SpikingPart
 from qsdt_mm.models.neurons import SpikingNeuron
+from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import steps_follow_weights
 from qsdt_mm.validation import require
 
@@ -38,9 +39,9 @@ class SpikeRetinaHead(SpikingPart, RetinaHead):
     """mmdet's RetinaNet head with a neuron before each convolution.
 
     Args: those of ``mmdet.RetinaHead``, and ``neuron``, ``levels``, ``weight_bits``. Give ``norm_cfg`` so that the
-    later of the stacked convolutions keep firing. ``shared_neuron``, as in the published head: the last convolutions have
-    one neuron, which sees the positive membranes for the scores, then those for the boxes, as two time steps, so that
-    what did not fire for the first is carried over to the second.
+    later of the stacked convolutions keep firing. ``shared_neuron``, as in the published head: the last convolutions
+    have one neuron, which sees the positive membranes for the scores, then those for the boxes, as two time steps, so
+    that what did not fire for the first is carried over to the second.
 
     Raises:
         ValueError: an argument is out of range, or the shared neuron does not spike.
@@ -88,5 +89,5 @@ class SpikeFCNMaskHead(SpikingPart, FCNMaskHead):
 
     def init_weights(self) -> None:
         """Units have drawn their weights themselves; mmdet's own method would look for layers where units are."""
-        with steps_follow_weights(self):
+        with steps_follow_weights(self), rounding_follows_weights(self):
             BaseModule.init_weights(self)

@@ -18,7 +18,7 @@ class SpikeFPNHead(UnitsDraw, SpikingPart, FPNHead):
     Give ``norm_cfg``.
     """
 
-    NEURON = dict(type='IELIF', threshold=1.0, scale=0.25)
+    NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')
 
 
 class SpikeFCNHead(UnitsDraw, SpikingPart, FCNHead):
@@ -28,4 +28,4 @@ class SpikeFCNHead(UnitsDraw, SpikingPart, FCNHead):
     Give ``norm_cfg``.
     """
 
-    NEURON = dict(type='IELIF', threshold=1.0, scale=0.25)
+    NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')

@@ -9,16 +9,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .arithmetic import block, clipped, divided, narrowed, rounded, widened
+from .arithmetic import block, clipped, divided, narrowed, rint, rounded, widened
 from .dispatch import dense, laid_out
 
 BLOCK = 1024
 
 
 @triton.jit
-def count_of(membrane, threshold, levels, dtype: tl.constexpr):
-    """``clip(floor(u / threshold + 0.5), 0, D)``"""
-    return clipped(tl.floor(rounded(divided(membrane, threshold, dtype) + 0.5, dtype)), 0.0, levels)
+def count_of(membrane, threshold, levels, EVEN: tl.constexpr, dtype: tl.constexpr):
+    """``clip(round(u / threshold), 0, D)``, halves to even or up."""
+    ratio = divided(membrane, threshold, dtype)
+    if EVEN:  # noqa: SIM108  clipped first, for rint ends at 2^22
+        count = rint(clipped(ratio, 0.0, levels))
+    else:
+        count = clipped(tl.floor(rounded(ratio + 0.5, dtype)), 0.0, levels)
+    return count
 
 
 @triton.jit
@@ -38,11 +43,23 @@ def passed(grad, byte, threshold, BIT: tl.constexpr, dtype: tl.constexpr):
 
 
 @triton.jit
-def _fire(membranes, spikes, kept, size, threshold, levels, top, scale, BIT: tl.constexpr, BLOCK: tl.constexpr):
+def _fire(
+    membranes,
+    spikes,
+    kept,
+    size,
+    threshold,
+    levels,
+    top,
+    scale,
+    EVEN: tl.constexpr,
+    BIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     dtype: tl.constexpr = membranes.dtype.element_ty
     at = block(BLOCK)
     membrane = widened(tl.load(membranes + at, mask=at < size))
-    count = count_of(membrane, threshold, levels, dtype)
+    count = count_of(membrane, threshold, levels, EVEN, dtype)
     tl.store(spikes + at, narrowed(rounded(count * scale, dtype), dtype), mask=at < size)
     if BIT > 0:
         tl.store(kept + at, byte_of(membrane, count, top, BIT), mask=at < size)
@@ -68,7 +85,9 @@ def grid(size: int) -> tuple[int]:
     return (-(-size // BLOCK),)
 
 
-def fire(membrane: Tensor, threshold: float, levels: int, scale: float, bit: int) -> tuple[Tensor, Tensor | None]:
+def fire(
+    membrane: Tensor, threshold: float, levels: int, scale: float, bit: int, rounding: str = 'half_up'
+) -> tuple[Tensor, Tensor | None]:
     """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
     membrane = dense(membrane)
     spikes, kept = torch.empty_like(membrane), torch.empty_like(membrane, dtype=torch.uint8) if bit else None
@@ -77,7 +96,18 @@ def fire(membrane: Tensor, threshold: float, levels: int, scale: float, bit: int
     with torch.cuda.device_of(membrane):
         # Without fused products and sums: they round once where torch rounds twice.
         _fire[grid(size)](
-            membrane, spikes, kept, size, threshold, levels, top, scale, bit, BLOCK, enable_fp_fusion=False
+            membrane,
+            spikes,
+            kept,
+            size,
+            threshold,
+            levels,
+            top,
+            scale,
+            rounding == 'half_even',
+            bit,
+            BLOCK,
+            enable_fp_fusion=False,
         )
     return spikes, kept
 

@@ -27,6 +27,7 @@ def _walk(
     scale,
     decay,
     STEPS: tl.constexpr,
+    EVEN: tl.constexpr,
     BIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -38,7 +39,7 @@ def _walk(
         membrane = widened(tl.load(inputs + at, mask=here))
         if t > 0:
             membrane = rounded(carried + membrane, dtype)
-        count = count_of(membrane, threshold, levels, dtype)
+        count = count_of(membrane, threshold, levels, EVEN, dtype)
         tl.store(spikes + at, narrowed(rounded(count * scale, dtype), dtype), mask=here)
         if BIT > 0:
             tl.store(kept + at, byte_of(membrane, count, top, BIT), mask=here)
@@ -80,10 +81,12 @@ def _walk_back(
 
 class _IntegrateAndFire(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, inputs: Tensor, steps: int, threshold: float, levels: int, decay: float, scale: float) -> Tensor:
+    def forward(
+        ctx, inputs: Tensor, steps: int, threshold: float, levels: int, decay: float, scale: float, rounding: str
+    ) -> Tensor:
         compact = saving.is_compact()
         bit = INSIDE if compact or ctx.needs_input_grad[0] else 0
-        spikes, kept = walk(inputs, steps, threshold, levels, decay, scale, bit)
+        spikes, kept = walk(inputs, steps, threshold, levels, decay, scale, bit, rounding)
         if compact:
             saving.note_product(spikes, scale, kept, INSIDE - 1)
         ctx.save_for_backward(kept)
@@ -91,27 +94,37 @@ class _IntegrateAndFire(torch.autograd.Function):
         return spikes
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         (kept,) = ctx.saved_tensors
         # A gradient that is itself differentiated needs operations that autograd knows.
         back = walk_back_plainly if torch.is_grad_enabled() else walk_back
-        return back(grad, kept, *ctx.constants), None, None, None, None, None
+        return back(grad, kept, *ctx.constants), None, None, None, None, None, None
 
 
-def integrate_and_fire(inputs: Tensor, steps: int, threshold: float, levels: int, decay: float, scale: float) -> Tensor:
+def integrate_and_fire(
+    inputs: Tensor, steps: int, threshold: float, levels: int, decay: float, scale: float, rounding: str = 'half_up'
+) -> Tensor:
     """Scaled counts of inputs ``(T * N, ...)``, differentiable, with one byte kept for all gradients.
 
     Args:
         inputs: input currents, time first.
         steps: T.
-        threshold, levels, decay: as in :func:`~qsdt_mm.models.neurons.functional.integrate_and_fire_step`.
+        threshold, levels, decay, rounding: as in
+            :func:`~qsdt_mm.models.neurons.functional.integrate_and_fire_step`.
         scale: worth of a spike.
     """
-    return _IntegrateAndFire.apply(inputs, steps, threshold, levels, decay, scale)
+    return _IntegrateAndFire.apply(inputs, steps, threshold, levels, decay, scale, rounding)
 
 
 def walk(
-    inputs: Tensor, steps: int, threshold: float, levels: int, decay: float, scale: float, bit: int
+    inputs: Tensor,
+    steps: int,
+    threshold: float,
+    levels: int,
+    decay: float,
+    scale: float,
+    bit: int,
+    rounding: str = 'half_up',
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled counts, and a byte for each: the count, and ``bit`` where the gradient passes; no bytes for ``bit`` 0."""
     inputs = dense(inputs, rows_first=True)
@@ -130,6 +143,7 @@ def walk(
             scale,
             decay,
             steps,
+            rounding == 'half_even',
             bit,
             BLOCK,
             enable_fp_fusion=False,

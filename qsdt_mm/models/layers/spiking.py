@@ -7,6 +7,7 @@ from typing import Any
 from mmcv.cnn import ConvModule
 from torch import nn
 
+from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import (
     LowBitWeight,
     QuantConv2d,
@@ -86,7 +87,7 @@ class SpikingPart:
 
     Args:
         args, kwargs: those of the library's class.
-        neuron: config of the neurons, without D.
+        neuron: config of the neurons, without D; ``dict(rounding=...)`` changes the usual one.
         levels: D.
         weight_bits: 2, 3, 4, 8 or 32.
 
@@ -94,7 +95,7 @@ class SpikingPart:
         ValueError: an argument is out of range.
     """
 
-    NEURON: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0)
+    NEURON: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0, rounding='half_even')
 
     def __init__(
         self, *args: Any, neuron: dict[str, Any] | None = None, levels: int = 4, weight_bits: int = 32, **kwargs: Any
@@ -102,9 +103,9 @@ class SpikingPart:
         require_positive_int('levels', levels)
         check_weight_bits(weight_bits)
         super().__init__(*args, **kwargs)
-        make_spiking(self, UnitFactory(self.NEURON if neuron is None else neuron, levels, 1, weight_bits))
+        make_spiking(self, UnitFactory(neuron, levels, 1, weight_bits, preset=self.NEURON))
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; LSQ steps follow the weights."""
-        with steps_follow_weights(self):
+        with steps_follow_weights(self), rounding_follows_weights(self):
             super().init_weights()

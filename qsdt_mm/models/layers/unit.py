@@ -11,7 +11,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from qsdt_mm.models.neurons import SpikingNeuron
+from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import LowBitWeight, QuantConv2d
 from qsdt_mm.validation import require
 
@@ -106,16 +106,18 @@ class UnitFactory:
         levels: D.
         time_steps: T.
         weight_bits: 2, 3, 4, 8 or 32.
+        preset: config of the network's usual neuron, see :func:`make_neuron`.
     """
 
-    neuron: dict[str, Any]
+    neuron: dict[str, Any] | None
     levels: int
     time_steps: int
     weight_bits: int
+    preset: dict[str, Any] | None = None
 
     def make_neuron(self, scale_factor: float = 1.0) -> nn.Module:
         """A new neuron, whose spikes are worth ``scale_factor`` times the usual."""
-        return make_neuron(self.neuron, self.levels, self.time_steps, scale_factor)
+        return make_neuron(self.neuron, self.levels, self.time_steps, scale_factor, self.preset)
 
     def conv(
         self,
@@ -154,7 +156,13 @@ class UnitFactory:
         return SpikeUnit(self.make_neuron(), synapse, nn.BatchNorm2d(out_channels))
 
 
-def make_neuron(config: dict[str, Any], levels: int, time_steps: int, scale_factor: float = 1.0) -> nn.Module:
+def make_neuron(
+    config: dict[str, Any] | None,
+    levels: int,
+    time_steps: int,
+    scale_factor: float = 1.0,
+    preset: dict[str, Any] | None = None,
+) -> nn.Module:
     """Build a neuron from its config; T and D are filled in where the type has them.
 
     Args:
@@ -163,10 +171,16 @@ def make_neuron(config: dict[str, Any], levels: int, time_steps: int, scale_fact
         levels: D, for types that fire more than one spike; a value in ``config`` wins.
         time_steps: T; a value in ``config`` wins.
         scale_factor: multiplies the worth of a spike.
+        preset: config of the network's usual neuron, which is built where ``config`` is None or has nothing but a
+            ``rounding``. Its rounding is that of other configs, too, unless they or a checkpoint say it.
 
     Raises:
         ValueError: there is no such type, or one of its constants is out of range.
     """
+    preset = dict(preset or {})
+    rounding = preset.pop('rounding', None)
+    if preset and (config is None or (isinstance(config, dict) and config.keys() == {'rounding'})):
+        config = {**preset, **(config or {})}
     kind = config.get('type') if isinstance(config, dict) else None
     if isinstance(kind, str):
         with MODELS.switch_scope_and_registry(None) as registry:  # where build would look
@@ -178,6 +192,8 @@ def make_neuron(config: dict[str, Any], levels: int, time_steps: int, scale_fact
         if 'levels' in kind.__init__.__code__.co_varnames:
             config.setdefault('levels', levels)
     neuron = MODELS.build(config)
+    if isinstance(neuron, IELIF) and rounding is not None and not neuron.rounding_given:
+        neuron.rounding = rounding
     if isinstance(neuron, SpikingNeuron):
         neuron.scale *= scale_factor
     return neuron

@@ -13,4 +13,4 @@ class SpikeFPN(UnitsDraw, SpikingPart, FPN):
     Source: design of SFA (arXiv 2411.16061), segmentation.
     """
 
-    NEURON = dict(type='IELIF', threshold=1.0, scale=0.25)
+    NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS
@@ -12,7 +13,16 @@ from torch import Tensor, nn
 from qsdt_mm.validation import require, require_positive, require_positive_int
 
 from . import saving
-from .functional import SURROGATES, integrate_and_fire, integrate_and_fire_step, lif_step, scaled_spikes, spike_count
+from .functional import (
+    SURROGATES,
+    check_rounding,
+    integrate_and_fire,
+    integrate_and_fire_step,
+    lif_step,
+    scaled_spikes,
+    spike_count,
+)
+from .rounding import adopt
 
 
 class SpikingNeuron(nn.Module):
@@ -81,16 +91,23 @@ def note_spikes(spikes: Tensor, scale: float) -> None:
 class IELIF(SpikingNeuron):
     """Integer-valued integrate-and-fire neuron: fires 0..D spikes in each time step.
 
-    ``u_t = h_{t-1} + x_t;  n_t = clip(floor(u_t / threshold + 0.5), 0, D);
+    ``u_t = h_{t-1} + x_t;  n_t = clip(round(u_t / threshold), 0, D);
     h_t = decay * (u_t - n_t * threshold);  y_t = n_t * scale``
 
     Args:
         threshold, levels, time_steps: see :class:`SpikingNeuron`.
         scale: worth of a spike; None means 1 / D.
         decay: share of the membrane that is carried over, in (0, 1].
+        rounding: what happens exactly on a half: 'half_up' fires, ``floor(u / threshold + 0.5)``; 'half_even' rounds to
+            the even count, ``torch.round``. None: half up, or what the network's preset or the checkpoint that is
+            loaded says.
 
     Source: QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
     """
+
+    _version = 2  # in torch's notes on a state dict; 1 had no rule on record and rounded half up
+    rounding = 'half_up'
+    rounding_given = False  # whether the config says it, so that no checkpoint changes it
 
     def __init__(
         self,
@@ -99,26 +116,46 @@ class IELIF(SpikingNeuron):
         levels: int = 4,
         time_steps: int = 1,
         decay: float = 1.0,
+        rounding: str | None = None,
     ) -> None:
         require_positive_int('levels', levels)
         super().__init__(threshold, 1 / levels if scale is None else scale, levels, time_steps)
         require(isinstance(decay, (int, float)) and 0 < decay <= 1, 'decay', decay, 'a number in (0, 1]')
         self.decay = float(decay)
+        if rounding is not None:
+            check_rounding(rounding)
+            self.rounding, self.rounding_given = rounding, True
 
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
-        return integrate_and_fire_step(inputs, carried, self.threshold, self.levels, self.decay)
+        return integrate_and_fire_step(inputs, carried, self.threshold, self.levels, self.decay, self.rounding)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.time_steps == 1:
-            return scaled_spikes(inputs, self.threshold, self.levels, self.scale)
-        constants = self.threshold, self.levels, self.decay, self.scale
+            return scaled_spikes(inputs, self.threshold, self.levels, self.scale, self.rounding)
+        constants = self.threshold, self.levels, self.decay, self.scale, self.rounding
         spikes = integrate_and_fire(inputs, self.time_steps, *constants)  # None: no kernel for these inputs
         return super().forward(inputs) if spikes is None else spikes
 
     def count(self, inputs: Tensor) -> Tensor:
         if self.time_steps == 1:  # no state: skip the residual membrane that nobody reads
-            return spike_count(inputs, self.threshold, self.levels)
+            return spike_count(inputs, self.threshold, self.levels, self.rounding)
         return super().count(inputs)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        notes = getattr(destination, '_metadata', {}).get(prefix[:-1])
+        if notes is not None:
+            notes['rounding'] = self.rounding
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *others: Any
+    ) -> None:
+        if 'version' in local_metadata:  # else the weights come without notes, or are not this neuron's
+            adopt(self, local_metadata, others[-1])
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, rounding={self.rounding}'
 
 
 @MODELS.register_module()
