@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
@@ -350,7 +350,7 @@ def build(network: Network, **options: Any) -> nn.Module:
     library = LIBRARIES[network.kind]
     import_library(library)
     with DefaultScope.overwrite_default_scope(library):
-        return MODELS.build(model_config(network, **options)).eval()
+        return MODELS.build(ConfigDict(model_config(network, **options))).eval()
 
 
 def expected_tensors(network: Network) -> dict[str, torch.Size]:
