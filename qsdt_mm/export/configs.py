@@ -12,7 +12,7 @@ from .networks import LIBRARIES, Network, model_config, stock_config
 EVALUATION_SIZE = {'qsd': 256, 'espike': 232, 'espike-large': 232}
 """Short edge of ImageNet's images before the centre of 224 px is cut out, by family."""
 COCO_CLASSES, ADE_CLASSES, IMAGENET_CLASSES = 80, 150, 1000
-HARDVS_CLASSES = 300
+HARDVS_CLASSES, GESTURES = 300, 11
 
 
 def config_text(network: Network, source: str, dataset_meta: Mapping[str, Any] | None = None) -> str:
@@ -101,19 +101,20 @@ def _accuracy(network: Network) -> dict[str, Any]:
 
 
 def _events(network: Network, dataset_meta: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """HAR-DVS as drawn pictures, without state; frames of events with it."""
-    settings, dataset = network.settings, dict(data_root='data/hardvs', split='test')
-    if settings['stateful']:
-        pipeline = [dict(type='LoadEvents'), dict(type='EventsToFrames', split_by='time', size=224)]
-        dataset |= dict(type='HARDVS')
+    """HAR-DVS as drawn pictures, without state; with it, for which no script was released, a set of events."""
+    settings = network.settings
+    if not settings['stateful']:
+        dataset = dict(type='HARDVSPictures', data_root='data/hardvs', split='test')
+        load, usual = [dict(type='LoadDrawnEvents')], HARDVS_CLASSES
     else:
-        pipeline = [dict(type='LoadDrawnEvents')]
-        dataset |= dict(type='HARDVSPictures')
-    dataset |= dict(
-        num_frames=settings['time_steps'], pipeline=[*pipeline, dict(type='PackInputs', input_key='frames')]
-    )
-    if network.num_classes != HARDVS_CLASSES:
+        load, usual = [dict(type='LoadEvents'), dict(type='EventsToFrames', split_by='time', size=128)], GESTURES
+        dataset = dict(type='DVS128Gesture', data_root='data/dvs128_gesture', split='test')
+        if network.num_classes != usual:
+            dataset = dict(type='EventFiles', data_root='data/events', ann_file='test.txt', split='test')
+    if network.num_classes != usual:
         dataset['metainfo'] = dict(classes=_class_names(network, dataset_meta))
+    pack = dict(type='PackInputs', input_key='frames')
+    dataset |= dict(num_frames=settings['time_steps'], pipeline=[*load, pack])
     return dict(batch_size=16, dataset=dataset), _accuracy(network)
 
 

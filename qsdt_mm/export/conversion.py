@@ -182,7 +182,9 @@ def assumptions(network: Network, assumed: Sequence[str]) -> list[str]:
         notes.append('scores and boxes share one neuron, which carries its membrane over, as published')
     if network.kind == 'semantic-fpn':
         notes.append('biases of the convolutions of the neck are in the means of the norms that follow')
-    if network.kind == 'event-classifier' and not settings['stateful']:
+    if network.kind == 'event-classifier' and settings['stateful']:
+        notes.append('no script was released for this network: the data set in the config is a choice of ours')
+    elif network.kind == 'event-classifier':
         notes.append('no membrane is carried from frame to frame: the network does not use the order of its frames')
     return notes
 
