@@ -15,7 +15,7 @@ from qsdt_mm.models.backbones.presets import CONV_STAGES, FAMILIES, Arch
 from qsdt_mm.models.quantization.lsq import MIN_STEP
 
 from .names import CLASSIFIER, TWO_HEADS, NameTable, block_groups, name_table
-from .recognition import arch_config, first_few
+from .recognition import first_few
 
 STEP = '.quantizer.step'
 # Names of our tensors that tell the families apart, the more telling first.
@@ -31,7 +31,7 @@ ONE_DIMENSIONAL = {
     'espike-large': r'block3\.\d+\.(mlp\.fc\d_conv|rep_conv\.conv\d\.0|attn\.\w+\.0\.conv\d\.0)\.weight',
 }
 DEAD = ('alpha', 'zero_point', 'init_state', 'signed')
-"""Parameters of the published quantizers of activations, which no forward pass reads: zeros, the first two by channel."""
+"""Parameters of the published quantizers of activations, which no forward pass reads: zeros, two of them by channel."""
 
 
 @dataclass
@@ -57,9 +57,9 @@ class Publication:
 def publish(state: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Publication:
     """A classifier's tensors under the names that the papers' code loads.
 
-    What that code cannot be told is refused: other stems and strides, LSQ in E-SpikeFormer or none in QSD. Beside each LSQ
-    step go ``init_state`` = 1, without which it would set the step anew, and the quantizer of activations that nothing
-    uses.
+    What that code cannot be told is refused: other stems and strides, LSQ in E-SpikeFormer or none in QSD. Beside each
+    LSQ step go ``init_state`` = 1, without which it would set the step anew, and the quantizer of activations that
+    nothing uses.
 
     Args:
         state: ``state_dict`` of an ``ImageClassifier`` of this package, ``backbone.*`` and ``head.*``.
@@ -68,7 +68,8 @@ def publish(state: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> 
     Raises:
         CheckpointError: it is another network, or one that the papers' code does not have; one line.
     """
-    family = next((family for pattern, family in TELLING.items() for name in state if re.fullmatch(pattern, name)), None)
+    families = (family for pattern, family in TELLING.items() for name in state if re.fullmatch(pattern, name))
+    family = next(families, None)
     if family is None:
         raise CheckpointError(
             'is no classifier of this package: it has no backbone.stages.3.blocks.0.*.branch.query, its tensors are '
@@ -135,7 +136,7 @@ def _recognise(state: Mapping[str, Any], family: str) -> tuple[Arch, dict[str, i
         raise CheckpointError(f'has tensors of impossible shapes: {error}') from error
     released = FAMILIES[family].depths[:CONV_STAGES]
     if depths[:CONV_STAGES] != released or not all(depths):
-        raise CheckpointError(f'has {depths} blocks in its stages: the published code has {released} in the first three')
+        raise CheckpointError(f'has {depths} blocks in its stages: the published code has {released} in the first')
     counts = {group: 1 if stage < CONV_STAGES else depths[stage] for group, stage in block_groups(num_stages).items()}
     after = TWO_HEADS if FAMILIES[family].two_heads else CLASSIFIER
     return arch, counts, name_table(family, counts, branch, after, separable)

@@ -40,9 +40,8 @@ def golden_file(golden, tmp_path):
 
 
 @torch.no_grad()
-def detector_outputs(model, recorded):
+def detector_outputs(model, recorded, dtype):
     """What a detector computes of the recorded inputs, by the recorded names, time first."""
-    dtype = next(model.parameters()).dtype
     features = model.backbone(recorded['input'].to(dtype))
     maps = model.neck(features)
     dense, names = (
@@ -67,7 +66,7 @@ def detector_outputs(model, recorded):
 def test_golden_detectors(golden_file, name, dtype, bound, converted):
     pytest.importorskip('mmdet')
     path, wanted = golden_file(name, converted)
-    outputs, anchors = detector_outputs(load_published(path).to(dtype), wanted)
+    outputs, anchors = detector_outputs(load_published(path).to(dtype), wanted, dtype)
     errors = {
         key: largest(outputs[key], theirs if isinstance(theirs, list) else [theirs])
         for key, theirs in wanted['output'].items()
@@ -82,7 +81,7 @@ def test_golden_detectors_as_they_are_trained(golden_file, name, dtype, bound):
     pytest.importorskip('mmdet')
     path, wanted = golden_file(name, False)
     model = load_published(path, neck_levels=4)
-    outputs, _ = detector_outputs(model.to(dtype), wanted)
+    outputs, _ = detector_outputs(model.to(dtype), wanted, dtype)
     errors = {key: largest(outputs[key], theirs) for key, theirs in wanted['output_neck4'].items()}
     assert len(errors) == 3 and max(errors.values()) < bound, errors
     assert {neuron.levels for n, neuron in model.neck.named_modules() if n.endswith('neuron')} == {4}
@@ -95,7 +94,7 @@ def test_the_shared_neuron_of_retinanet_carries_over(golden_file):
     model = load_published(path).double()
     head = model.bbox_head
     head.retina_cls.neuron.time_steps, head.shared_neuron = 1, False
-    outputs, _ = detector_outputs(model, wanted)
+    outputs, _ = detector_outputs(model, wanted, torch.float64)
     assert largest(outputs['retina_cls'], wanted['output']['retina_cls']) < 1e-6
     assert largest(outputs['retina_reg'], wanted['retina_reg_no_carry']) < 1e-6
     assert largest(outputs['retina_reg'], wanted['output']['retina_reg']) > 0.1
@@ -165,7 +164,7 @@ def test_integer_and_spike_inference_give_the_same_bits(golden_file, name):
     for mode in ('integer', 'spike'):
         model = convert_inference(load_published(path), mode, 8)
         if name in DETECTORS:
-            said.append(list(chain.from_iterable(detector_outputs(model, wanted)[0].values())))
+            said.append(list(chain.from_iterable(detector_outputs(model, wanted, torch.float32)[0].values())))
         elif name in SEGMENTORS:
             said.append(list(chain.from_iterable(segmentor_outputs(model, wanted['input']).values())))
         else:
@@ -181,7 +180,7 @@ def test_spike_inference_in_double_precision_is_the_published_network(golden_fil
     path, wanted = golden_file(name, False)
     model = convert_inference(load_published(path).double(), 'spike')
     if name in DETECTORS:
-        outputs, theirs = detector_outputs(model, wanted)[0], wanted['output']
+        outputs, theirs = detector_outputs(model, wanted, torch.float64)[0], wanted['output']
     elif name in SEGMENTORS:
         outputs, theirs = segmentor_outputs(model, wanted['input'].double()), wanted
     else:
