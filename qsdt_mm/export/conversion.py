@@ -7,8 +7,9 @@ takes the published value unless it is given.
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor
 
 from qsdt_mm.engine.errors import CheckpointError
+from qsdt_mm.models.backbones.presets import FAMILIES
 from qsdt_mm.models.quantization import LSQ, check_weight_bits
 from qsdt_mm.models.quantization.lsq import MIN_STEP
 from qsdt_mm.version import __version__
 
-from .networks import Network, expected_tensors, settle_options
+from .networks import Network, expected_tensors, settle_options, skeleton
 from .recognition import (
     arch_config,
     argument_bits,
@@ -46,6 +48,8 @@ class Conversion(Network):
     Args:
         state_dict: tensors by this package's names: ``backbone.*``, then ``head.*``, or those of neck and heads; of an
             encoder ``norm.*``, the norm that closes it in pre-training.
+        rounding: what the backbone's neurons do on a half, which tensors do not show: as the published networks of the
+            family. None: a file that was converted before this was recorded.
         dataset_meta: names and colours of the classes, where the file has them.
         matched: tensors taken from the checkpoint.
         dropped: tensors left behind, by kind.
@@ -56,6 +60,7 @@ class Conversion(Network):
     """
 
     state_dict: dict[str, Tensor] = field(default_factory=dict)
+    rounding: str | None = None
     dataset_meta: dict[str, Any] = field(default_factory=dict)
     matched: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -75,9 +80,28 @@ class Conversion(Network):
             in_channels=self.in_channels,
             num_classes=self.num_classes,
             weight_bits=self.weight_bits,
+            rounding=self.rounding,
             settings=dict(self.settings),
             **dict(dataset_meta=self.dataset_meta) if self.dataset_meta else {},
         )
+
+    def weights(self, file: str | os.PathLike | None = None) -> OrderedDict[str, Tensor]:
+        """The tensors with torch's notes on modules, which say what neurons do on a half.
+
+        Args:
+            file: where they are from, for messages.
+        """
+        weights = OrderedDict(self.state_dict)
+        weights._metadata = skeleton(self)._metadata
+        for name, notes in weights._metadata.items():
+            if 'rounding' in notes and self.rounding is None:
+                del notes['rounding']
+                notes['version'] = 1
+            elif 'rounding' in notes and name.startswith(('backbone.', 'head.')):
+                notes['rounding'] = self.rounding
+            if file is not None:
+                notes['file'] = str(file)
+        return weights
 
     def report(self) -> dict[str, Any]:
         """The figures of the conversion; plain types only."""
@@ -133,6 +157,7 @@ def convert(
     result = Conversion(
         found.kind, shape, found.in_channels, found.num_classes, bits, {**found.settings, **settled}, notes=notes
     )
+    result.rounding = FAMILIES[shape.family].rounding
     notes += assumptions(result, [name for name in settled if options.get(name) is None])
     result.dataset_meta = dataset_meta(checkpoint, found.num_classes, notes)
 

@@ -16,6 +16,7 @@ from qsdt_mm.engine.checkpoint import load_checkpoint_safely
 from qsdt_mm.engine.errors import CheckpointError, InputError
 from qsdt_mm.engine.storage import atomic_open
 from qsdt_mm.models.backbones.presets import resolve_arch
+from qsdt_mm.models.neurons.functional import check_rounding
 from qsdt_mm.models.quantization import check_weight_bits
 from qsdt_mm.validation import require_positive_int
 
@@ -60,8 +61,11 @@ def read_converted(
     if wrong:
         raise CheckpointError(f'has no usable meta.settings.{wrong[0]}')
     num_classes = None if kind == 'encoder' else meta['num_classes']
+    rounding = meta.get('rounding')
+    if rounding is not None:
+        check_rounding(rounding)
     result = Conversion(kind, shape, meta['in_channels'], num_classes, bits, {**sizes, **settled}, dict(state))
-    result.dataset_meta = dataset_meta(checkpoint, num_classes, result.notes)
+    result.rounding, result.dataset_meta = rounding, dataset_meta(checkpoint, num_classes, result.notes)
     fit(result, lambda name: name)
     return result
 
@@ -117,7 +121,7 @@ def convert_file(
         result = convert(checkpoint, **options)
     text = None if result.kind == 'encoder' else config_text(result, source.name, result.dataset_meta)
     with atomic_open(destination) as file, nullcontext() if text is None else atomic_open(config, 'wb') as beside:
-        torch.save(dict(meta=result.meta(source.name), state_dict=result.state_dict), file)
+        torch.save(dict(meta=result.meta(source.name), state_dict=result.weights()), file)
         if text is not None:
             beside.write(text.encode())
     return result

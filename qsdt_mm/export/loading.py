@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from qsdt_mm.engine.checkpoint import part_of_weights
 from qsdt_mm.engine.errors import CheckpointError
 from qsdt_mm.models.backbones import SpikeDrivenTransformer
 from qsdt_mm.models.backbones.presets import NUM_OUTPUTS
@@ -70,7 +71,7 @@ def load_published(
     else:
         require(out_indices is None, 'out_indices', out_indices, f'None: the neck of a {network.kind} says which')
     model = build(network, **stages, **overrides)
-    model.load_state_dict(network.state_dict)
+    model.load_state_dict(network.weights(path))
     model.is_init = True  # a runner must not initialise over the weights
     if network.dataset_meta:
         model.dataset_meta = dict(network.dataset_meta)  # where the libraries look for names of classes
@@ -94,10 +95,7 @@ def load_backbone(
     network = _read(path, weights, backbone_overrides)
     arguments = backbone_arguments(network, backbone_overrides)
     backbone = SpikeDrivenTransformer(network.arch, network.in_channels, weight_bits=network.weight_bits, **arguments)
-    prefix = 'backbone.'
-    backbone.load_state_dict(
-        {name.removeprefix(prefix): t for name, t in network.state_dict.items() if name.startswith(prefix)}
-    )
+    backbone.load_state_dict(part_of_weights(network.weights(path), 'backbone'))
     backbone.is_init = True  # a runner must not initialise over the weights
     return backbone.eval()
 

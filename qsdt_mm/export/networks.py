@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,10 +17,10 @@ from qsdt_mm.compat.distributions import to_install
 from qsdt_mm.engine.errors import InputError
 from qsdt_mm.models.backbones import SpikeDrivenTransformer
 from qsdt_mm.models.backbones.presets import FAMILIES, NUM_OUTPUTS, Arch
+from qsdt_mm.models.layers import SpikeUnit, make_neuron
 from qsdt_mm.models.quantization import QuantLinear
 from qsdt_mm.validation import require, require_positive, require_positive_int
 
-from .names import CLASSIFIER, ENCODER, TWO_HEADS, expand
 from .recognition import arch_config
 
 LIBRARIES = {
@@ -157,6 +158,14 @@ def backbone_arguments(network: Network, overrides: Mapping[str, Any]) -> dict[s
     return {**arguments, **overrides}
 
 
+def head_neuron(network: Network, backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Config of the neuron before a classifier, as far as the weights' own notes do not say it."""
+    if network.kind == 'event-classifier':
+        return {**backbone['neuron'], 'scale': 1.0}
+    neuron = FAMILIES[network.arch.family].head_neuron
+    return {key: value for key, value in neuron.items() if key != 'rounding'}
+
+
 def _backbone(network: Network, out_indices: Sequence[int], overrides: Mapping[str, Any]) -> dict[str, Any]:
     return dict(
         type='SpikeDrivenTransformer',
@@ -172,9 +181,6 @@ def _classifier(network: Network, out_indices: Sequence[int], overrides: Mapping
     backbone = _backbone(network, out_indices, overrides)
     time_steps = backbone.get('time_steps', 1)
     time_mean = backbone.setdefault('time_mean', time_steps == 1)
-    neuron = dict(family.head_neuron)
-    if network.kind == 'event-classifier':
-        neuron = {**backbone['neuron'], 'scale': 1.0}
     return dict(
         type='ImageClassifier',
         data_preprocessor=dict(
@@ -187,7 +193,7 @@ def _classifier(network: Network, out_indices: Sequence[int], overrides: Mapping
             type='SpikeTwoHeadClsHead' if family.two_heads else 'SpikeLinearClsHead',
             num_classes=network.num_classes,
             in_channels=network.arch.widths[-1],
-            neuron=neuron,
+            neuron=head_neuron(network, backbone),
             weight_bits=network.weight_bits,
             levels=backbone['levels'],
             time_steps=1 if time_mean else time_steps,
@@ -353,8 +359,8 @@ def build(network: Network, **options: Any) -> nn.Module:
         return MODELS.build(ConfigDict(model_config(network, **options))).eval()
 
 
-def expected_tensors(network: Network) -> dict[str, torch.Size]:
-    """Names and shapes of the tensors of a converted checkpoint.
+def skeleton(network: Network) -> OrderedDict[str, torch.Tensor]:
+    """The state dict of a converted checkpoint on the meta device, with torch's notes on modules, and no values.
 
     Raises:
         InputError: there is no such network, or the library that it is one of is not installed.
@@ -362,31 +368,35 @@ def expected_tensors(network: Network) -> dict[str, torch.Size]:
     with torch.device('meta'):
         try:
             if network.kind in ('classifier', 'event-classifier', 'encoder'):  # do without mmpretrain
-                return _tensors(_parts(network))
-            return _tensors([('', build(network))])
+                return nn.ModuleDict(_parts(network)).state_dict()
+            return build(network).state_dict()
         except InputError:
             raise
         except ValueError as error:
             raise InputError(str(error)) from error
 
 
-def _parts(network: Network) -> list[tuple[str, nn.Module]]:
+def expected_tensors(network: Network) -> dict[str, torch.Size]:
+    """Names and shapes of the tensors of a converted checkpoint.
+
+    Raises:
+        InputError: there is no such network, or the library that it is one of is not installed.
+    """
+    return {name: tensor.shape for name, tensor in skeleton(network).items()}
+
+
+def _parts(network: Network) -> dict[str, nn.Module]:
     """Backbone and what follows it of a classifier or an encoder."""
-    width, bits = network.arch.widths[-1], network.weight_bits
-    backbone = SpikeDrivenTransformer(network.arch, network.in_channels, weight_bits=bits)
+    width, bits, family = network.arch.widths[-1], network.weight_bits, FAMILIES[network.arch.family]
+    arguments = backbone_arguments(network, {})
+    parts = {'backbone': SpikeDrivenTransformer(network.arch, network.in_channels, weight_bits=bits, **arguments)}
     if network.kind == 'encoder':
-        return [('backbone.', backbone), (_modules(ENCODER)[0], nn.BatchNorm2d(width))]
-    after = TWO_HEADS if FAMILIES[network.arch.family].two_heads else CLASSIFIER
-    return [
-        ('backbone.', backbone),
-        *((name, QuantLinear(width, network.num_classes, weight_bits=bits)) for name in _modules(after)),
-    ]
-
-
-def _modules(parts: Sequence[tuple[str, str, str]]) -> list[str]:
-    """Our names of the modules of parts, with a dot at the end."""
-    return [ours.removesuffix('weight') for part in parts for _, ours in expand(part) if ours.endswith('.weight')]
-
-
-def _tensors(parts: Sequence[tuple[str, nn.Module]]) -> dict[str, torch.Size]:
-    return {f'{prefix}{name}': tensor.shape for prefix, module in parts for name, tensor in module.state_dict().items()}
+        return {**parts, 'norm': nn.BatchNorm2d(width)}
+    neuron = head_neuron(network, arguments)
+    fires, sees = make_neuron(neuron, network.settings['levels'], 1, preset=family.head_neuron), None
+    heads = {'fc': sees, 'fc_dist': fires} if family.two_heads else {'fc': fires}
+    units = {
+        name: SpikeUnit(neuron, QuantLinear(width, network.num_classes, weight_bits=bits), real_input='membrane')
+        for name, neuron in heads.items()
+    }
+    return {**parts, 'head': nn.ModuleDict(units)}

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from qsdt_mm.models.neurons.functional import check_rounding
+
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -22,6 +24,26 @@ def slots(count: Tensor, levels: int) -> Iterator[Tensor]:
     """
     for d in range(1, levels + 1):
         yield (count >= d).to(count.dtype)
+
+
+def fired_slots(membrane: Tensor, threshold: float, levels: int, rounding: str = 'half_up') -> Iterator[Tensor]:
+    """The slots of a neuron's count straight from its membrane, by one comparison each, as hardware would.
+
+    Slot d fires where ``u >= (d - 0.5) * threshold``; for odd d, where halves round to even, only where it is above.
+
+    Args:
+        membrane: u, any shape.
+        threshold, levels, rounding: as in :func:`~qsdt_mm.models.neurons.spike_count`.
+
+    Yields:
+        Zeros and ones, same shape and dtype.
+    """
+    check_rounding(rounding)
+    ratio = membrane / threshold
+    for d in range(1, levels + 1):
+        to_even = ratio > d - 0.5 if d % 2 else ratio >= d - 0.5
+        # Half up with the sum that the count takes, whose rounding is part of it.
+        yield (to_even if rounding == 'half_even' else ratio + 0.5 >= d).to(membrane.dtype)
 
 
 def sum_over_slots(linear: Callable[[Tensor], Tensor], count: Tensor, levels: int) -> Tensor:

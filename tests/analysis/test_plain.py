@@ -28,14 +28,15 @@ def both(function, reference, *inputs):
     levels=st.sampled_from([1, 4, 200]),
     scale=st.sampled_from([0.25, 0.7, 1.0]),
     seed=st.integers(0, 999),
+    rounding=st.sampled_from(functional.ROUNDINGS),
 )
-def test_neuron(threshold, levels, scale, seed):
+def test_neuron(threshold, levels, scale, seed, rounding):
     torch.manual_seed(seed)
     membrane = torch.randn(300).double() * levels * threshold
     membrane[:40] = (torch.randint(-1, 2 * levels + 2, (40,)) / 2 * threshold).double()  # at the thresholds
     (spikes, (grad,)), (wanted, (wanted_grad,)) = both(
-        lambda u: functional.scaled_spikes(u, threshold, levels, scale),
-        lambda u: plain.scaled_spikes(u, threshold, levels, scale),
+        lambda u: functional.scaled_spikes(u, threshold, levels, scale, rounding),
+        lambda u: plain.scaled_spikes(u, threshold, levels, scale, rounding),
         membrane,
     )
     assert torch.equal(spikes, wanted)

@@ -12,7 +12,8 @@ LARGE = ['espike_large_base_public', 'espike_large_large_public']
 
 
 @pytest.mark.parametrize(
-    ('name', 'weight_bits'), [('qsd_public', None), ('espike_public', 8), *((name, 8) for name in LARGE)]
+    ('name', 'weight_bits'),
+    [('qsd_public', None), ('espike_public', 8), ('espike_ties_public', 8), *((name, 8) for name in LARGE)],
 )
 def test_spike_logits_are_the_integer_ones(golden, name, weight_bits):
     model = qsdt_mm.load_published(golden(f'{name}.pth'))
@@ -22,7 +23,7 @@ def test_spike_logits_are_the_integer_ones(golden, name, weight_bits):
     assert torch.equal(integer, spike) and integer.abs().max() > 0
 
 
-@pytest.mark.parametrize('name', ['qsd_public', 'espike_public', *LARGE])
+@pytest.mark.parametrize('name', ['qsd_public', 'espike_public', 'espike_ties_public', *LARGE])
 def test_spike_logits_are_the_published_ones(golden, name):
     """In float64, where no membrane is near enough to a threshold for rounding to matter; real weights included."""
     model = convert(qsdt_mm.load_published(golden(f'{name}.pth')).double(), 'spike')

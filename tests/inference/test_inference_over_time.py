@@ -14,6 +14,7 @@ ARCH = dict(widths=(4, 8, 8, 16, 16), depths=(0, 1, 0, 1, 0), num_heads=4, layer
 NEURONS = {
     'IELIF': dict(levels=4),
     'IELIF, decay': dict(levels=2, neuron=dict(type='IELIF', decay=0.5)),
+    'IELIF, half to even': dict(levels=3, neuron=dict(type='IELIF', threshold=0.5, rounding='half_even')),
     'LIF': dict(neuron=dict(type='LIF', tau=1.5, threshold=0.5, scale=0.5)),
 }
 

@@ -112,8 +112,8 @@ def convert(args: argparse.Namespace) -> None:
         raise InputError(str(error)) from error
     network, figures = result.meta(Path(args.src).name), result.report()
     dropped = ', '.join(f'{count} {kind}' for kind, count in result.dropped.items())
-    lines = {name: network[name] for name in ('family', 'arch', 'in_channels', 'num_classes', 'weight_bits')}
-    lines = {'kind': result.kind, **lines}
+    shown = ('family', 'arch', 'in_channels', 'num_classes', 'weight_bits', 'rounding')
+    lines = {'kind': result.kind, **{name: network[name] for name in shown}}
     if result.num_classes is None:
         lines['num_classes'] = 'none: the encoder of Spike-MAE'
     lines |= {

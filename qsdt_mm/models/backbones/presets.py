@@ -45,6 +45,11 @@ class Family:
     optional_separable_conv: bool = False
     two_heads: bool = False
 
+    @property
+    def rounding(self) -> str:
+        """What its neurons do on a half."""
+        return self.neuron['rounding']
+
 
 FAMILIES = {
     # "Quantized Spike-driven Transformer", ICLR 2025, arXiv 2501.13492

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,14 @@ class _Speaker:
 
     def __init__(self) -> None:
         self.load: Any = None
-        self.said: set[str] = set()
+        self.said: set[Hashable] = set()
 
-    def say(self, load: Any, line: str, named: bool) -> None:
-        # Tools load a file more than once, to be sure of it: the same line about the same file is said once.
-        fresh = load is not self.load and not (named and line in self.said)
-        self.load = load  # kept, so that no other list can have its address
+    def say(self, line: str, load: Any, about: Hashable | None) -> None:
+        # Tools load a file more than once, to be sure of it: what is said about it is said once.
+        fresh = load is not self.load and about not in self.said
+        self.load = load  # kept, so that no other object can have its address
         if fresh:
-            self.said.add(line)
+            self.said |= set() if about is None else {about}
             print_log(line, logger='current', level=logging.WARNING)
 
 
@@ -81,9 +81,11 @@ def adopt(neuron: IELIF, notes: Mapping[str, Any], load: Any) -> None:
     if 'rounding' not in notes:
         line = f"{who} has no rounding rule on record: its neurons round 'half_up', as all did when it was made"
     elif rule != before:
-        line = f'{who} has neurons that round {rule!r} on record, in place of {before!r}'
+        line = f'{who} has neurons on record that round {rule!r}'
     else:
         return
     if neuron.rounding != rule:
-        line += f', but the config says {before!r}, which holds'
-    _speaker.say(load, line, file is not None)
+        line += f'; the config says {before!r}, which holds'
+    elif rule != before:
+        line += f', not {before!r} as new ones here'
+    _speaker.say(line, load, None if file is None else (file, rule, neuron.rounding))

@@ -9,10 +9,12 @@ import pytest
 pytest.importorskip('triton.language')
 
 NAMES = {
-    'neuron._fire': dict(BIT=0x80, BLOCK=1024),
+    'neuron._fire': dict(EVEN=False, BIT=0x80, BLOCK=1024),
     'neuron._fire_backward': dict(BIT=0x80, BLOCK=1024),
-    'steps._walk': dict(STEPS=3, BIT=0x80, BLOCK=1024),
+    'steps._walk': dict(STEPS=3, EVEN=False, BIT=0x80, BLOCK=1024),
     'steps._walk_back': dict(STEPS=3, BIT=0x80, BLOCK=1024),
+    'neuron._fire half_even': dict(EVEN=True, BIT=0x80, BLOCK=1024),
+    'steps._walk half_even': dict(STEPS=3, EVEN=True, BIT=0x80, BLOCK=1024),
     'quantizer._quantize': dict(BLOCK=1024, BLOCKS=2),
     'quantizer._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
 }
@@ -27,7 +29,7 @@ def ptx(name, dtype, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    module, function = name.split('.')
+    module, function = name.split()[0].split('.')
     kernel = getattr(import_module(f'qsdt_mm.models.kernels.{module}'), function)
     kinds = {**dict.fromkeys(NUMBERS, 'fp32'), **dict.fromkeys(SIZES, 'i32'), **BYTES}
     kinds.update(dict.fromkeys(NAMES[name], 'constexpr'))

@@ -139,7 +139,7 @@ def test_layers_give_the_same(dispatched):
         IELIF(0.25, 0.25),
         QuantConv2d(4, 2, 3),
         nn.BatchNorm2d(2),
-        IELIF(),
+        IELIF(rounding='half_even'),
         nn.Conv2d(2, 2, 1),
     )
     compare_with_plain_functions(nn.Sequential(*layers), torch.randn(2, 3, 8, 8), dispatched)
@@ -175,14 +175,14 @@ class Steps(nn.Module):
 
     def forward(self, inputs):
         n = self.neuron
-        found = functional.integrate_and_fire(inputs, n.time_steps, n.threshold, n.levels, n.decay, n.scale)
+        found = functional.integrate_and_fire(inputs, n.time_steps, n.threshold, n.levels, n.decay, n.scale, n.rounding)
         return SpikingNeuron.forward(n, inputs) if found is None else found
 
 
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize(
     ('neuron', 'kernel'),
-    [(IELIF(0.25, 0.25), 'fire'), (Steps(IELIF(0.5, 0.25, time_steps=2)), 'integrate_and_fire')],
+    [(IELIF(0.25, 0.25), 'fire'), (Steps(IELIF(0.5, 0.25, time_steps=2, rounding='half_even')), 'integrate_and_fire')],
     ids=['T=1', 'T=2'],
 )
 def test_short_forms_are_the_same(dispatched, neuron, kernel, channels_last):

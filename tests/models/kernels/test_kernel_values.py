@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from halves import check_halves
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from qsdt_mm.models.kernels import dispatch
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
 from qsdt_mm.models.neurons.functional import INSIDE
 from qsdt_mm.models.quantization import integer_range, lsq
@@ -16,6 +18,7 @@ PROPERTY = settings(max_examples=10, deadline=None, derandomize=True, phases=(Ph
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
 CONSTANTS = st.floats(0.01, 5)
 SEEDS = st.integers(0, 10_000)
+ROUNDINGS = st.sampled_from(functional.ROUNDINGS)
 
 
 def same(found, expected):
@@ -33,11 +36,18 @@ def edges(threshold, levels, dtype):
 
 
 @PROPERTY
-@given(threshold=CONSTANTS, levels=st.integers(1, 12), scale=CONSTANTS, dtype=DTYPES, bit=st.sampled_from([1, INSIDE]))
-def test_spikes_bytes_and_gradients_of_the_neuron(interpreted, threshold, levels, scale, dtype, bit):
+@given(
+    threshold=CONSTANTS,
+    levels=st.integers(1, 12),
+    scale=CONSTANTS,
+    dtype=DTYPES,
+    bit=st.sampled_from([1, INSIDE]),
+    rounding=ROUNDINGS,
+)
+def test_spikes_bytes_and_gradients_of_the_neuron(interpreted, threshold, levels, scale, dtype, bit, rounding):
     membrane = edges(threshold, levels, dtype)
-    spikes, kept = interpreted.neuron.fire(membrane, threshold, levels, scale, bit)
-    expected, expected_kept = functional._fire(membrane, threshold, levels, scale, bit)
+    spikes, kept = interpreted.neuron.fire(membrane, threshold, levels, scale, bit, rounding)
+    expected, expected_kept = functional._fire(membrane, threshold, levels, scale, bit, rounding)
     same(spikes, expected)
     same(kept, expected_kept)
     grad = membrane.roll(3)
@@ -46,12 +56,18 @@ def test_spikes_bytes_and_gradients_of_the_neuron(interpreted, threshold, levels
 
 
 @PROPERTY
-@given(shape=st.lists(st.integers(1, 9), max_size=4), seed=SEEDS, levels=st.integers(128, 1000), dtype=DTYPES)
-def test_any_shape_and_more_levels_than_a_byte(interpreted, shape, seed, levels, dtype):
+@given(
+    shape=st.lists(st.integers(1, 9), max_size=4),
+    seed=SEEDS,
+    levels=st.integers(128, 1000),
+    dtype=DTYPES,
+    rounding=ROUNDINGS,
+)
+def test_any_shape_and_more_levels_than_a_byte(interpreted, shape, seed, levels, dtype, rounding):
     membrane = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * levels).to(dtype)
     for bit in (0, 1):
-        found = interpreted.neuron.fire(membrane, 0.7, levels, 1.0, bit)
-        expected = functional._fire(membrane, 0.7, levels, 1.0, bit)
+        found = interpreted.neuron.fire(membrane, 0.7, levels, 1.0, bit, rounding)
+        expected = functional._fire(membrane, 0.7, levels, 1.0, bit, rounding)
         same(found[0], expected[0])
         if bit:
             same(found[1], expected[1])
@@ -115,8 +131,9 @@ def in_steps(neuron, inputs):
     decay=st.floats(0.1, 1),
     dtype=DTYPES,
     seed=SEEDS,
+    rounding=ROUNDINGS,
 )
-def test_all_time_steps(interpreted, steps, batch, threshold, levels, scale, decay, dtype, seed):
+def test_all_time_steps(interpreted, steps, batch, threshold, levels, scale, decay, dtype, seed, rounding):
     source = torch.Generator().manual_seed(seed)
     shape = (steps * batch, 300)  # many: what is carried over shows in few counts
     inputs = ((torch.randn(shape, generator=source) * 0.7 + 0.2) * threshold * levels).to(dtype)
@@ -124,9 +141,9 @@ def test_all_time_steps(interpreted, steps, batch, threshold, levels, scale, dec
     inputs[:, ::3] = (torch.randint(-1, 2 * levels, (len(inputs), 100), generator=source) * threshold / 2).to(dtype)
     inputs.requires_grad_()
     grad = torch.randn(shape, generator=source).to(dtype)
-    neuron = IELIF(threshold, scale, levels, steps, decay)
+    neuron = IELIF(threshold, scale, levels, steps, decay, rounding)
     expected = neuron(inputs) if steps == 1 else in_steps(neuron, inputs)
-    found = interpreted.steps.integrate_and_fire(inputs, steps, threshold, levels, decay, scale)
+    found = interpreted.steps.integrate_and_fire(inputs, steps, threshold, levels, decay, scale, rounding)
     same(found, expected)
     wanted = torch.autograd.grad(expected, inputs, grad)[0]
     same(torch.autograd.grad(found, inputs, grad, retain_graph=True)[0], wanted)
@@ -210,3 +227,20 @@ def test_weights_that_are_not_finite(interpreted):
         lsq._quantize_backward(torch.ones_like(weight), weight, step, -8, 7),
     ):
         same(found, expected)
+
+
+@PROPERTY
+@given(
+    rounding=ROUNDINGS,
+    levels=st.integers(1, 9),
+    steps=st.integers(1, 4),
+    threshold=st.sampled_from([0.25, 0.5, 1.0]),
+    seed=SEEDS,
+)
+def test_spike_is_integer_is_count(interpreted, rounding, levels, steps, threshold, seed):
+    """Membranes on multiples of half a threshold, fired by kernels."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, 'serves', lambda first, *others: found.append(first) or True)
+        check_halves(rounding, levels, steps, threshold, torch.float32, seed)
+    assert found

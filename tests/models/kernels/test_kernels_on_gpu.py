@@ -1,5 +1,7 @@
 """Kernels on a CUDA device: the values of a CPU, and the time that they take beside plain operations."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -45,8 +47,8 @@ def test_neuron(device, dtype, threshold, channels_last):
     if channels_last:
         membrane = membrane.to(memory_format=torch.channels_last)
     grad = torch.randn_like(membrane)
-    for bit in (1, functional.INSIDE):
-        constants = threshold, 4, 0.3, bit
+    for bit, rounding in itertools.product((1, functional.INSIDE), functional.ROUNDINGS):
+        constants = threshold, 4, 0.3, bit, rounding
         spikes, kept = kernels.find('fire', membrane.to(device))(membrane.to(device), *constants)
         expected, expected_kept = functional._fire(membrane, *constants)
         same(spikes, expected)

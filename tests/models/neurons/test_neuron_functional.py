@@ -23,12 +23,14 @@ LEVELS = st.integers(1, 8)
 POWERS_OF_TWO = st.sampled_from([0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
 # Sixteenths of a threshold: few enough bits for bfloat16, and every boundary of the neuron is among them.
 SIXTEENTHS = st.lists(st.integers(-64, 240), min_size=1, max_size=24)
+ROUNDINGS = st.sampled_from(functional.ROUNDINGS)
 DTYPES = st.sampled_from([torch.float64, torch.float32, torch.bfloat16])
 
 
-def exact_count(membrane, threshold, levels):
-    """The formula in rational numbers."""
-    return min(max(math.floor(Fraction(membrane) / Fraction(threshold) + HALF), 0), levels)
+def exact_count(membrane, threshold, levels, rounding='half_up'):
+    """The formula in rational numbers, of which Python rounds halves to even."""
+    ratio = Fraction(membrane) / Fraction(threshold)
+    return min(max(round(ratio) if rounding == 'half_even' else math.floor(ratio + HALF), 0), levels)
 
 
 def distance_to_boundary(membrane, threshold):
@@ -38,13 +40,13 @@ def distance_to_boundary(membrane, threshold):
 
 
 @PROPERTY
-@given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, levels=LEVELS, dtype=DTYPES)
-def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtype):
+@given(steps=SIXTEENTHS, threshold=POWERS_OF_TWO, levels=LEVELS, dtype=DTYPES, rounding=ROUNDINGS)
+def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtype, rounding):
     steps = [*steps, *(16 * d - 8 for d in range(1, levels + 2)), *(16 * d - 9 for d in range(1, levels + 2))]
     membrane = [k * threshold / 16 for k in steps]
-    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels)
+    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels, rounding)
     assert counts.dtype is dtype
-    assert counts.tolist() == [exact_count(u, threshold, levels) for u in membrane]
+    assert counts.tolist() == [exact_count(u, threshold, levels, rounding) for u in membrane]
 
 
 @PROPERTY
@@ -53,13 +55,14 @@ def test_counts_are_the_formula_at_every_boundary(steps, threshold, levels, dtyp
     threshold=st.floats(0.015625, 10, width=32),
     levels=LEVELS,
     dtype=st.sampled_from([torch.float64, torch.float32]),
+    rounding=ROUNDINGS,
 )
-def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, levels, dtype):
-    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels).tolist()
+def test_counts_are_the_formula_for_any_real_threshold(membrane, threshold, levels, dtype, rounding):
+    counts = spike_count(torch.tensor(membrane, dtype=dtype), threshold, levels, rounding).tolist()
     for u, count in zip(membrane, counts, strict=True):
         # Nearer to a boundary than a rounding of u / threshold + 0.5, arithmetic of limited width may go either way.
         rounding = 2 * torch.finfo(dtype).eps * (abs(u / threshold) + 1)
-        allowed = {exact_count(u, threshold, levels)}
+        allowed = {exact_count(u, threshold, levels, rounding)}
         if distance_to_boundary(u, threshold) <= rounding:
             allowed = {
                 exact_count(u - rounding * threshold, threshold, levels),
@@ -86,12 +89,13 @@ def test_d_levels_reach_d_and_no_further(levels):
     levels=LEVELS,
     dtype=DTYPES,
     seed=st.integers(0, 99),
+    rounding=ROUNDINGS,
 )
-def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, seed):
+def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, seed, rounding):
     steps = [*steps, 0, 16 * levels, -1, 16 * levels + 1]  # always the bounds, and just beyond them
     membrane = torch.tensor([k * threshold / 16 for k in steps], dtype=dtype, requires_grad=True)
     upstream = torch.randint(1, 9, membrane.shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    (spike_count(membrane, threshold, levels) * scale).backward(upstream)
+    (spike_count(membrane, threshold, levels, rounding) * scale).backward(upstream)
     inside = [0 <= k <= 16 * levels for k in steps]
     expected = [g * scale / threshold * i for g, i in zip(upstream.tolist(), inside, strict=True)]
     assert membrane.grad.dtype is dtype
@@ -108,8 +112,11 @@ def test_gradient_is_straight_through(steps, threshold, scale, levels, dtype, se
     piece=st.integers(1, 80),
     channels_last=st.booleans(),
     seed=st.integers(0, 10_000),
+    rounding=ROUNDINGS,
 )
-def test_pieces_and_bytes_are_the_definition(levels, threshold, scale, bit, dtype, piece, channels_last, seed):
+def test_pieces_and_bytes_are_the_definition(
+    levels, threshold, scale, bit, dtype, piece, channels_last, seed, rounding
+):
     """Counts made piece by piece, and the byte that is kept for each, with bounds hit exactly."""
     if bit == functional.INSIDE_HALF:
         levels = min(levels, 7)
@@ -120,8 +127,9 @@ def test_pieces_and_bytes_are_the_definition(levels, threshold, scale, bit, dtyp
         membrane = membrane.contiguous(memory_format=torch.channels_last)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(functional, 'PIECE', piece)
-        found, kept = functional._fire(membrane, threshold, levels, scale, bit)
-    count = (membrane / threshold + 0.5).floor().clamp(0, levels)
+        found, kept = functional._fire(membrane, threshold, levels, scale, bit, rounding)
+    ratio = membrane / threshold
+    count = ((ratio + 0.5).floor() if rounding == 'half_up' else ratio.round()).clamp(0, levels)
     assert torch.equal(found, count * scale) and found.stride() == membrane.stride()
     if not bit:
         assert kept is None
@@ -131,13 +139,22 @@ def test_pieces_and_bytes_are_the_definition(levels, threshold, scale, bit, dtyp
     assert torch.equal(kept.int(), expected) and kept.stride() == membrane.stride()
 
 
+@pytest.mark.parametrize('rounding', functional.ROUNDINGS)
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
-def test_not_a_number_is_not_hidden(dtype):
+def test_not_a_number_is_not_hidden(dtype, rounding):
     membrane = torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype)
-    counts = spike_count(membrane, 1.0, 4)
+    counts = spike_count(membrane, 1.0, 4, rounding)
     assert counts[0].isnan()
     assert counts[1:].tolist() == [4, 0]
-    assert integrate_and_fire_step(membrane, None, 1.0, 4)[0][0].isnan()
+    assert integrate_and_fire_step(membrane, None, 1.0, 4, rounding=rounding)[0][0].isnan()
+
+
+@pytest.mark.parametrize('function', [spike_count, functional.scaled_spikes])
+def test_rules_that_there_are_not(function):
+    with pytest.raises(ValueError, match="rounding='up' is not allowed: expected half_up or half_even"):
+        function(
+            torch.zeros(2), threshold=1.0, levels=4, rounding='up', **({} if function is spike_count else {'scale': 1})
+        )
 
 
 @pytest.mark.parametrize('threshold', [0.25, 0.3])
@@ -161,13 +178,14 @@ def test_the_membrane_given_is_left_alone():
     steps=st.lists(st.lists(st.integers(-64, 160), min_size=3, max_size=3), min_size=1, max_size=8),
     threshold=POWERS_OF_TWO,
     levels=LEVELS,
+    rounding=ROUNDINGS,
 )
-def test_without_decay_nothing_is_lost(steps, threshold, levels):
+def test_without_decay_nothing_is_lost(steps, threshold, levels, rounding):
     """Soft reset keeps the books: what came in is what was fired plus what is left."""
     currents = torch.tensor(steps, dtype=torch.float64) * threshold / 16
     carried, fired = None, torch.zeros(3, dtype=torch.float64)
     for current in currents:
-        count, carried = integrate_and_fire_step(current, carried, threshold, levels)
+        count, carried = integrate_and_fire_step(current, carried, threshold, levels, rounding=rounding)
         fired += count
     assert torch.equal(fired * threshold + carried, currents.sum(0))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qsdt_mm import IELIF, LIF
 from qsdt_mm.models.neurons import SpikingNeuron
-from qsdt_mm.models.neurons.functional import integrate_and_fire_step, spike_count
+from qsdt_mm.models.neurons.functional import ROUNDINGS, integrate_and_fire_step, spike_count
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -21,7 +21,7 @@ def straight_through(value, gradient_path):
     return value.detach() + (gradient_path - gradient_path.detach())
 
 
-def reference_ielif(currents, threshold, scale, levels, decay):
+def reference_ielif(currents, threshold, scale, levels, decay, rounding):
     """The neuron over time, ``(T, ...)``, in plain operations that autograd differentiates by itself."""
     left, outputs = torch.zeros_like(currents[0]), []
     for current in currents:
@@ -29,7 +29,9 @@ def reference_ielif(currents, threshold, scale, levels, decay):
         # Written out: the slope of torch.clamp at its bounds differs between versions of torch.
         inside = (membrane >= 0) & (membrane <= levels * threshold)
         ramp = torch.where(inside, membrane, membrane.detach()) / threshold
-        count = straight_through((membrane / threshold + 0.5).floor().clamp(0, levels), ramp)
+        ratio = membrane / threshold
+        rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
+        count = straight_through(rounded.clamp(0, levels), ramp)
         left = decay * (membrane - count * threshold)
         outputs.append(count * scale)
     return torch.stack(outputs)
@@ -64,17 +66,20 @@ def both_ways(neuron, reference, currents, upstream):
     threshold=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
     scale=st.sampled_from([0.125, 0.25, 0.5, 1.0]),
     decay=st.sampled_from([1.0, 0.5, 0.25]),
+    rounding=st.sampled_from(ROUNDINGS),
     seed=st.integers(0, 10_000),
 )
-def test_ielif_is_the_plain_loop_exactly_on_a_dyadic_grid(time_steps, batch, levels, threshold, scale, decay, seed):
+def test_ielif_is_the_plain_loop_exactly_on_a_dyadic_grid(
+    time_steps, batch, levels, threshold, scale, decay, rounding, seed
+):
     """All numbers fit float64 without rounding here, so values and gradients must be equal to the last bit."""
     source = torch.Generator().manual_seed(seed)
     shape = (time_steps, batch, 5)
     currents = torch.randint(-32, 16 * (levels + 2), shape, generator=source).double() * threshold / 16
     upstream = torch.randint(-8, 9, shape, generator=source).double()
-    neuron = IELIF(threshold, scale, levels, time_steps, decay)
+    neuron = IELIF(threshold, scale, levels, time_steps, decay, rounding)
     (out, grad), (expected, expected_grad) = both_ways(
-        neuron, lambda x: reference_ielif(x, threshold, scale, levels, decay), currents, upstream
+        neuron, lambda x: reference_ielif(x, threshold, scale, levels, decay, rounding), currents, upstream
     )
     assert torch.equal(out, expected)
     assert torch.equal(grad, expected_grad)
@@ -86,15 +91,16 @@ def test_ielif_is_the_plain_loop_exactly_on_a_dyadic_grid(time_steps, batch, lev
     levels=st.integers(1, 8),
     threshold=st.floats(0.1, 3),
     decay=st.floats(0.1, 1),
+    rounding=st.sampled_from(ROUNDINGS),
     seed=st.integers(0, 10_000),
 )
-def test_ielif_is_the_plain_loop_on_real_numbers(time_steps, levels, threshold, decay, seed):
+def test_ielif_is_the_plain_loop_on_real_numbers(time_steps, levels, threshold, decay, rounding, seed):
     source = torch.Generator().manual_seed(seed)
     currents = torch.randn(time_steps, 2, 7, dtype=torch.float64, generator=source) * 2 * threshold
     upstream = torch.randn(currents.shape, dtype=torch.float64, generator=source)
-    neuron = IELIF(threshold, None, levels, time_steps, decay)
+    neuron = IELIF(threshold, None, levels, time_steps, decay, rounding)
     (out, grad), (expected, expected_grad) = both_ways(
-        neuron, lambda x: reference_ielif(x, threshold, 1 / levels, levels, decay), currents, upstream
+        neuron, lambda x: reference_ielif(x, threshold, 1 / levels, levels, decay, rounding), currents, upstream
     )
     assert torch.equal(out, expected)
     torch.testing.assert_close(grad, expected_grad, rtol=1e-10, atol=1e-12)

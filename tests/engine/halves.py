@@ -1,0 +1,52 @@
+"""A unit on membranes that are multiples of half a threshold: count, slots, both exact modes against fractions."""
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import nn
+
+from qsdt_mm.inference import convert
+from qsdt_mm.inference.slots import fired_slots, slots
+from qsdt_mm.models.layers import UnitFactory
+from qsdt_mm.models.neurons import integrate_and_fire_step
+
+
+def exact_counts(inputs, threshold, levels, rounding):
+    """Counts of one neuron over time, in rational numbers, of which Python rounds halves to even."""
+    left, counts = Fraction(0), []
+    for value in inputs:
+        ratio = (left + Fraction(value)) / Fraction(threshold)
+        count = round(ratio) if rounding == 'half_even' else math.floor(ratio + Fraction(1, 2))
+        counts.append(min(max(count, 0), levels))
+        left = (ratio - counts[-1]) * Fraction(threshold)
+    return counts
+
+
+def check_halves(rounding, levels, steps, threshold, dtype, seed):
+    """Everything that fires says the same; all numbers fit the dtype without rounding."""
+    torch.manual_seed(seed)
+    shape = steps, 2, 6, 3, 3
+    inputs = (torch.randint(-3, 2 * levels + 4, shape) * threshold / 2).to(dtype)
+    series = inputs.flatten(1).T.tolist()
+    counts = torch.tensor([exact_counts(x, threshold, levels, rounding) for x in series]).T.reshape(shape)
+    counts = counts.flatten(0, 1).to(dtype)
+
+    factory = UnitFactory(dict(type='IELIF', threshold=threshold, rounding=rounding), levels, steps, 8)
+    unit = factory.conv_unit(6, 4, 3).to(dtype).eval()
+    folded = inputs.flatten(0, 1)
+    with torch.no_grad():
+        assert torch.equal(unit.neuron.count(folded), counts)
+        assert torch.equal(unit.neuron(folded), counts * unit.neuron.scale)
+
+        carried = None
+        for current, count in zip(inputs, counts.unflatten(0, (steps, -1))):
+            membrane = current if carried is None else carried + current
+            fired = list(fired_slots(membrane, threshold, levels, rounding))
+            assert all(torch.equal(f, s) for f, s in zip(fired, slots(count, levels), strict=True))
+            _, carried = integrate_and_fire_step(current, carried, threshold, levels, rounding=rounding)
+
+        integer, spike = (convert(nn.Sequential(unit), mode) for mode in ('integer', 'spike'))
+        assert torch.equal(integer[0].fire(folded), counts) and torch.equal(spike[0].fire(folded), counts)
+        found = integer(folded)
+        assert torch.equal(found, spike(folded)) and torch.equal(found, integer[0].drive(counts))
