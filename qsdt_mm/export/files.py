@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qsdt_mm.engine.checkpoint import load_checkpoint_safely
+from qsdt_mm.engine.checkpoint import load_checkpoint_safely, model_weights
 from qsdt_mm.engine.errors import CheckpointError, InputError
 from qsdt_mm.engine.storage import atomic_open
 from qsdt_mm.models.backbones.presets import resolve_arch
@@ -24,6 +24,7 @@ from .configs import config_text
 from .conversion import FORMAT, Conversion, convert, dataset_meta, fit
 from .networks import OPTIONS, SIZES, settle_options
 from .recognition import settle_arch
+from .reverse import Publication, publish
 
 
 def read_converted(
@@ -107,13 +108,7 @@ def convert_file(
     """
     source, destination = Path(source), Path(destination)
     config = config_path(destination)
-    for path in (destination, config):
-        if path.is_dir():
-            raise InputError(f'{path} is a directory')
-        if path.exists() and source.exists() and path.samefile(source):
-            raise InputError(f'{path} is the published checkpoint itself')
-        if path.exists() and not overwrite:
-            raise InputError(f'{path} exists already (overwrite it with --overwrite)')
+    _check_destinations(source, [destination, config], overwrite)
     checkpoint = load_file(source)
     with naming(source):
         if read_converted(checkpoint) is not None:
@@ -125,6 +120,41 @@ def convert_file(
         if text is not None:
             beside.write(text.encode())
     return result
+
+
+def publish_file(source: str | os.PathLike, destination: str | os.PathLike, *, overwrite: bool = False) -> Publication:
+    """Write a classifier of this package as a checkpoint that the papers' code loads; the file is whole or not there.
+
+    Args:
+        source: a checkpoint trained here, or one that :func:`convert_file` wrote.
+        destination: the file to write: ``dict(model=...)``.
+        overwrite: replace ``destination`` if it exists.
+
+    Raises:
+        CheckpointError: ``source`` cannot be loaded, or is no network that the papers' code has.
+        InputError: ``destination`` exists, or is ``source``.
+        OSError: ``destination`` cannot be written.
+    """
+    source, destination = Path(source), Path(destination)
+    _check_destinations(source, [destination], overwrite)
+    checkpoint = load_file(source)
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    with naming(source):
+        result = publish(model_weights(checkpoint), meta if isinstance(meta, Mapping) else None)
+    with atomic_open(destination) as file:
+        torch.save(dict(model=result.state_dict), file)
+    return result
+
+
+def _check_destinations(source: Path, destinations: Sequence[Path], overwrite: bool) -> None:
+    """Refuse to write over what is to be kept."""
+    for path in destinations:
+        if path.is_dir():
+            raise InputError(f'{path} is a directory')
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InputError(f'{path} is the checkpoint itself')
+        if path.exists() and not overwrite:
+            raise InputError(f'{path} exists already (overwrite it with --overwrite)')
 
 
 def config_path(checkpoint: str | os.PathLike) -> Path:

@@ -78,7 +78,8 @@ class Network:
         arch: shape of the backbone.
         in_channels, num_classes: of the image and the predictions; no classes: the encoder of Spike-MAE.
         weight_bits: of the backbone (and of a classifier): 2, 3, 4, 8 or 32.
-        settings: sizes of neck and heads, and the :data:`OPTIONS` of the kind.
+        settings: sizes of neck and heads, and the :data:`OPTIONS` of the kind; of these the released are
+            taken where they are not given.
     """
 
     kind: str
@@ -87,6 +88,9 @@ class Network:
     num_classes: int | None
     weight_bits: int
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.settings = {**released_options(self.kind, self.arch), **self.settings}
 
 
 def released_options(kind: str, arch: Arch) -> dict[str, Any]:

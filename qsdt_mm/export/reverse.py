@@ -76,6 +76,8 @@ def publish(state: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> 
             f'{first_few(state)}'
         )
     arch, counts, names = _recognise(state, family)
+    notes = {name: note for name, note in getattr(state, '_metadata', {}).items() if isinstance(note, Mapping)}
+    _refuse_others(arch, state, meta or {}, notes)
     tensors: dict[str, Tensor] = {}
     left = dict(state)
     missing = []
@@ -87,8 +89,12 @@ def publish(state: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> 
     faults = [f'{words} {first_few(found)}' for words, found in (('lacks', missing), ('has left over', left)) if found]
     if faults:
         raise CheckpointError('; '.join(faults))
-    _refuse_others(arch, state, meta or {})
     result = Publication(arch, state[IMAGE].shape[1], tensors['head.weight'].shape[0], {})
+    if FAMILIES[family].rounding != 'half_up' and not any('rounding' in note for note in notes.values()):
+        result.notes.append(
+            'there is no rounding rule on record: what was trained before it was recorded rounded halves up, the '
+            'published code rounds them to even'
+        )
     for name, tensor in tensors.items():
         if re.fullmatch(ONE_DIMENSIONAL[family], name):
             tensor = tensor.squeeze(-1)
@@ -153,8 +159,13 @@ def _wanted(published: str, ours: str, state: Mapping[str, Any], arch: Arch) -> 
     return True
 
 
-def _refuse_others(arch: Arch, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+def _refuse_others(arch: Arch, state: Mapping[str, Any], meta: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
     """Refuse what the published code cannot be told."""
+    wanted = FAMILIES[arch.family].rounding
+    for name, note in notes.items():
+        rounding = note.get('rounding', wanted)
+        if rounding != wanted:
+            raise CheckpointError(f'has neurons that round {rounding!r} ({name}): the published ones round {wanted!r}')
     steps = next((name for name in state if name.endswith(STEP)), None)
     if arch.family != 'qsd' and steps:
         raise CheckpointError(f'has LSQ steps ({steps}): the published E-SpikeFormer has none')
@@ -164,6 +175,11 @@ def _refuse_others(arch: Arch, state: Mapping[str, Any], meta: Mapping[str, Any]
         raise CheckpointError(f'has widths {arch.widths}: the first published stage is half as wide as the second')
     if arch.stem_kernel != 7:
         raise CheckpointError(f'has a first convolution of {arch.stem_kernel} px: the published one has 7')
+    bits = meta.get('weight_bits', 4 if steps else 32)
+    if steps and bits != 4:
+        raise CheckpointError(f'has weights of {bits} bits: those of the published code have 4')
+    if arch.family == 'qsd' and not steps:
+        raise CheckpointError('has no LSQ steps: the published QSD has 4-bit weights')
     said = meta.get('arch')
     if isinstance(said, dict):
         for name, wanted in (('num_heads', 8), ('strides', list(FAMILIES[arch.family].strides))):

@@ -690,7 +690,7 @@ def test_destinations_are_protected(tmp_path, source):
     convert_file(source, out, overwrite=True)
     assert read_converted(torch.load(out, weights_only=True)) is not None
     before = source.read_bytes()
-    with pytest.raises(InputError, match='the published checkpoint itself'):
+    with pytest.raises(InputError, match='is the checkpoint itself'):
         convert_file(source, source, overwrite=True)
     with pytest.raises(InputError, match='is a directory'):
         convert_file(source, tmp_path, overwrite=True)
