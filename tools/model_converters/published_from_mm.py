@@ -14,10 +14,10 @@ EXAMPLE = """examples:
   python tools/model_converters/published_from_mm.py work_dirs/qsd-15m_8xb196_in1k/epoch_300.pth published.pth
 
 The way back of published_to_mm.py, for classifiers: QSD, E-SpikeFormer, networks for events. Names and shapes are those
-of the published checkpoints, under "model"; beside each LSQ step go init_state = 1, without which the papers' code would
-set the step anew, and the quantizer of activations that it never uses. What that code cannot be told (another stem, other
-strides or heads, bits other than 4) is refused. D, T and the worth of a spike leave no trace in tensors: they have to be
-the published ones.
+of the published checkpoints, under "model"; beside each LSQ step go init_state = 1, without which the papers' code
+would set the step anew, and the quantizer of activations that it never uses. What that code cannot be told (another
+stem, other strides or heads, bits other than 4) is refused. D, T and the worth of a spike leave no trace in tensors:
+they have to be the published ones.
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
@@ -57,11 +57,8 @@ def publish(args: argparse.Namespace) -> None:
         print(f'{"note":<12} {note}')
     if args.json:
         with atomic_open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(
-                {'source': args.src, 'destination': args.dst, **lines, 'added': result.added, 'notes': result.notes},
-                file,
-                indent=2,
-            )
+            report = dict(source=args.src, destination=args.dst, **lines, added=result.added, notes=result.notes)
+            json.dump(report, file, indent=2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
