@@ -256,7 +256,7 @@ def fit(
     """
     bits, state = result.weight_bits, result.state_dict
     expected = expected_tensors(result)
-    _merge_linears(result)
+    halves = _merge_linears(result)
     _merge_biases(result, expected)
     steps = [name for name in state if name.endswith(STEP)]
     if bits == 32 and steps:
@@ -269,7 +269,8 @@ def fit(
         result.dropped['LSQ steps without a value'] = result.dropped.get('LSQ steps without a value', 0) + 1
     counters = {name for name in expected if name.endswith(COUNTER)}
 
-    missing = [original(name) for name in expected if name not in state and name not in derived | counters]
+    missing = [original(name) for name in halves]
+    missing += [original(name) for name in expected if name not in state and name not in derived | counters]
     left_over = [*unknown, *(original(name) for name in state if name not in expected)]
     misshapen = []
     for name, tensor in state.items():
@@ -302,16 +303,20 @@ def fit(
     result.state_dict = {name: state[name].clone(memory_format=torch.contiguous_format) for name in expected}
 
 
-def _merge_linears(result: Conversion) -> None:
+def _merge_linears(result: Conversion) -> list[str]:
     """Fold a box head's last shared linear layer into those for classes and boxes: ``W = W_2 W_1, b = W_2 b_1 + b_2``.
 
-    Layers that are not all there, or do not fit, are left alone, to be named.
+    Layers that do not fit are left alone, to be named.
+
+    Returns:
+        What is missing of such layers.
     """
-    state, last = result.state_dict, result.settings.get('box_linears', 0) - 1
-    pattern = re.compile(rf'(roi_head\.bbox_head\.(?:\d+\.)?)shared_fcs\.{last}\.synapse\.weight')
-    for prefix in [match.group(1) for match in map(pattern.fullmatch, list(state)) if match]:
+    state, last, missing = result.state_dict, result.settings.get('box_linears', 0) - 1, []
+    pattern = re.compile(rf'(roi_head\.bbox_head\.(?:\d+\.)?)shared_fcs\.{last}\.synapse\.(?:weight|bias)')
+    for prefix in sorted({match.group(1) for match in map(pattern.fullmatch, state) if match}):
         first = f'{prefix}shared_fcs.{last}.synapse'
         outputs = [f'{prefix}{name}.synapse' for name in ('fc_cls', 'fc_reg')]
+        missing += [f'{first}.{leaf}' for leaf in ('weight', 'bias') if f'{first}.{leaf}' not in state]
         layers = [(state.get(f'{name}.weight'), state.get(f'{name}.bias')) for name in (first, *outputs)]
         if any(
             weight is None or bias is None or weight.dim() != 2 or bias.shape != weight.shape[:1]
@@ -325,6 +330,7 @@ def _merge_linears(result: Conversion) -> None:
         for leaf in ('weight', 'bias'):
             del state[f'{first}.{leaf}']
         result.folded += [f'{first}.{leaf}' for leaf in ('weight', 'bias')]
+    return missing
 
 
 def _merge_biases(result: Conversion, expected: Mapping[str, Any]) -> None:

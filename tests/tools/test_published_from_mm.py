@@ -67,6 +67,7 @@ def test_refusals_are_one_line_and_write_nothing(capsys, tmp_path, source, golde
     assert '--overwrite' in refused(capsys, source, out)
     assert out.read_text() == 'precious'
     assert toy.tool(TOOL).main([str(source), str(out), '--overwrite']) == 0
+    capsys.readouterr()
     assert 'is no classifier' in refused(capsys, golden('seg_fpn_public.pth'), tmp_path / 'other.pth')
 
 
