@@ -71,6 +71,8 @@ def arch_config(arch: Arch) -> str | dict[str, Any]:
     for name, preset in ARCH_ZOO.items():
         if preset == arch:
             return name
+        if replace(preset, layer_scale=arch.layer_scale) == arch:
+            return dict(preset=name, layer_scale=arch.layer_scale)
     usual = Arch(arch.family, arch.widths)
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(arch).items()}
     return {
@@ -311,8 +313,10 @@ def settle_arch(
     if wanted is not None:
         partial = isinstance(wanted, dict) and not {'preset', 'family'} & set(wanted)
         arch = resolve_arch({**asdict(found), **wanted} if partial else wanted)
-        if pretraining and found.layer_scale is None:
-            arch = replace(arch, layer_scale=None)
+        # A preset of espike is a classifier of images: other networks of its size have layer scales.
+        named = isinstance(wanted, str) and arch.family == found.family == 'espike'
+        if named or (pretraining and found.layer_scale is None):
+            arch = replace(arch, layer_scale=found.layer_scale)
         differences = [
             f'{name} {getattr(found, name)} instead of {getattr(arch, name)}'
             for name in VISIBLE

@@ -316,3 +316,16 @@ def test_a_converted_file_that_was_tampered_with_is_refused(published, golden, t
     change(checkpoint['meta'])
     with pytest.raises(ValueError, match=words):
         read_converted(checkpoint)
+
+
+def test_presets_fit_networks_of_their_size_with_layer_scales():
+    from dataclasses import replace
+
+    from qsdt_mm.export.recognition import arch_config, settle_arch
+    from qsdt_mm.models.backbones.presets import ARCH_ZOO, resolve_arch
+
+    scaled = replace(ARCH_ZOO['e-19m'], layer_scale=1e-6)
+    assert settle_arch(scaled, 'e-19m') == scaled and settle_arch(ARCH_ZOO['e-19m'], 'e-19m') == ARCH_ZOO['e-19m']
+    assert arch_config(scaled) == dict(preset='e-19m', layer_scale=1e-6) and resolve_arch(arch_config(scaled)) == scaled
+    with pytest.raises(CheckpointError, match='it has a layer scale'):
+        settle_arch(scaled, dict(preset='e-19m'))
