@@ -11,3 +11,9 @@ def settle(feature: Tensor) -> Tensor:
     if feature.device.type == 'cpu' and feature.dim() == 4:
         return feature.contiguous(memory_format=torch.channels_last)
     return feature
+
+
+def settle_like(feature: Tensor, other: Tensor) -> Tensor:
+    """:func:`settle`, if another feature map has been settled."""
+    settled = other.dim() == 4 and other.is_contiguous(memory_format=torch.channels_last)
+    return settle(feature) if settled else feature
