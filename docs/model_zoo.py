@@ -113,7 +113,8 @@ def facts(path: Path) -> dict[str, Any]:
     out['Batch Size'] = gpus * batch
     out['Parameters'] = sum(p.numel() for p in model.parameters())
     neurons = [module for module in model.backbone.modules() if isinstance(module, SpikingNeuron)]
-    steps = max((neuron.time_steps for neuron in neurons), default=1)
+    # Of a network that sees frames one by one, neurons have T = 1 and the backbone the number of frames.
+    steps = max([cfg.model.backbone.get('time_steps', 1), *(neuron.time_steps for neuron in neurons)])
     if size and path.parent.name not in ('selfsup', 'detection'):
         shape = [cfg.model.backbone.get('in_channels', 3), size, size]
         if shape[0] == 2:  # frames of events, darker and brighter

@@ -1,5 +1,8 @@
 """What all tests share: one thread, a fixed seed, a plain environment, and the toy runs."""
 
+import faulthandler
+import gc
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -11,6 +14,21 @@ from mmengine.registry import DefaultScope
 
 # The toy model, its configuration and the helpers are imported here and in data loading workers.
 sys.path.insert(0, str(Path(__file__).resolve().parent / 'helpers'))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def nobody_is_left():
+    """No process that a test has started outlives the tests: at exit Python waits for each."""
+    yield
+    gc.collect()
+    left = multiprocessing.active_children()
+    assert not left, f'still running: {left}'
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure():
+    """Show what keeps this process alive, if it has not ended after a while."""
+    faulthandler.dump_traceback_later(20, exit=False, file=sys.__stderr__)
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import toy_runs as toy
 from config_runs import short_run
@@ -18,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/neuromorphic').glob('*.py'))
 MOVING = ROOT / 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
 # One for each data set, the LIF network among them.
-RUN = [next(p for p in reversed(CONFIGS) if name in p.stem) for name in ('dvs128-gesture', 'cifar10-dvs', 'hardvs')]
+RUN = [
+    next(p for p in reversed(CONFIGS) if name in p.stem and 'pictures' not in p.stem)
+    for name in ('dvs128-gesture', 'cifar10-dvs', 'hardvs')
+]
 
 
 @pytest.fixture(scope='module')
@@ -60,11 +65,15 @@ def shrink(cfg, path, data):
         for step in loader.dataset.pipeline:
             if step.type == 'EventsToFrames':
                 step['size'] = 32
+            if step.type == 'LoadDrawnEvents':
+                step.update(resize=40, crop_size=32)
             for inner in step.get('transforms', []):
                 if 'crop_size' in inner:
                     inner['crop_size'] = 32
-    if isinstance(cfg.model.backbone.arch, str):
-        cfg.model.backbone.arch = dict(preset=cfg.model.backbone.arch, depths=(0, 1, 0, 1, 0))
+    arch = cfg.model.backbone.arch
+    if isinstance(arch, str) or 'preset' in arch:
+        arch = dict(preset=arch) if isinstance(arch, str) else arch
+        cfg.model.backbone.arch = dict(arch, depths=(0, 1, 0, 1, 0))
     cfg.param_scheduler = []  # the first step of a warm-up would be too small to be seen
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     cfg.default_hooks.checkpoint.update(interval=-1, save_best=None)
@@ -75,6 +84,21 @@ def shrink(cfg, path, data):
 def test_one_iteration_and_a_validation(path, data, tmp_path):
     runner = short_run(shrink(cli.load_config(str(path)), path, data), tmp_path / 'run', ('backbone', 'head'))
     assert runner.iter == 1 and 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
+
+
+def test_pictures_train_and_validate(tmp_path):
+    (path,) = (path for path in CONFIGS if 'pictures' in path.stem)
+    for i in (1, 2):
+        folder = tmp_path / f'hardvs/action_00{i}/dvSave-1'
+        folder.mkdir(parents=True)
+        for k in range(3):
+            picture = np.random.default_rng(k).integers(0, 256, (44, 60), dtype=np.uint8)
+            assert cv2.imwrite(str(folder / f'{k}.png'), picture)
+    for split in ('train', 'test'):
+        (tmp_path / f'hardvs/{split}_label.txt').write_text('action_001 0 0\naction_002 0 1\n')
+    runner = short_run(shrink(cli.load_config(str(path)), path, tmp_path), tmp_path / 'run', ('backbone', 'head'))
+    assert runner.iter == 1 and {m.time_steps for m in runner.model.modules() if hasattr(m, 'max_spike_count')} == {1}
+    assert 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
@@ -89,12 +113,17 @@ def test_steps_agree_and_the_name_tells_them(path):
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         assert cfg[name].dataset.num_frames == steps
         kinds = [step.type for step in cfg[name].dataset.pipeline]
+        if 'pictures' in path.stem:
+            loads = [step for step in cfg[name].dataset.pipeline if step.type == 'LoadDrawnEvents']
+            assert [step.get('training', False) for step in loads] == [name == 'train_dataloader']
+            continue
         assert kinds[0] == 'LoadEvents' and bool({'AugmentFrames', 'RandomRoll'} & set(kinds)) == (
             name == 'train_dataloader'
         )
     # Left and right are labels of two of the data sets.
     text = str(cfg.train_dataloader.dataset.pipeline)
-    assert ('RandomFlip' in text) == ('hardvs' in path.stem or 'cifar10' in path.stem)
+    drawn = 'pictures' in path.stem  # they are mirrored where they are read
+    assert ('RandomFlip' in text) == (('hardvs' in path.stem or 'cifar10' in path.stem) and not drawn)
     gpus, batch = map(int, re.search(r'_(\d+)xb(\d+)_', path.stem).groups())
     assert cfg.train_dataloader.batch_size == batch
     if 'moving' in path.stem:
@@ -107,7 +136,8 @@ def test_steps_agree_and_the_name_tells_them(path):
 def last_width(backbone):
     import qsdt_mm
 
-    return qsdt_mm.SpikeDrivenTransformer.arch_zoo[backbone.arch].widths[-1]
+    name = backbone.arch if isinstance(backbone.arch, str) else backbone.arch.preset
+    return qsdt_mm.SpikeDrivenTransformer.arch_zoo[name].widths[-1]
 
 
 @pytest.mark.parametrize('path', [p for p in CONFIGS if 'hardvs' in p.stem], ids=lambda path: path.stem)
@@ -122,7 +152,8 @@ def test_the_recipe_of_hardvs(path):
     assert linear.end == cosine.begin == 10 and cosine.end == 100
     (ema,) = cfg.custom_hooks
     assert ema.type == 'EMAHook' and ema.momentum == pytest.approx(0.001)
-    assert cfg.train_dataloader.dataset.pipeline[1].size == 224
+    if 'pictures' not in path.stem:  # which are cut to 224 px by default
+        assert cfg.train_dataloader.dataset.pipeline[1].size == 224
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
 
 from qsdt_mm.compat.noise import quiet_logger, shorten_console
 from qsdt_mm.compat.wrappers import unwrap
@@ -67,15 +68,18 @@ class SafeRunner(Runner):
         self._started = True
         self.dump_config()
 
-    def train(self) -> Any:
-        """Train; what the compiler cannot compile ends it in one line."""
-        options = compile_options(self.cfg.get('compile'))
-        if options is None:
-            return super().train()
-        from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+    def train(self) -> nn.Module:
+        """Train, then let the loaders' workers go; what the compiler cannot compile ends it in one line."""
+        options, faults = compile_options(self.cfg.get('compile')), nullcontext()
+        if options is not None:
+            from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
-        with compiler_faults(options, TorchDynamoException):
-            return super().train()
+            faults = compiler_faults(options, TorchDynamoException)
+        try:
+            with faults:
+                return super().train()
+        finally:
+            self.release_workers()
 
     def _maybe_compile(self, target: str) -> None:
         options = compile_options(self.cfg.get('compile'))
@@ -87,6 +91,17 @@ class SafeRunner(Runner):
         check_compiler(options, next(model.parameters()).device)
         compile_backbone(model, options)
         self.logger.info('The backbone is compiled for training, not for validation: the first iterations are slow')
+
+    def release_workers(self) -> None:
+        """End the workers of loaders that would outlive the run: at exit Python waits five seconds for each of them.
+
+        An iteration-based loop holds an iterator over its data for good, and so do loaders with persistent workers.
+        """
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            if isinstance(loop, BaseLoop):
+                vars(loop).pop('dataloader_iterator', None)
+                if getattr(loop.dataloader, 'persistent_workers', False):
+                    loop.dataloader._iterator = None
 
     def load_checkpoint(
         self,

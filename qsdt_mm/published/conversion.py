@@ -1,78 +1,78 @@
-"""Checkpoints of the published QSD, E-SpikeFormer and Spike-MAE networks, converted to this package's names.
+"""State dicts of published networks, converted to this package's names.
 
-What the tensors show (family, widths, depths, input channels, stem kernel, classes, whether weights have LSQ steps)
-is read from them; what they cannot show (heads, strides, bits, D) takes the published value unless it is given.
+What the tensors show (kind, family, widths, depths, input channels, stem kernel, classes, sizes of neck and heads,
+whether weights have LSQ steps) is read from them; what they cannot show (heads, strides, bits, D, T, worth of a spike)
+takes the published value unless it is given.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from qsdt_mm.errors import CheckpointError, InputError, require_positive_int
-from qsdt_mm.fileio.atomic import atomic_open
-from qsdt_mm.fileio.checkpoint import load_checkpoint_safely
-from qsdt_mm.models.backbones import SpikeDrivenTransformer
-from qsdt_mm.models.backbones.presets import FAMILIES, Arch, resolve_arch
-from qsdt_mm.models.neurons import IELIF
-from qsdt_mm.models.neurons.functional import check_rounding
-from qsdt_mm.models.quantization import LSQ, QuantLinear, check_weight_bits
+from qsdt_mm.errors import CheckpointError
+from qsdt_mm.models.backbones.presets import FAMILIES
+from qsdt_mm.models.quantization import LSQ, check_weight_bits
 from qsdt_mm.models.quantization.lsq import MIN_STEP
 from qsdt_mm.version import __version__
 
-from .names import CLASSIFIER, ENCODER, TWO_HEADS
-from .recognition import arch_config, argument_bits, complete_arch, dead_kind, find_weights, first_few, infer_network
+from .networks import Network, expected_tensors, settle_options, skeleton
+from .recognition import (
+    arch_config,
+    argument_bits,
+    argument_time_steps,
+    complete_arch,
+    dead_kind,
+    find_weights,
+    first_few,
+    infer_network,
+)
 
-CLASSIFIER_FORMAT, ENCODER_FORMAT = 'qsdt_mm classifier', 'qsdt_mm encoder'
+FORMAT = 'qsdt_mm'
 QSD_BITS = 4
 STEP = '.quantizer.step'
 COUNTER = '.num_batches_tracked'
 
 
 @dataclass
-class Conversion:
+class Conversion(Network):
     """A converted network and how it came about.
 
     Args:
-        arch: shape of the network.
-        in_channels, num_classes: of the image and the classifier; None for the encoder of Spike-MAE, which has none.
-        weight_bits: 2, 3, 4, 8 or 32.
-        state_dict: tensors by this package's names, ``backbone.*`` and ``head.*``; of an encoder ``backbone.*`` and
-            ``norm.*``, the norm that closes it in pre-training.
+        state_dict: tensors by this package's names: ``backbone.*``, then ``head.*``, or those of neck and heads; of an
+            encoder ``norm.*``, the norm that closes it in pre-training.
+        rounding: what the backbone's neurons do on a half, which tensors do not show: as the published networks of the
+            family. None: a file that was converted before this was recorded.
+        dataset_meta: names and colours of the classes, where the file has them.
         matched: tensors taken from the checkpoint.
         dropped: tensors left behind, by kind.
         missing: tensors the checkpoint lacks and that were filled in with their first value.
         derived: LSQ steps derived from the weights.
+        folded: tensors that went into others.
         notes: what else the user should know, in sentences.
-        rounding: what the neurons do on a half, which tensors do not show: as the published networks of the family.
-            None: a file that was converted before this was recorded.
     """
 
-    arch: Arch
-    in_channels: int
-    num_classes: int | None
-    weight_bits: int
-    state_dict: dict[str, Tensor]
+    state_dict: dict[str, Tensor] = field(default_factory=dict)
+    rounding: str | None = None
+    dataset_meta: dict[str, Any] = field(default_factory=dict)
     matched: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     derived: list[str] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    rounding: str | None = None
 
     def meta(self, source: str) -> dict[str, Any]:
         """What a reader needs to build the network again; plain types only."""
         return dict(
-            format=CLASSIFIER_FORMAT if self.num_classes else ENCODER_FORMAT,
+            format=f'{FORMAT} {self.kind}',
             version=__version__,
             source=source,
             family=self.arch.family,
@@ -81,64 +81,32 @@ class Conversion:
             num_classes=self.num_classes,
             weight_bits=self.weight_bits,
             rounding=self.rounding,
+            settings=dict(self.settings),
+            **dict(dataset_meta=self.dataset_meta) if self.dataset_meta else {},
         )
 
     def weights(self, file: str | os.PathLike | None = None) -> OrderedDict[str, Tensor]:
-        """The tensors with torch's notes on modules, which say what neurons do on a half."""
-        weights, version = OrderedDict(self.state_dict), dict(version=1)
-        if self.rounding is not None:
-            version = dict(version=IELIF._version, rounding=self.rounding)
-        parts = network_parts(self.arch, self.in_channels, self.num_classes, self.weight_bits)
-        modules = {f'{prefix}.{name}': module for prefix, part in parts for name, module in part.named_modules()}
-        weights._metadata = {
-            name.rstrip('.'): dict(version) if isinstance(module, IELIF) else dict(version=module._version)
-            for name, module in modules.items()
-        }
-        for unit in (prefix.removesuffix('.synapse') for prefix, _ in parts if prefix.endswith('.synapse')):
-            weights._metadata[f'{unit}.neuron'] = dict(version)
-        if file is not None:
-            for notes in weights._metadata.values():
+        """The tensors with torch's notes on modules, which say what neurons do on a half.
+
+        Args:
+            file: where they are from, for messages.
+        """
+        weights = OrderedDict(self.state_dict)
+        weights._metadata = skeleton(self)._metadata
+        for name, notes in weights._metadata.items():
+            if 'rounding' in notes and self.rounding is None:
+                del notes['rounding']
+                notes['version'] = 1
+            elif 'rounding' in notes and name.startswith(('backbone.', 'head.')):
+                notes['rounding'] = self.rounding
+            if file is not None:
                 notes['file'] = str(file)
         return weights
 
     def report(self) -> dict[str, Any]:
         """The figures of the conversion; plain types only."""
-        names = ('matched', 'dropped', 'missing', 'derived', 'notes')
+        names = ('matched', 'dropped', 'missing', 'derived', 'folded', 'notes')
         return {name: getattr(self, name) for name in names}
-
-
-def network_parts(
-    arch: Arch, in_channels: int, num_classes: int | None, weight_bits: int
-) -> list[tuple[str, nn.Module]]:
-    """The modules that a converted checkpoint has tensors of, by name, without values.
-
-    Raises:
-        InputError: there is no such network.
-    """
-    with torch.device('meta'):
-        try:
-            backbone = SpikeDrivenTransformer(arch, in_channels, weight_bits=weight_bits)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        if num_classes is None:
-            after, last = ENCODER, nn.BatchNorm2d(arch.widths[-1])
-        else:
-            after = TWO_HEADS if FAMILIES[arch.family].two_heads else CLASSIFIER
-            last = QuantLinear(arch.widths[-1], num_classes, weight_bits=weight_bits)
-    return [('backbone', backbone), *((ours, last) for ours in after.values())]
-
-
-def expected_tensors(arch: Arch, in_channels: int, num_classes: int | None, weight_bits: int) -> dict[str, torch.Size]:
-    """Names and shapes of the tensors of a converted checkpoint; without classes, of an encoder.
-
-    Raises:
-        InputError: there is no such network.
-    """
-    return {
-        f'{prefix}.{name}': tensor.shape
-        for prefix, module in network_parts(arch, in_channels, num_classes, weight_bits)
-        for name, tensor in module.state_dict().items()
-    }
 
 
 def convert(
@@ -148,6 +116,7 @@ def convert(
     num_heads: int | None = None,
     weight_bits: int | None = None,
     weights: str = 'model',
+    **options: Any,
 ) -> Conversion:
     """Convert a published checkpoint, as loaded from its file.
 
@@ -158,17 +127,22 @@ def convert(
         weight_bits: 2, 3, 4, 8 or 32 (no LSQ). None: 32 without LSQ steps, else what the arguments in the checkpoint
             say, else 4.
         weights: 'model', or 'ema' for the averaged weights.
+        options: what else tensors do not show, as far as the kind of network has it: ``max_spike_count`` (D of the
+            backbone), ``neck_levels`` (D of a detector's neck), ``spike_worth`` (of a segmentor's neck and head, of a network for
+            events), ``time_steps`` and ``stateful`` (of a network for events: T, and whether membranes are carried from
+            frame to frame). None: as the released scripts.
 
     Raises:
         CheckpointError: the checkpoint is of another network, lacks tensors, has tensors that nothing explains, or
             values that cannot be represented; one line that names the first few.
+        InputError: the network is one of a library that is not installed.
         ValueError: an argument is out of range.
     """
     if weight_bits is not None:
         check_weight_bits(weight_bits)
     tensors, notes = find_weights(checkpoint, weights)
     found = infer_network(tensors)
-    shape = complete_arch(found.arch, arch, num_heads, pretraining=found.num_classes is None)
+    shape = complete_arch(found.arch, arch, num_heads, pretraining=found.kind == 'encoder')
     said = argument_bits(checkpoint)
     bits = weight_bits
     if bits is None:
@@ -177,8 +151,15 @@ def convert(
             notes.append(f'weight_bits={bits} is assumed: tensors do not show it')
     elif found.has_steps and said not in (None, bits):
         notes.append(f'weight_bits={bits} as asked, though the arguments in the checkpoint say {said}')
-    rounding = FAMILIES[shape.family].rounding
-    result = Conversion(shape, found.in_channels, found.num_classes, bits, {}, notes=notes, rounding=rounding)
+    if found.kind == 'event-classifier' and options.get('time_steps') is None:
+        options['time_steps'] = argument_time_steps(checkpoint)
+    settled = settle_options(found.kind, shape, options)
+    result = Conversion(
+        found.kind, shape, found.in_channels, found.num_classes, bits, {**found.settings, **settled}, notes=notes
+    )
+    result.rounding = FAMILIES[shape.family].rounding
+    notes += assumptions(result, [name for name in settled if options.get(name) is None])
+    result.dataset_meta = dataset_meta(checkpoint, found.num_classes, notes)
 
     dropped: Counter[str] = Counter()
     unset, unknown = set(), []
@@ -195,11 +176,68 @@ def convert(
         else:
             result.state_dict[ours] = tensor.detach()
     result.dropped = dict(dropped)
-    _fit(result, found.names.published, unset, unknown)
+    fit(result, found.names.published, unset, unknown)
     return result
 
 
-def _fit(
+def assumptions(network: Network, assumed: Sequence[str]) -> list[str]:
+    """What a conversion took from the released scripts, and what it changed in form; in sentences.
+
+    Args:
+        network: what came out.
+        assumed: options that nobody gave.
+    """
+    settings, notes = network.settings, []
+    values = ', '.join(f'{name}={settings[name]}' for name in assumed)
+    if values and network.kind not in ('classifier', 'encoder'):
+        notes.append(f'{values} as in the released scripts: tensors do not show it')
+    if 'neck_levels' in settings:
+        notes.append(
+            'neurons of the released neck fire up to 4 spikes in training and 1 when tested: neck_levels=1 gives its '
+            'evaluation, neck_levels=4 is what to train on'
+        )
+    if 'box_linears' in settings:
+        notes.append(
+            'the last shared linear layer of the box head is folded into those for classes and boxes, which have no '
+            'neuron of their own, so that spikes drive every layer'
+        )
+    if network.kind == 'cascade-mask-rcnn':
+        notes.append('no output of a published Cascade Mask R-CNN was there to compare with: names and shapes only')
+    if network.kind == 'retinanet':
+        notes.append('scores and boxes share one neuron, which carries its membrane over, as published')
+    if network.kind == 'semantic-fpn':
+        notes.append('biases of the convolutions of the neck are in the means of the norms that follow')
+    if network.kind == 'event-classifier' and settings['stateful']:
+        notes.append('no script was released for this network: the data set in the config is a choice of ours')
+    elif network.kind == 'event-classifier':
+        notes.append('no membrane is carried from frame to frame: the network does not use the order of its frames')
+    return notes
+
+
+def dataset_meta(checkpoint: Any, num_classes: int | None, notes: list[str]) -> dict[str, Any]:
+    """Names (and colours) of the classes from mmengine's ``meta``; nothing if they do not fit, which is noted."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    found = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    found = {str(name).lower(): value for name, value in found.items()}
+    classes, palette = found.get('classes'), found.get('palette')
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
+        return {}
+    if len(classes) != num_classes:
+        notes.append(f'dataset_meta names {len(classes)} classes, the weights have {num_classes}: names left out')
+        return {}
+    result: dict[str, Any] = dict(classes=tuple(classes))
+    if isinstance(palette, (list, tuple)) and len(palette) == len(classes):
+        colours = [tuple(c) for c in palette if isinstance(c, (list, tuple))]
+        if len(colours) == len(classes) and all(
+            len(c) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in c) for c in colours
+        ):
+            result['palette'] = colours
+    return result
+
+
+def fit(
     result: Conversion,
     original: Callable[[str], str],
     unset: set[str | None] = frozenset(),
@@ -217,7 +255,9 @@ def _fit(
         CheckpointError: the tensors are not those of the network.
     """
     bits, state = result.weight_bits, result.state_dict
-    expected = expected_tensors(result.arch, result.in_channels, result.num_classes, bits)
+    expected = expected_tensors(result)
+    halves = _merge_linears(result)
+    _merge_biases(result, expected)
     steps = [name for name in state if name.endswith(STEP)]
     if bits == 32 and steps:
         for name in steps:
@@ -229,7 +269,8 @@ def _fit(
         result.dropped['LSQ steps without a value'] = result.dropped.get('LSQ steps without a value', 0) + 1
     counters = {name for name in expected if name.endswith(COUNTER)}
 
-    missing = [original(name) for name in expected if name not in state and name not in derived | counters]
+    missing = [original(name) for name in halves]
+    missing += [original(name) for name in expected if name not in state and name not in derived | counters]
     left_over = [*unknown, *(original(name) for name in state if name not in expected)]
     misshapen = []
     for name, tensor in state.items():
@@ -247,7 +288,7 @@ def _fit(
         raise CheckpointError('; '.join(faults))
     _check_values(result, original)
 
-    result.matched = len(state)
+    result.matched = len(state) + len(result.folded)
     for name in (name for name in expected if name in derived):
         weight = state[name.removesuffix(STEP) + '.weight']
         quantizer = LSQ(weight.shape[0], bits).to(weight.dtype)
@@ -260,6 +301,46 @@ def _fit(
     result.missing.sort()
     # In the network's own order, each tensor with storage of its own.
     result.state_dict = {name: state[name].clone(memory_format=torch.contiguous_format) for name in expected}
+
+
+def _merge_linears(result: Conversion) -> list[str]:
+    """Fold a box head's last shared linear layer into those for classes and boxes: ``W = W_2 W_1, b = W_2 b_1 + b_2``.
+
+    Layers that do not fit are left alone, to be named.
+
+    Returns:
+        What is missing of such layers.
+    """
+    state, last, missing = result.state_dict, result.settings.get('box_linears', 0) - 1, []
+    pattern = re.compile(rf'(roi_head\.bbox_head\.(?:\d+\.)?)shared_fcs\.{last}\.synapse\.(?:weight|bias)')
+    for prefix in sorted({match.group(1) for match in map(pattern.fullmatch, state) if match}):
+        first = f'{prefix}shared_fcs.{last}.synapse'
+        outputs = [f'{prefix}{name}.synapse' for name in ('fc_cls', 'fc_reg')]
+        missing += [f'{first}.{leaf}' for leaf in ('weight', 'bias') if f'{first}.{leaf}' not in state]
+        layers = [(state.get(f'{name}.weight'), state.get(f'{name}.bias')) for name in (first, *outputs)]
+        if any(
+            weight is None or bias is None or weight.dim() != 2 or bias.shape != weight.shape[:1]
+            for weight, bias in layers
+        ) or any(weight.shape[1] != layers[0][0].shape[0] for weight, _ in layers[1:]):
+            continue
+        (inner, inner_bias), *rest = layers
+        for name, (weight, bias) in zip(outputs, rest):
+            state[f'{name}.weight'] = (weight.double() @ inner.double()).to(weight.dtype)
+            state[f'{name}.bias'] = (weight.double() @ inner_bias.double() + bias.double()).to(bias.dtype)
+        for leaf in ('weight', 'bias'):
+            del state[f'{first}.{leaf}']
+        result.folded += [f'{first}.{leaf}' for leaf in ('weight', 'bias')]
+    return missing
+
+
+def _merge_biases(result: Conversion, expected: Mapping[str, Any]) -> None:
+    """Take biases before a norm, of layers that have none here, off the norm's mean."""
+    state = result.state_dict
+    for name in [name for name in state if name.endswith('.synapse.bias') and name not in expected]:
+        mean = name.replace('.synapse.bias', '.norm.running_mean')
+        if mean in expected and mean in state and state[mean].shape == state[name].shape:
+            state[mean] = (state[mean].double() - state.pop(name).double()).to(state[mean].dtype)
+            result.folded.append(name)
 
 
 def _check_values(result: Conversion, original: Callable[[str], str]) -> None:
@@ -281,88 +362,3 @@ def _check_values(result: Conversion, original: Callable[[str], str]) -> None:
             raise CheckpointError(f'has values in {original(name)} that are not finite')
     if tiny:
         result.notes.append(f'{tiny} LSQ steps are below {MIN_STEP:g} and act as {MIN_STEP:g}')
-
-
-def read_converted(
-    checkpoint: Any, *, arch: str | dict[str, Any] | None = None, weight_bits: int | None = None
-) -> Conversion | None:
-    """A checkpoint that this package converted before; None for any other.
-
-    Args:
-        checkpoint: what the file holds.
-        arch, weight_bits: as for :func:`convert`; None takes what the file says.
-
-    Raises:
-        CheckpointError: the tensors are not those of the network that the file describes.
-        ValueError: an argument is out of range.
-    """
-    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
-    if not isinstance(meta, Mapping) or meta.get('format') not in (CLASSIFIER_FORMAT, ENCODER_FORMAT):
-        return None
-    pretraining = meta['format'] == ENCODER_FORMAT
-    state, bits = checkpoint.get('state_dict'), weight_bits if weight_bits is not None else meta.get('weight_bits')
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise CheckpointError('has no dict of tensors under state_dict')
-    check_weight_bits(bits)
-    for name in ('in_channels', 'num_classes')[: 1 if pretraining else 2]:
-        require_positive_int(f'meta.{name}', meta.get(name))
-    shape = complete_arch(resolve_arch(meta.get('arch')), arch, pretraining=pretraining)
-    num_classes = None if pretraining else meta['num_classes']
-    rounding = meta.get('rounding')
-    if rounding is not None:
-        check_rounding(rounding)
-    result = Conversion(shape, meta['in_channels'], num_classes, bits, dict(state), rounding=rounding)
-    _fit(result, lambda name: name)
-    return result
-
-
-@contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Errors about the content of a file name the file."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f'checkpoint {path} {error}') from error
-
-
-def load_file(path: str | os.PathLike) -> Any:
-    """What a published or converted checkpoint holds; nothing in it is run."""
-    return load_checkpoint_safely(path, extra_allowed=[argparse.Namespace])
-
-
-def convert_file(
-    source: str | os.PathLike, destination: str | os.PathLike, *, overwrite: bool = False, **options: Any
-) -> Conversion:
-    """Convert a published checkpoint to a file for mmpretrain; the file is either whole or not there.
-
-    The file holds ``meta`` and ``state_dict`` of an ``ImageClassifier`` with ``SpikeDrivenTransformer``,
-    ``GlobalAveragePooling`` and ``SpikeLinearClsHead`` (``SpikeTwoHeadClsHead``), in types that
-    ``torch.load(weights_only=True)`` accepts. That of a Spike-MAE encoder starts fine-tuning with ``init_cfg=dict(
-    type='Pretrained', checkpoint=destination, prefix='backbone.')`` of the backbone.
-
-    Args:
-        source: a published checkpoint.
-        destination: the file to write.
-        overwrite: replace ``destination`` if it exists.
-        options: those of :func:`convert`.
-
-    Raises:
-        CheckpointError: ``source`` cannot be loaded or converted.
-        InputError: ``destination`` exists, or is ``source``.
-        OSError: ``destination`` cannot be written.
-    """
-    source, destination = Path(source), Path(destination)
-    if destination.is_dir():
-        raise InputError(f'{destination} is a directory')
-    if destination.exists() and source.exists() and destination.samefile(source):
-        raise InputError(f'{destination} is the published checkpoint itself')
-    if destination.exists() and not overwrite:
-        raise InputError(f'{destination} exists already (overwrite it with --overwrite)')
-    checkpoint = load_file(source)
-    with naming(source):
-        if read_converted(checkpoint) is not None:
-            raise CheckpointError('has been converted already')
-        result = convert(checkpoint, **options)
-    with atomic_open(destination) as file:
-        torch.save(dict(meta=result.meta(source.name), state_dict=result.weights()), file)
-    return result

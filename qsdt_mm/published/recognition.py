@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isqrt
 from typing import Any
 
 import torch
@@ -15,16 +16,30 @@ from qsdt_mm.errors import CheckpointError, require
 from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_arch
 from qsdt_mm.models.quantization import WEIGHT_BITS
 
-from .names import CLASSIFIER, DOWNSAMPLES, ENCODER, TWO_HEADS, NameTable, block_groups, name_table
+from .names import AFTER, DOWNSAMPLES, NameTable, block_groups, name_table
 
 WEIGHTS = {'model': ('model', 'state_dict'), 'ema': ('model_ema', 'state_dict_ema')}
 # Where a published training script may have kept the bits of a weight among its arguments.
 BITS_ARGUMENTS = ('weight_bits', 'w_bits', 'nbits_w', 'wbits')
-VISIBLE = ('family', 'widths', 'depths', 'stem_kernel', 'pointwise_branch')
+VISIBLE = ('family', 'widths', 'depths', 'stem_kernel', 'pointwise_branch', 'separable_conv')
+LAYER_SCALE = 1e-6  # first value, of every published network that has one
 # Ends of the names that tell the families apart.
 TELLING = {'.Conv.pwconv1.weight': 'qsd', '.Conv.pwconv1.0.weight': 'espike', '.conv1.0.0.weight': 'espike-large'}
 # Tensors of masked pre-training that a backbone has no use for.
 PRETRAINING = re.compile(r'(decoder_|mask_token$|pos_embed$)')
+
+
+# Prefixes of names that tell kinds of networks apart; a network without any of them is a classifier or an encoder.
+KINDS = {
+    'decode_head.': 'semantic-fpn',
+    'roi_head.bbox_head.0.': 'cascade-mask-rcnn',
+    'roi_head.': 'mask-rcnn',
+    'rpn_head.': 'mask-rcnn',
+    'bbox_head.': 'retinanet',
+}
+ANCHORS, RETINA_ANCHORS = 3, 9  # at each position, in the released configs
+
+Shape = Callable[[str, int], torch.Size]
 
 
 @dataclass(frozen=True)
@@ -32,17 +47,22 @@ class Recognised:
     """What the tensors of a published checkpoint show.
 
     Args:
-        arch: shape of the network, 8 heads and the family's strides assumed.
-        names: its names, published and ours.
-        in_channels, num_classes: of the image and the classifier; None: no classifier, but the encoder of Spike-MAE.
+        kind: 'classifier', 'encoder' (of Spike-MAE), 'event-classifier', 'mask-rcnn', 'cascade-mask-rcnn', 'retinanet'
+            or 'semantic-fpn'.
+        arch: shape of the backbone, 8 heads and the family's strides assumed.
+        names: names of its tensors, published and ours.
+        in_channels, num_classes: of the image and the predictions; None: no classifier, but the encoder of Spike-MAE.
         has_steps: whether weights have LSQ steps.
+        settings: sizes of neck and heads.
     """
 
+    kind: str
     arch: Arch
     names: NameTable
     in_channels: int
     num_classes: int | None
     has_steps: bool
+    settings: dict[str, Any]
 
 
 def arch_config(arch: Arch) -> str | dict[str, Any]:
@@ -50,6 +70,8 @@ def arch_config(arch: Arch) -> str | dict[str, Any]:
     for name, preset in ARCH_ZOO.items():
         if preset == arch:
             return name
+        if replace(preset, layer_scale=arch.layer_scale) == arch:
+            return dict(preset=name, layer_scale=arch.layer_scale)
     usual = Arch(arch.family, arch.widths)
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(arch).items()}
     return {
@@ -115,7 +137,7 @@ def first_few(names: Sequence[str] | Mapping[str, Any], most: int = 3) -> str:
 
 
 def infer_network(tensors: Mapping[str, Any]) -> Recognised:
-    """Family and shape of a published network, from names and shapes alone.
+    """Kind, family and shape of a published network, from names and shapes alone.
 
     Args:
         tensors: published names without prefixes, and tensors.
@@ -143,6 +165,16 @@ def infer_network(tensors: Mapping[str, Any]) -> Recognised:
             raise CheckpointError(f'has {name} of shape {tuple(tensors[name].shape)}: expected {dims} dimensions')
         return tensors[name].shape
 
+    def some(pattern: str) -> bool:
+        return any(re.match(pattern, name) for name in tensors)
+
+    scaled = any(re.search(r'\.layer_scale\d$', name) for name in tensors)
+    has_steps = any(name.endswith('.alpha') and '.act.' not in name for name in tensors)
+    if family == 'qsd' and not scaled and not has_steps:
+        raise CheckpointError(
+            "is a Spike-driven Transformer V2 (QSD's names, but neither LSQ steps nor layer scales): its neurons and "
+            'scales are others, and this package has no such network'
+        )
     num_stages = len(FAMILIES[family].depths)
     large = FAMILIES[family].two_heads
     convs = [shape(f'{name}.encode_conv.weight', 4) for name in DOWNSAMPLES[:num_stages]]
@@ -153,29 +185,108 @@ def infer_network(tensors: Mapping[str, Any]) -> Recognised:
         if not counts[group]:
             raise CheckpointError(f'has no blocks under {group}')
     depths = [sum(counts[group] for group in groups if groups[group] == i) for i in range(num_stages)]
-    branch = large and any(re.match(r'block3\.\d+\.rep_conv\.', name) for name in tensors)
-    pretraining = large and any(PRETRAINING.match(name) or name == 'norm.weight' for name in tensors)
-    scaled = any(re.search(r'\.layer_scale\d$', name) for name in tensors)
+    branch = large and some(r'block3\.\d+\.rep_conv\.')
+    separable = family != 'espike' or some(r'block[34]\.\d+\.conv\.')
     try:
         arch = Arch(
             family,
             tuple(conv[0] for conv in convs),
             tuple(depths),
             stem_kernel=convs[0][-1],
-            layer_scale='default' if scaled else None,
+            layer_scale=LAYER_SCALE if scaled else None,
             pointwise_branch=branch,
+            separable_conv=separable,
         )
     except ValueError as error:
         raise CheckpointError(f'has tensors of impossible shapes: {error}') from error
-    has_steps = any(name.endswith('.alpha') and '.act.' not in name for name in tensors)
-    after = ENCODER if pretraining else TWO_HEADS if large else CLASSIFIER
-    return Recognised(
-        arch,
-        name_table(family, counts, branch, after),
-        convs[0][1],
-        None if pretraining else shape('head.weight', 2)[0],
-        has_steps,
+    kind = next((kind for prefix, kind in KINDS.items() if some(re.escape(prefix))), None)
+    if kind is None and large and any(PRETRAINING.match(name) or name == 'norm.weight' for name in tensors):
+        kind = 'encoder'
+    if kind is None:
+        # Published classifiers of still images have no layer scales in this family, those of events have.
+        kind = 'event-classifier' if family == 'espike' and (scaled or not separable) else 'classifier'
+    num_classes, settings = SHAPES[kind](shape, tensors)
+    after = AFTER['two-head classifier' if kind == 'classifier' and large else kind]
+    names = name_table(family, counts, branch, after, separable)
+    return Recognised(kind, arch, names, convs[0][1], num_classes, has_steps, settings)
+
+
+def _classifier(shape: Shape, tensors: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    return shape('head.weight', 2)[0], {}
+
+
+def _encoder(shape: Shape, tensors: Mapping[str, Any]) -> tuple[None, dict[str, Any]]:
+    return None, {}
+
+
+def _mask_rcnn(shape: Shape, tensors: Mapping[str, Any], stage: str = '') -> tuple[int, dict[str, Any]]:
+    """Sizes of a Mask R-CNN, of a cascade those of its first stage."""
+    boxes, masks = f'roi_head.bbox_head.{stage}', f'roi_head.mask_head.{stage}'
+    channels = shape('neck.lateral_convs.0.1.0.conv.weight', 4)[0]
+    _expect('rpn_head.rpn_cls.1.0.weight', shape('rpn_head.rpn_cls.1.0.weight', 4)[0], ANCHORS)
+    num_classes = shape(f'{boxes}fc_cls.weight', 2)[0] - 1
+    deltas = shape(f'{boxes}fc_reg.weight', 2)[0]
+    linear = shape(f'{boxes}shared_fcs.0.1.0.weight', 2)
+    num_convs = _count(tensors, f'{boxes}shared_convs.')
+    before = shape(f'{boxes}shared_convs.0.1.0.conv.weight', 4)[0] if num_convs else channels
+    return num_classes, dict(
+        fpn_channels=channels,
+        rpn_channels=shape('rpn_head.rpn_conv.1.0.weight', 4)[0],
+        box_convs=num_convs,
+        box_channels=before,
+        box_norm=f'{boxes}shared_convs.0.1.0.bn.weight' in tensors,
+        box_linears=_count(tensors, f'{boxes}shared_fcs.'),
+        fc_channels=linear[0],
+        roi_size=isqrt(linear[1] // before),
+        class_agnostic=deltas == 4 and num_classes != 1,
+        mask_convs=_count(tensors, f'{masks}convs.'),
+        mask_channels=shape(f'{masks}conv_logits.1.0.weight', 4)[1],
+        mask_norm=f'{masks}convs.0.1.0.bn.weight' in tensors,
     )
+
+
+def _cascade(shape: Shape, tensors: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    num_classes, settings = _mask_rcnn(shape, tensors, '0.')
+    return num_classes, {**settings, 'stages': _count(tensors, 'roi_head.bbox_head.')}
+
+
+def _retinanet(shape: Shape, tensors: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    _expect('bbox_head.retina_reg.0.weight', shape('bbox_head.retina_reg.0.weight', 4)[0], 4 * RETINA_ANCHORS)
+    return shape('bbox_head.retina_cls.0.weight', 4)[0] // RETINA_ANCHORS, dict(
+        fpn_channels=shape('neck.lateral_convs.0.1.0.conv.weight', 4)[0],
+        feat_channels=shape('bbox_head.cls_convs.1.0.conv.weight', 4)[0],
+    )
+
+
+def _semantic_fpn(shape: Shape, tensors: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    logits = shape('decode_head.conv_seg.weight', 4)
+    return logits[0], dict(
+        fpn_channels=shape('neck.lateral_convs.0.0.weight', 4)[0],
+        head_channels=logits[1],
+    )
+
+
+SHAPES: dict[str, Callable[[Shape, Mapping[str, Any]], tuple[int | None, dict[str, Any]]]] = {
+    'classifier': _classifier,
+    'event-classifier': _classifier,
+    'encoder': _encoder,
+    'mask-rcnn': _mask_rcnn,
+    'cascade-mask-rcnn': _cascade,
+    'retinanet': _retinanet,
+    'semantic-fpn': _semantic_fpn,
+}
+"""Readers of classes and sizes after the backbone, by kind of network."""
+
+
+def _count(tensors: Mapping[str, Any], prefix: str) -> int:
+    """How many numbers follow a prefix."""
+    found = (re.match(rf'{re.escape(prefix)}(\d{{1,4}})\.', name) for name in tensors)
+    return len({match.group(1) for match in found if match})
+
+
+def _expect(name: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise CheckpointError(f'has {name} with {found} outputs: the released configs have {wanted}')
 
 
 def complete_arch(
@@ -201,8 +312,10 @@ def complete_arch(
     if wanted is not None:
         partial = isinstance(wanted, dict) and not {'preset', 'family'} & set(wanted)
         arch = resolve_arch({**asdict(found), **wanted} if partial else wanted)
-        if pretraining and found.layer_scale is None:
-            arch = replace(arch, layer_scale=None)
+        # A preset of espike is a classifier of images: other networks of its size have layer scales.
+        named = isinstance(wanted, str) and arch.family == found.family == 'espike'
+        if named or (pretraining and found.layer_scale is None):
+            arch = replace(arch, layer_scale=found.layer_scale)
         differences = [
             f'{name} {getattr(found, name)} instead of {getattr(arch, name)}'
             for name in VISIBLE
@@ -220,21 +333,30 @@ def dead_kind(name: str, found: Recognised) -> str | None:
 
     Those are QSD's that no forward pass reads, and the decoder and the masks of Spike-MAE.
     """
-    if found.num_classes is None and PRETRAINING.match(name):
+    if found.kind == 'encoder' and PRETRAINING.match(name):
         return 'decoder_*' if name.startswith('decoder_') else name
     if found.arch.family != 'qsd':
         return None
     match = re.fullmatch(r'(.+?)\.(act\.\w+|init_state)', name)
-    if match is None or match.group(1) not in found.names.modules:
+    if match is None or found.names.ours(f'{match.group(1)}.alpha') is None:
         return None
     return match.group(2) if match.group(2) == 'init_state' else 'act.*'
 
 
 def argument_bits(checkpoint: Any) -> int | None:
     """Bits of a weight as the training script's arguments say, if they do."""
+    said = _arguments(checkpoint, BITS_ARGUMENTS)
+    return next((bits for bits in said if isinstance(bits, int) and bits in WEIGHT_BITS), None)
+
+
+def argument_time_steps(checkpoint: Any) -> int | None:
+    """T as the training script's arguments say, if they do."""
+    said = _arguments(checkpoint, ('time_steps',))
+    return next((steps for steps in said if type(steps) is int and steps >= 1), None)
+
+
+def _arguments(checkpoint: Any, names: Sequence[str]) -> list[Any]:
+    """What the training script's arguments say under some names."""
     arguments = checkpoint.get('args') if isinstance(checkpoint, Mapping) else None
     arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
-    if not isinstance(arguments, Mapping):
-        return None
-    said = (arguments.get(name) for name in BITS_ARGUMENTS)
-    return next((bits for bits in said if isinstance(bits, int) and bits in WEIGHT_BITS), None)
+    return [arguments.get(name) for name in names] if isinstance(arguments, Mapping) else []

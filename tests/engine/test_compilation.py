@@ -270,20 +270,38 @@ def test_every_kind_of_model(kind, tmp_path):
 
 
 @pytest.mark.slow
+def test_gradients_of_inductor():
+    """To 1e-9, where no membrane lies on an edge of the surrogate gradient, as those of silent channels do at first."""
+    from qsdt_mm import SpikeDrivenTransformer
+
+    model = SpikeDrivenTransformer(dict(TINY, family='espike'), weight_bits=4).double()
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.bias, -0.3, 0.3)
+    holder, image = nn.Module(), torch.rand(4, 3, 32, 32).double()
+    holder.backbone = copy.deepcopy(model)
+    compile_backbone(holder, {})
+    for one in (model, holder.backbone):
+        (out,) = one.train()(image)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+    largest = max(p.grad.abs().max() for p in model.parameters())
+    for (name, p), q in zip(model.named_parameters(), holder.backbone.parameters()):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-9, atol=1e-11 * largest.item(), msg=name)
+
+
+@pytest.mark.slow
 def test_inductor_trains_the_digits(tmp_path):
-    """The first loss to 1e-5, and an accuracy after an epoch as of another seed."""
+    """The first loss to 1e-5, and an accuracy as of another seed when the warm-up is over."""
     pytest.importorskip('mmpretrain')
     pytest.importorskip('sklearn')
     import json
 
-    options = dict(train_cfg__max_epochs=1, default_hooks__logger__interval=1)
-    results = []
-    for name, value in (('plain', 'False'), ('compiled', 'True')):
-        assert toy.train(tmp_path / name, config=DIGITS, compile=value, **options) == 0
+    options = dict(train_cfg__max_epochs=4, default_hooks__logger__interval=1)
+    results = {}
+    for name, changes in dict(plain={}, compiled=dict(compile='True'), seed=dict(randomness__seed=1)).items():
+        assert toy.train(tmp_path / name, config=DIGITS, **changes, **options) == 0
         (log,) = (tmp_path / name).glob('*/vis_data/scalars.json')
         rows = [json.loads(line) for line in log.read_text().splitlines()]
-        results.append((rows[0]['loss'], next(r['accuracy/top1'] for r in rows if 'accuracy/top1' in r)))
-    (loss, accuracy), (loss_compiled, accuracy_compiled) = results
-    assert abs(loss - loss_compiled) < 1e-5
-    print(f'\naccuracy after an epoch: {accuracy:.2f} uncompiled, {accuracy_compiled:.2f} compiled')
-    assert accuracy > 20 and abs(accuracy - accuracy_compiled) < 15
+        results[name] = rows[0]['loss'], [row['accuracy/top1'] for row in rows if 'accuracy/top1' in row]
+    print(f'\n{results}')
+    assert abs(results['plain'][0] - results['compiled'][0]) < 1e-5
+    assert results['plain'][1][-1] > 60 and abs(results['plain'][1][-1] - results['compiled'][1][-1]) < 10

@@ -1,5 +1,6 @@
 """Resuming gives, bit for bit, what an uninterrupted run gives."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -8,6 +9,8 @@ import time
 import pytest
 import torch
 import toy_runs as toy
+
+from qsdt_mm import cli
 
 ITERATIONS = """
 train_dataloader = dict(sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True))
@@ -155,3 +158,18 @@ def note_paths(load, read):
         return load(file, *args, **kwargs)
 
     return noting
+
+
+@pytest.mark.parametrize('kind', ['iterations', 'persistent workers'])
+def test_no_worker_outlives_a_run(tmp_path, monkeypatch, kind):
+    """Even if somebody keeps the runner: at exit Python waits five seconds for each worker."""
+    runners, build = [], cli.build_runner
+    monkeypatch.setattr(cli, 'build_runner', lambda cfg: runners.append(build(cfg)) or runners[-1])
+    before = set(multiprocessing.active_children())
+    if kind == 'iterations':
+        config = toy.variant(tmp_path / 'iterations.py', ITERATIONS)
+        assert toy.train(tmp_path / 'run', config=config) == 0
+    else:
+        loader = dict(train_dataloader__persistent_workers=True, train_dataloader__num_workers=1)
+        assert toy.train(tmp_path / 'run', train_cfg__max_epochs=1, **loader) == 0
+    assert len(runners) == 1 and set(multiprocessing.active_children()) <= before

@@ -19,7 +19,8 @@ from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_a
 from qsdt_mm.models.layers import SpikeUnit, make_neuron
 from qsdt_mm.models.quantization import QuantLinear, quant_range
 from qsdt_mm.published import load_backbone
-from qsdt_mm.published.conversion import convert, convert_file, load_file, read_converted
+from qsdt_mm.published.conversion import convert
+from qsdt_mm.published.files import convert_file, load_file, read_converted
 from qsdt_mm.published.recognition import arch_config, argument_bits, complete_arch, find_weights, infer_network
 
 CLASSES = 5
@@ -256,8 +257,12 @@ def telling_tensors(arch, in_channels=3, num_classes=1000):
     }
     if arch.pointwise_branch:
         tensors['block3.0.rep_conv.conv1.0.weight'] = (1, 1, 1)
+    if arch.family == 'espike' and arch.separable_conv:
+        tensors['block3.0.conv.pwconv1.0.weight'] = (1, 1, 1, 1)
     if arch.layer_scale is not None:
         tensors['block3.0.layer_scale1'] = (1,)
+    elif arch.family == 'qsd':  # or it would be a Spike-driven Transformer V2
+        tensors['head.alpha'] = (num_classes,)
     tensors['head.weight'] = (num_classes, arch.widths[-1])
     return {name: torch.empty(shape, device='meta') for name, shape in tensors.items()}
 
@@ -279,9 +284,10 @@ def test_presets_are_recognised_by_name(preset):
     classes=st.integers(1, 99),
     scaled=st.booleans(),
     branch=st.booleans(),
+    separable=st.booleans(),
 )
 def test_any_shape_is_recognised_and_survives_as_config(
-    family, widths, depths, stem, in_channels, classes, scaled, branch
+    family, widths, depths, stem, in_channels, classes, scaled, branch, separable
 ):
     stages = len(FAMILIES[family].depths)
     arch = Arch(
@@ -289,11 +295,14 @@ def test_any_shape_is_recognised_and_survives_as_config(
         widths[:stages],
         depths[:stages],
         stem_kernel=stem,
-        layer_scale='default' if scaled else None,
+        layer_scale=1e-6 if scaled else None,
         pointwise_branch=family == 'espike-large' and branch,
+        separable_conv=family != 'espike' or separable,
     )
     found = infer_network(telling_tensors(arch, in_channels, classes))
     assert (found.arch, found.in_channels, found.num_classes) == (arch, in_channels, classes)
+    events = family == 'espike' and (scaled or not separable)
+    assert found.kind == ('event-classifier' if events else 'classifier')
     assert resolve_arch(arch_config(found.arch)) == arch
 
 
@@ -646,7 +655,7 @@ def test_a_truncated_file_is_refused(tmp_path, source, keep):
 def test_a_converted_file_loads_without_an_allow_list(tmp_path, source, nets):
     out = tmp_path / 'new' / 'out.pth'
     convert_file(source, out, num_heads=4)
-    assert [p.name for p in out.parent.iterdir()] == ['out.pth']
+    assert sorted(p.name for p in out.parent.iterdir()) == ['out.pth', 'out.pth.py']
     before = torch.serialization.get_safe_globals() if has_safe_globals() else []  # older versions have no list
     try:
         if before:
@@ -681,11 +690,11 @@ def test_destinations_are_protected(tmp_path, source):
     convert_file(source, out, overwrite=True)
     assert read_converted(torch.load(out, weights_only=True)) is not None
     before = source.read_bytes()
-    with pytest.raises(InputError, match='the published checkpoint itself'):
+    with pytest.raises(InputError, match='is the checkpoint itself'):
         convert_file(source, source, overwrite=True)
     with pytest.raises(InputError, match='is a directory'):
         convert_file(source, tmp_path, overwrite=True)
-    assert source.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+    assert source.read_bytes() == before and len(list(tmp_path.iterdir())) == 3
 
 
 # Models

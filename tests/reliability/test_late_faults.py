@@ -100,6 +100,15 @@ def test_trying_the_validation_changes_nothing(tmp_path, monkeypatch):
     assert toy.training_differences(tmp_path / 'with/epoch_2.pth', tmp_path / 'without/epoch_2.pth') == []
 
 
+@pytest.mark.parametrize('words', ['collate_fn__weights_bits=1', 'collate_fn__type=pseudo_collate'])
+def test_a_batch_that_cannot_be_made(tmp_path, capsys, words):
+    key, _, value = words.partition('=')
+    text = f'val_dataloader = dict({key.partition("__")[0]}=dict({key.partition("__")[2]}={value!r}))'
+    config = toy.variant(tmp_path / 'c.py', text)
+    status = toy.train(tmp_path / 'run', config=config, **QUICK)
+    refused(capsys, status, tmp_path / 'run', 'validation', 'Error: ')
+
+
 @pytest.fixture
 def digits(tmp_path):
     """The demo on two classes and few images, as a function of changes."""

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from qsdt_mm.models.backbones.presets import Arch
-from qsdt_mm.published.conversion import expected_tensors
 from qsdt_mm.published.names import BLOCK_GROUPS, name_table
+from qsdt_mm.published.networks import Network, expected_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'model_converters' / 'published_to_mm.py'
@@ -31,9 +31,8 @@ def tool():
 @pytest.fixture
 def source(tmp_path):
     names = name_table('qsd', dict.fromkeys(BLOCK_GROUPS, 1))
-    tensors = {
-        names.published(name): torch.rand(shape) + 0.1 for name, shape in expected_tensors(ARCH, 3, 10, 4).items()
-    }
+    network = Network('classifier', ARCH, 3, 10, 4)
+    tensors = {names.published(name): torch.rand(shape) + 0.1 for name, shape in expected_tensors(network).items()}
     tensors['head.init_state'] = torch.ones(1)
     path = tmp_path / 'published.pth'
     torch.save(dict(model=tensors), path)
@@ -67,7 +66,7 @@ def test_converts_and_reports(tool, capsys, tmp_path, source):
     figures = json.loads(report.read_text())
     assert figures['network'] == checkpoint['meta'] and checkpoint['meta']['arch']['num_heads'] == 4
     assert figures['matched'] == count and figures['dropped'] == {'init_state': 1}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['out.pth', 'published.pth', 'report.json']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['out.pth', 'out.pth.py', 'published.pth', 'report.json']
 
 
 def test_refusals_are_one_line_and_write_nothing(tool, capsys, tmp_path, source):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from mmpretrain.datasets import BaseDataset
 
 from qsdt_mm.errors import InputError, require, require_positive_int
 
-from .files import read_events, read_frames
+from .files import natural, picture_files, read_events, read_frames, read_picture
 
 Sample = tuple[Path, int]
 
@@ -64,6 +63,17 @@ class EventDataset(BaseDataset):
         """Whether the files hold frames rather than events."""
         return False
 
+    def check(self, sample: dict[str, Any]) -> None:
+        """Read a sample's file, to see whether it can be.
+
+        Raises:
+            InputError: it is malformed.
+        """
+        if self.ready_made():
+            read_frames(sample['img_path'], self.num_frames)
+        else:
+            read_events(sample['img_path'], self.sensor_size)
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """All samples of the split; nothing is read yet."""
         if not Path(self.data_root).is_dir():
@@ -80,10 +90,7 @@ class EventDataset(BaseDataset):
         kept, faults = [], []
         for sample in self.data_list:
             try:
-                if self.ready_made():
-                    read_frames(sample['img_path'], self.num_frames)
-                else:
-                    read_events(sample['img_path'], self.sensor_size)
+                self.check(sample)
             except InputError as error:
                 faults.append(str(error))
             else:
@@ -280,6 +287,42 @@ class HARDVS(FolderEvents):
         return found
 
 
+class HARDVSPictures(EventDataset):
+    """HAR-DVS as the pictures that come with it, which the released network was trained on: folders of drawn frames.
+
+    Each line of ``{train,test}_label.txt`` is ``path _ label``; every folder in ``path`` is a sample, or ``path``
+    itself where there is none. ``img_path`` is the folder.
+
+    Args:
+        split: 'train' or 'test'; the released script validates on the latter.
+        kwargs: those of :class:`EventDataset`.
+
+    Source: Wang et al., "HARDVS: revisiting human activity recognition with dynamic vision sensors" (AAAI 2024).
+    """
+
+    METAINFO = HARDVS.METAINFO
+
+    def samples(self) -> list[Sample]:
+        """Folders of pictures, in the order of the label file, numbers as numbers within a line."""
+        found, count = [], len(self.metainfo['classes'])
+        for where, name, words in read_list(Path(self.data_root) / f'{self.split}_label.txt'):
+            if len(words) != 2 or not words[1].isdecimal():
+                raise InputError(f'{where}: expected "path _ label", got {" ".join([name, *words])!r}')
+            label, folder = int(words[1]), Path(self.data_root) / name
+            if label >= count:
+                raise InputError(f'{where}: label {label}: expected 0 to {count - 1}')
+            if not folder.is_dir():
+                raise InputError(f'{where}: folder {folder} does not exist')
+            inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: natural(path.name))
+            found += [(path, label) for path in inside or [folder]]
+        return found
+
+    def check(self, sample: dict[str, Any]) -> None:
+        """Refuse a folder without pictures, or one that cannot be read."""
+        for path in picture_files(sample['img_path']):
+            read_picture(path)
+
+
 def read_list(path: Path) -> list[tuple[str, str, list[str]]]:
     """Lines that are not empty, as (where it is, first word, other words).
 
@@ -303,8 +346,3 @@ def read_list(path: Path) -> list[tuple[str, str, list[str]]]:
 def with_suffix(path: Path) -> Path:
     """The path with ``.npz`` at its end."""
     return path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')
-
-
-def natural(name: str) -> list:
-    """A key that sorts numbers in names as numbers."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]

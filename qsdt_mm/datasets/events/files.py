@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from qsdt_mm.errors import InputError
 
 FIELDS = ('t', 'x', 'y', 'p')
+PICTURES = ('.png', '.jpg', '.jpeg', '.bmp')
 
 
 class Events(NamedTuple):
@@ -101,6 +104,39 @@ def read_frames(path: str | Path, num_frames: int | None = None) -> np.ndarray:
     if not np.isfinite(frames).all():
         raise InputError(f'{path}: frames hold values that are not finite')
     return frames
+
+
+def picture_files(folder: str | Path) -> list[Path]:
+    """The pictures in a folder by name, numbers as numbers.
+
+    Raises:
+        InputError: it is not there, or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f'{folder} is not a folder')
+    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    if not found:
+        raise InputError(f'{folder} holds no picture ({", ".join(PICTURES)})')
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """A picture in shades of grey.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.convert('L')
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f'{path} cannot be read as a picture ({error})') from error
+
+
+def natural(name: str) -> list:
+    """A key that sorts numbers in names as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
 
 
 def _fields(path: str | Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:

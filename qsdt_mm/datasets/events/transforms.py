@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform, Compose
+from torchvision.transforms.functional import InterpolationMode, center_crop, hflip, resize
 
 from qsdt_mm.errors import InputError, require, require_positive_int
 
-from .files import Events, read_events, read_frames
+from .files import Events, picture_files, read_events, read_frames, read_picture
 
 MOST_CHANNELS = 512  # of an OpenCV image
 
@@ -60,6 +61,61 @@ class LoadEventFrames(BaseTransform):
         """Read and check."""
         return set_frames(
             results, read_frames(path_of(results), self.num_frames or results.get('num_frames')), original=True
+        )
+
+
+class LoadDrawnEvents(BaseTransform):
+    """Reads T pictures of the folder ``img_path`` as the released HAR-DVS network wants them: adds ``frames``.
+
+    Of shades of grey g in [0, 1], short side resized (bicubic), centre cut out, ``channel 0 = [g < 0.12]`` and
+    ``channel 1 = [0.3 < g <= 0.78]``: zeros and ones, ``(T, 2, crop_size, crop_size)`` float32. Frames after the last
+    picture are zero. In training the T pictures begin anywhere, and each is mirrored or not by itself, as published;
+    else they are the first T, so that results can be repeated (the released script begins anywhere in testing, too, in
+    whatever order the disk lists).
+
+    Args:
+        num_frames: T; None: the data set's ``num_frames``.
+        resize: short side in pixels before the centre is cut out.
+        crop_size: side of the frames.
+        training: begin anywhere, and mirror at random.
+
+    Raises:
+        ValueError: an argument is out of range, or neither it nor the data set says how many frames.
+        InputError: a picture cannot be read, or there is none.
+
+    Source: SFA (arXiv 2411.16061), the released scripts for HAR-DVS.
+    """
+
+    def __init__(
+        self, num_frames: int | None = None, resize: int = 256, crop_size: int = 224, training: bool = False
+    ) -> None:
+        if num_frames is not None:
+            require_positive_int('num_frames', num_frames)
+        require_positive_int('resize', resize)
+        require_positive_int('crop_size', crop_size)
+        require(crop_size <= resize, 'crop_size', crop_size, f'at most resize={resize}')
+        self.num_frames, self.resize, self.crop_size, self.training = num_frames, resize, crop_size, training
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Read, cut and threshold."""
+        num_frames = self.num_frames or results.get('num_frames')
+        require(num_frames is not None, 'num_frames', num_frames, 'a number here or in the data set')
+        files = picture_files(results['img_path'])
+        start = np.random.randint(max(len(files) - num_frames, 0) + 1) if self.training else 0
+        frames = np.zeros((num_frames, 2, self.crop_size, self.crop_size), np.float32)
+        for frame, path in zip(frames, files[start : start + num_frames]):
+            picture = resize(read_picture(path), self.resize, InterpolationMode.BICUBIC)
+            picture = center_crop(picture, self.crop_size)
+            if self.training and np.random.rand() < 0.5:
+                picture = hflip(picture)
+            grey = np.asarray(picture, np.float32) / 255
+            frame[0], frame[1] = grey < 0.12, (grey > 0.3) & (grey <= 0.78)
+        return set_frames(results, frames, original=True)
+
+    def __repr__(self) -> str:
+        return (
+            f'LoadDrawnEvents(num_frames={self.num_frames}, resize={self.resize}, crop_size={self.crop_size}, '
+            f'training={self.training})'
         )
 
 

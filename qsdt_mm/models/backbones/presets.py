@@ -28,6 +28,7 @@ class Family:
         depths, strides: of the stages, unless an architecture says otherwise; they say how many stages there are.
         drop_from: the first stage whose blocks have stochastic depth.
         pointwise_branch: whether transformer blocks may have one, see :class:`Arch`.
+        optional_separable_conv: whether transformer blocks may do without one, see :class:`Arch`.
         two_heads: classifiers have a second head, to learn from a teacher.
     """
 
@@ -41,6 +42,7 @@ class Family:
     strides: tuple[int, ...] = (2, 2, 2, 2, 1)
     drop_from: int = 0
     pointwise_branch: bool = False
+    optional_separable_conv: bool = False
     two_heads: bool = False
 
     @property
@@ -67,6 +69,7 @@ FAMILIES = {
         head_neuron=dict(type='IELIF', threshold=1.0, scale=1.0, rounding='half_even'),
         weight_bits=32,
         layer_scale=None,
+        optional_separable_conv=True,
     ),
     # The same paper's networks for masked pre-training: convolutions down to stride 8, then blocks of one width.
     'espike-large': Family(
@@ -113,6 +116,8 @@ class Arch:
         stem_kernel: kernel of the first convolution, odd.
         layer_scale: first gain of attention and MLP branches; 'default' takes the family's, None switches it off.
         pointwise_branch: put a pointwise branch before the attention of each block; espike-large only.
+        separable_conv: begin each transformer block with a separable convolution; only espike can do without, as in
+            the published event network with state.
 
     Raises:
         ValueError: a field is out of range.
@@ -126,6 +131,7 @@ class Arch:
     stem_kernel: int = 7
     layer_scale: float | str | None = 'default'
     pointwise_branch: bool = False
+    separable_conv: bool = True
 
     def __post_init__(self) -> None:
         require(self.family in FAMILIES, 'arch.family', self.family, f'one of {", ".join(FAMILIES)}')
@@ -163,6 +169,12 @@ class Arch:
             'arch.pointwise_branch',
             self.pointwise_branch,
             f'True or False in family espike-large, False in others ({self.family})',
+        )
+        require(
+            self.separable_conv in ((True, False) if family.optional_separable_conv else (True,)),
+            'arch.separable_conv',
+            self.separable_conv,
+            f'True or False in family espike, True in others ({self.family})',
         )
 
     @property

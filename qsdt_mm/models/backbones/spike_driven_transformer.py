@@ -52,7 +52,7 @@ class SpikeDrivenTransformer(BaseModule):
     Args:
         arch: a preset's name (:attr:`arch_zoo` lists them), or a dict of its fields; ``dict(preset='qsd-8m',
             strides=(1, 1, 2, 2, 1), stem_kernel=3)`` overrides a preset. Fields: family, widths, depths, num_heads,
-            strides, stem_kernel, layer_scale, pointwise_branch.
+            strides, stem_kernel, layer_scale, pointwise_branch, separable_conv.
         in_channels: channels of the image.
         time_steps: T. A still image is shown T times.
         max_spike_count: D, the highest spike count of a neuron in one time step.
@@ -136,6 +136,8 @@ class SpikeDrivenTransformer(BaseModule):
         attention_block = family.attention_block
         if self.arch.pointwise_branch:
             attention_block = partial(attention_block, pointwise_branch=True)
+        if not self.arch.separable_conv:
+            attention_block = partial(attention_block, separable_conv=False)
         self.stages = nn.ModuleList()
         width_before = in_channels
         for i, (width, count, stride) in enumerate(zip(self.arch.widths, self.arch.depths, self.arch.strides)):
@@ -215,8 +217,11 @@ class SpikeDrivenTransformer(BaseModule):
         )
         check(image.shape[-3] == self.in_channels, f'in_channels={self.in_channels} channels')
         check(min(image.shape[-2:]) >= MIN_IMAGE_SIZE, f'a height and width of {MIN_IMAGE_SIZE} px or more')
-        # What follows keeps the layout that it finds.
-        return layout.to_preferred_memory_format(image.transpose(0, 1).flatten(0, 1) if has_time else image), has_time
+        if has_time:
+            image = image.transpose(0, 1).flatten(0, 1)
+        # What follows keeps the layout that it finds. Frames stay channels first, which is as fast for their few
+        # channels: sums are closer that way, and membranes that are carried over time add up what they miss.
+        return image if has_time and self.time_steps > 1 else layout.to_preferred_memory_format(image), has_time
 
     def _run(self, module: nn.Module, membrane: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled() and membrane.requires_grad:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmdet.models.dense_heads import RetinaHead, RPNHead
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead, Shared2FCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from qsdt_mm.errors import require
 from qsdt_mm.models.layers.spiking import SpikingMixin
+from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import steps_follow_weights
 
@@ -36,12 +39,34 @@ class SpikeRetinaHead(SpikingMixin, RetinaHead):
     """mmdet's RetinaNet head with a neuron before each convolution.
 
     Args: those of ``mmdet.RetinaHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Give ``norm_cfg`` so
-    that the later of the stacked convolutions keep firing.
+    that the later of the stacked convolutions keep firing. ``shared_neuron``, as in the published head: the last
+    convolutions have one neuron, which sees the positive membranes for the scores, then those for the boxes, as two
+    time steps, so that what did not fire for the first is carried over to the second.
+
+    Raises:
+        ValueError: an argument is out of range, or the shared neuron does not spike.
     """
 
-    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, init_cfg: Any = None, shared_neuron: bool = False, **kwargs: Any) -> None:
         outputs = [dict(type='Normal', name='retina_cls', std=0.01, bias_prob=0.01), dict(name='retina_reg')]
         super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
+        self.shared_neuron = shared_neuron
+        if shared_neuron:
+            neuron = self.retina_cls.neuron
+            require(isinstance(neuron, SpikingNeuron), 'neuron', type(neuron).__name__, 'one that spikes, to be shared')
+            neuron.time_steps = 2
+            self.retina_reg.neuron = neuron
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and box deltas of one level."""
+        if not self.shared_neuron:
+            return super().forward_single(x)
+        scores = boxes = x
+        for cls_conv, reg_conv in zip(self.cls_convs, self.reg_convs):
+            scores, boxes = cls_conv(scores), reg_conv(boxes)
+        # A membrane below zero would carry over, too.
+        spikes = self.retina_cls.fire(torch.cat([scores, boxes]).relu())
+        return tuple(unit.drive(part) for unit, part in zip((self.retina_cls, self.retina_reg), spikes.chunk(2)))
 
 
 class SpikeConvFCBBoxHead(SpikingMixin, ConvFCBBoxHead):

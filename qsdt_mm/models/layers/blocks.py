@@ -104,14 +104,16 @@ def espike_conv_block(
 
 
 def espike_attention_block(
-    factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
+    factory: UnitFactory,
+    channels: int,
+    num_heads: int,
+    drop_path: float,
+    layer_scale: float | None,
+    separable_conv: bool = True,
 ) -> Block:
-    """E-SpikeFormer's transformer block: separable convolution, attention, MLP."""
-    branches = [
-        sep_conv_spiking(factory, channels, 3),
-        pointwise_attention(factory, channels, num_heads),
-        mlp(factory, channels),
-    ]
+    """E-SpikeFormer's transformer block: separable convolution (or none), attention, MLP."""
+    branches = [sep_conv_spiking(factory, channels, 3)] if separable_conv else []
+    branches += [pointwise_attention(factory, channels, num_heads), mlp(factory, channels)]
     return Block(branches, channels, drop_path, layer_scale)
 
 

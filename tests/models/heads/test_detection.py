@@ -204,3 +204,29 @@ def test_part_types_and_arguments():
     assert units[0].norm is not None and units[5].norm is None
     with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(ValueError, match='weight_bits=5'):
         MODELS.build(dict(type='SpikeFPN', in_channels=[8], out_channels=8, num_outs=1, weight_bits=5))
+
+
+def test_a_shared_neuron_of_retinanet_carries_what_did_not_fire():
+    """As published: the neuron before the last convolutions sees the scores' membranes, then those of the boxes."""
+    from qsdt_mm.models.heads.detection import SpikeRetinaHead
+
+    torch.manual_seed(0)
+    head = SpikeRetinaHead(2, 4, stacked_convs=1, feat_channels=4, neuron=dict(type='LIF', tau=2.0), shared_neuron=True)
+    assert head.retina_cls.neuron is head.retina_reg.neuron and head.retina_cls.neuron.time_steps == 2
+    x = 3 * torch.randn(2, 4, 5, 6)
+    with torch.no_grad():
+        scores, boxes = head.forward_single(x)
+        first, second = head.cls_convs[0](x).relu(), head.reg_convs[0](x).relu()
+        fires = (first / 2 >= 1).float()
+        left = (first / 2) * (1 - fires)
+        also = (left + (second - left) / 2 >= 1).float()
+        assert torch.equal(scores, head.retina_cls.drive(fires))
+        assert torch.equal(boxes, head.retina_reg.drive(also))
+    assert not torch.equal(also, (second / 2 >= 1).float())
+
+
+def test_only_a_neuron_that_spikes_can_be_shared():
+    from qsdt_mm.models.heads.detection import SpikeRetinaHead
+
+    with pytest.raises(ValueError, match='neuron=.*ReLU'):
+        SpikeRetinaHead(2, 4, feat_channels=4, neuron=dict(type='ReLU'), shared_neuron=True)

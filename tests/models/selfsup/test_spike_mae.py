@@ -199,7 +199,7 @@ def test_its_backbone_is_a_plain_backbone(tmp_path):
 
 def test_golden_encoder(golden):
     from qsdt_mm.published import load_backbone
-    from qsdt_mm.published.conversion import load_file
+    from qsdt_mm.published.files import load_file
 
     path = golden('spikemae_encoder_public.pth')
     wanted = torch.load(golden('spikemae_encoder_public_io.pt'), weights_only=True)
