@@ -33,9 +33,10 @@ class Net(BaseModel):
     def __init__(self, neuron, **backbone):
         super().__init__()
         config = dict(type=neuron, threshold=0.0625)  # low: few tokens drive the neuron after an attention, too
-        backbone = dict(dict(arch=ARCH, neuron=config, time_steps=2, weight_bits=4), **backbone)
-        self.backbone = qsdt_mm.SpikeDrivenTransformer(**backbone)
-        self.decode_head = SpikeLinearClsHead(3, 16, neuron=config)
+        self.backbone = qsdt_mm.SpikeDrivenTransformer(
+            ARCH, neuron=config, time_steps=2, weight_bits=4, time_mean=False, **backbone
+        )
+        self.decode_head = SpikeLinearClsHead(3, 16, neuron=config, time_steps=2)
         self.get_layer_depth = lambda name: self.backbone.get_layer_depth(name, 'backbone.')
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
