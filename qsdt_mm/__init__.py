@@ -6,7 +6,7 @@ try:
     # compat first: it stands in for mmcv's ops before anything imports them; the others register.
     from . import compat, models, registry  # noqa: F401
     from .engine import hooks  # noqa: F401
-    from .models import IELIF, LIF, SpikeDrivenTransformer
+    from .models import IELIF, LIF, ParametricLIF, SpikeDrivenTransformer
     from .version import __version__
 except ModuleNotFoundError as error:
     missing = (error.name or '').partition('.')[0]
@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
     package = f'onedl-{missing}' if missing.startswith('mm') else missing
     raise ImportError(f'qsdt_mm needs {missing}, which is not installed: pip install {package}') from None
 
-__all__ = ['IELIF', 'LIF', 'SpikeDrivenTransformer', '__version__']
+__all__ = ['IELIF', 'LIF', 'ParametricLIF', 'SpikeDrivenTransformer', '__version__']
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,7 @@ PARAMETERS = {
     'e-173m': 171_579_824,
 }
 LARGE = ('e-83m', 'e-173m')
+NEURONS = {'neuron.': dict(weight_decay=0.0)}
 
 
 @pytest.fixture(scope='module')
@@ -108,7 +109,7 @@ def test_imagenet_recipes(path):
     assert (optimizer.type, optimizer.weight_decay) == ('Lamb', 0.05)
     assert optimizer.lr == pytest.approx(6e-4 * total / 256)
     decay = dict(layer_decay_rate=0.75) if large else {}
-    assert cfg.optim_wrapper.paramwise_cfg == dict(flat_decay_mult=0.0, **decay)
+    assert cfg.optim_wrapper.paramwise_cfg == dict(flat_decay_mult=0.0, custom_keys=NEURONS, **decay)
     epochs, warmup = (300, 15) if qsd else (150, 10) if large else (200, 5)
     linear, cosine = cfg.param_scheduler
     assert cfg.train_cfg.max_epochs == epochs == cosine.end

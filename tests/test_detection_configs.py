@@ -91,7 +91,7 @@ def test_recipes(path):
         assert tuple(cfg.model.neck.in_channels) == backbone.out_channels
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 2e-4, 0.05)
-    assert cfg.optim_wrapper.paramwise_cfg == dict(norm_decay_mult=0.0)
+    assert cfg.optim_wrapper.paramwise_cfg == dict(norm_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)})
     warmup, steps = cfg.param_scheduler
     assert (warmup.start_factor, warmup.end, steps.milestones) == (0.001, 1000, [8, 11])
     assert cfg.train_cfg.max_epochs == 12 and cfg.train_dataloader.batch_size == 2

@@ -63,7 +63,8 @@ def test_recipe(path):
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.weight_decay) == ('Lamb', 0.05)
     assert optimizer.lr == pytest.approx(1e-3 * 1568 / 256)
-    assert cfg.optim_wrapper.paramwise_cfg == dict(flat_decay_mult=0.0)
+    neurons = {'neuron.': dict(weight_decay=0.0)}
+    assert cfg.optim_wrapper.paramwise_cfg == dict(flat_decay_mult=0.0, custom_keys=neurons)
     linear, cosine = cfg.param_scheduler
     assert (linear.end, cosine.begin, cosine.end, cfg.train_cfg.max_epochs) == (5, 5, 100, 100)
     assert [(a.type, a.alpha) for a in cfg.model.train_cfg.augments] == [('Mixup', 0.5), ('CutMix', 1.0)]

@@ -86,7 +86,7 @@ def test_recipes(path):
     assert cfg.model.decode_head.num_classes == (150 if 'ade20k' in path.stem else 21)
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, 0.005)
-    assert cfg.optim_wrapper.paramwise_cfg.custom_keys == dict(head=dict(lr_mult=2.0))
+    assert cfg.optim_wrapper.paramwise_cfg.custom_keys['head'] == dict(lr_mult=2.0)
     warmup, poly = cfg.param_scheduler
     assert (warmup.start_factor, warmup.end) == (1e-6, 1500)
     assert (poly.type, poly.power, poly.eta_min, poly.end) == ('PolyLR', 1.0, 0.0, 160000)

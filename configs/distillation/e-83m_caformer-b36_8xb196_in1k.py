@@ -19,7 +19,7 @@ train_dataloader = dict(batch_size=196)
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3 * 1568 / 256),
     constructor='DefaultOptimWrapperConstructor',
-    paramwise_cfg=dict(_delete_=True, flat_decay_mult=0.0),
+    paramwise_cfg=dict(_delete_=True, flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=True, end=warmup_epochs, convert_to_iter_based=True),

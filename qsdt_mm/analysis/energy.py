@@ -243,7 +243,7 @@ def measure_energy(
             unit.neuron is None or isinstance(unit.neuron, SpikingNeuron),
             f'{name}.neuron',
             type(unit.neuron).__name__,
-            'a spiking neuron, such as IELIF or LIF',
+            'a spiking neuron, such as IELIF, LIF or ParametricLIF',
         )
         require(
             not getattr(unit.synapse, 'is_converted', False), 'model', 'a converted network', 'the network as trained'

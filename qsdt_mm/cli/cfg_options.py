@@ -21,7 +21,9 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcesso
 from torch import nn
 from torch.utils.data import DataLoader
 
+from qsdt_mm.compat import signatures
 from qsdt_mm.compat.noise import without_noise
+from qsdt_mm.compat.signatures import parameters_of
 from qsdt_mm.errors import InputError, require
 
 ANY = None  #: the set of keys of a dict that takes any
@@ -63,45 +65,11 @@ _PARAMWISE_KEYS = {
 _FREE = {'custom_keys', 'data_prefix', 'dist_cfg', 'metainfo'}  #: dicts whose keys are the user's own
 
 
-def _parameters(function: Callable) -> tuple[set[str], bool]:
-    """The names that a function takes by keyword, and whether it takes any others."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return set(), True
-    kinds = inspect.Parameter
-    names = {
-        name
-        for name, p in signature.parameters.items()
-        if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY) and name != 'self'
-    }
-    return names, any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
-
-
 def accepted_arguments(target: Any) -> tuple[set[str], bool]:
-    """The keyword arguments of a class or function, through its bases while they pass ``**kwargs`` on.
-
-    Returns:
-        Their names, and whether others are taken too.
-    """
-    if hasattr(target, 'find'):  # imported on demand
-        try:
-            target = target.find()
-        except ImportError:  # building it says what is missing
-            return set(), True
-    if not inspect.isclass(target):
-        return _parameters(target)
-    names: set[str] = set()
-    open_ended = False
-    for cls in target.__mro__:
-        if cls in (object, nn.Module) or '__init__' not in vars(cls):
-            continue
-        own, open_ended = _parameters(vars(cls)['__init__'])
-        names |= own
-        if not open_ended:
-            break
-    if issubclass(target, CheckpointHook):  # its rest goes to save_checkpoint
-        return names | _parameters(Runner.save_checkpoint)[0], False
+    """As :func:`qsdt_mm.compat.signatures.accepted_arguments`, with what mmengine's checkpoint hook passes on."""
+    names, open_ended = signatures.accepted_arguments(target)
+    if inspect.isclass(target) and issubclass(target, CheckpointHook):  # its rest goes to save_checkpoint
+        return names | parameters_of(Runner.save_checkpoint)[0], False
     return names, open_ended
 
 
@@ -151,7 +119,7 @@ def _typeless(path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool] | N
     if last in _FREE:
         return set(), True
     if last.endswith('_dataloader'):
-        names, _ = _parameters(DataLoader.__init__)
+        names, _ = parameters_of(DataLoader.__init__)
         return names | _LOADER_KEYS, False
     if path == ('train_cfg',):
         names, _ = accepted_arguments(EpochBasedTrainLoop if node.get('by_epoch', True) else IterBasedTrainLoop)
@@ -188,7 +156,7 @@ class _Checker:
     def accepted(self, path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool]:
         """The names a dict takes besides those it has, and whether it takes any other."""
         if not path:
-            return _parameters(Runner.__init__)[0] - {'cfg'} | _TOP_LEVEL, False
+            return parameters_of(Runner.__init__)[0] - {'cfg'} | _TOP_LEVEL, False
         if path == ('default_hooks',):  # a new hook must say what it is
             return set(), False
         if path[0] == 'optim_wrapper' and path[1:] == ('paramwise_cfg',) and 'constructor' in self.after.optim_wrapper:

@@ -75,7 +75,7 @@ def convert(
             unit.neuron is None or isinstance(unit.neuron, SpikingNeuron),
             f'{name}.neuron',
             type(unit.neuron).__name__,
-            'a spiking neuron, such as IELIF or LIF',
+            'a spiking neuron, such as IELIF, LIF or ParametricLIF',
         )
         if mode == 'integer' and weight_bits is None:
             require(

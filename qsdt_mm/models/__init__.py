@@ -2,7 +2,16 @@
 
 from .backbones import SpikeDrivenTransformer
 from .layers import SpikeUnit
-from .neurons import IELIF, LIF
+from .neurons import IELIF, LIF, ParametricLIF
 from .quantization import QuantConv2d, QuantConvTranspose2d, QuantLinear
 
-__all__ = ['IELIF', 'LIF', 'QuantConv2d', 'QuantConvTranspose2d', 'QuantLinear', 'SpikeDrivenTransformer', 'SpikeUnit']
+__all__ = [
+    'IELIF',
+    'LIF',
+    'ParametricLIF',
+    'QuantConv2d',
+    'QuantConvTranspose2d',
+    'QuantLinear',
+    'SpikeDrivenTransformer',
+    'SpikeUnit',
+]

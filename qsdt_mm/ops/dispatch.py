@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from qsdt_mm.compat.compiling import is_compiling
@@ -28,6 +29,7 @@ PLAIN = (Tensor, nn.Parameter)
 
 # Whether kernels give the right values, by device and dtype; found out at the first tensor.
 _verdicts: dict[tuple[torch.device, torch.dtype], bool] = {}
+_noted: set[str] = set()
 
 
 def find(name: str, *tensors: Tensor) -> Callable | None:
@@ -39,6 +41,13 @@ def find(name: str, *tensors: Tensor) -> Callable | None:
     if is_compiling() or not serves(*tensors):
         return None
     return getattr(import_module(f'{__package__}.triton.{KERNEL_MODULES[name]}'), name)
+
+
+def note_plain(what: str, *tensors: Tensor) -> None:
+    """Say once, where kernels serve such tensors, that ``what`` has none."""
+    if what not in _noted and not is_compiling() and serves(*tensors):
+        _noted.add(what)
+        print_log(f'{what} has no Triton kernel: plain operations run', 'current')
 
 
 def serves(first: Tensor, *others: Tensor) -> bool:

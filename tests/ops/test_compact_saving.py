@@ -9,7 +9,7 @@ from torch import nn
 from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.analysis.memory import bytes_saved_for_backward
 from qsdt_mm.models.backbones import spike_driven_transformer as backbones
-from qsdt_mm.models.neurons import IELIF, LIF
+from qsdt_mm.models.neurons import IELIF, LIF, ParametricLIF
 from qsdt_mm.models.quantization import QuantConv2d, QuantLinear
 from qsdt_mm.ops import compact_saving
 
@@ -38,6 +38,7 @@ def step(model, image, autocast=False):
         dict(),
         dict(time_steps=3),
         dict(neuron=dict(type='LIF'), time_steps=2),
+        dict(neuron=dict(type='ParametricLIF'), time_steps=2),
         dict(with_cp=True),
         dict(weight_bits=2),
         dict(max_spike_count=200),
@@ -78,7 +79,15 @@ def kept(layer, inputs):
 
 
 @pytest.mark.parametrize(
-    'neuron', [IELIF(), IELIF(0.25, 0.25), IELIF(max_spike_count=8), IELIF(time_steps=2), LIF(time_steps=2)]
+    'neuron',
+    [
+        IELIF(),
+        IELIF(0.25, 0.25),
+        IELIF(max_spike_count=8),
+        IELIF(time_steps=2),
+        LIF(time_steps=2),
+        ParametricLIF(time_steps=2),
+    ],
 )
 @pytest.mark.parametrize('make', [lambda: nn.Conv2d(4, 3, 3), lambda: QuantConv2d(4, 3, 3), lambda: nn.Conv2d(4, 3, 1)])
 @pytest.mark.parametrize('channels_last', [False, True])

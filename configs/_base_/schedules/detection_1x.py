@@ -6,7 +6,8 @@ Another total batch: --auto-scale-lr.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0),
+    # Norms do not decay; nor does what neurons learn.
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),

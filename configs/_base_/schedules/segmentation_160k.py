@@ -6,7 +6,8 @@ Another total batch: --auto-scale-lr.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.005),
-    paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=2.0))),
+    # What neurons learn does not decay.
+    paramwise_cfg=dict(custom_keys={'head': dict(lr_mult=2.0), 'neuron.': dict(weight_decay=0.0)}),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),

@@ -7,8 +7,11 @@ max_epochs, warmup_epochs = 200, 20
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1.5e-4 * 2048 / 256, betas=(0.9, 0.95), weight_decay=0.05),
-    # Biases and norms, all one-dimensional, and the mask token do not decay.
-    paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'neck.mask_token': dict(decay_mult=0.0)}),
+    # Biases and norms, all one-dimensional, the mask token and what neurons learn do not decay.
+    paramwise_cfg=dict(
+        flat_decay_mult=0.0,
+        custom_keys={'neck.mask_token': dict(decay_mult=0.0), 'neuron.': dict(weight_decay=0.0)},
+    ),
 )
 param_scheduler = [
     # From zero; the scheduler multiplies, so zero itself would stay.

@@ -24,6 +24,7 @@ from qsdt_mm.errors import InputError, require, require_positive_int
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
 from qsdt_mm.models.layers.time import mean_over_time
+from qsdt_mm.models.layers.unit import neuron_parameters, register_parameters_once
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
 from qsdt_mm.ops import layout
@@ -151,6 +152,7 @@ class SpikeDrivenTransformer(BaseModule):
             ]
             self.stages.append(Stage(downsample, blocks))
             width_before = width
+        register_parameters_once(self)
         self._freeze_stages()
 
     @property
@@ -162,9 +164,10 @@ class SpikeDrivenTransformer(BaseModule):
         """Apply ``init_cfg``; LSQ steps follow weights that it set without setting the steps.
 
         Raises:
-            ValueError: pretrained weights leave something out, LSQ steps and gains of branches excepted.
+            ValueError: pretrained weights leave something out, LSQ steps, gains of branches and
+                parameters of neurons excepted.
         """
-        whole = whole_weights_only(self, optional=NEW_IN_FINE_TUNING)
+        whole = whole_weights_only(self, optional=(*NEW_IN_FINE_TUNING, *neuron_parameters(self)))
         with rounding_follows_weights(self), steps_follow_weights(self), whole:
             super().init_weights()
 

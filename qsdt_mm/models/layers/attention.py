@@ -12,7 +12,7 @@ from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.ops import compact_saving, layout
 
 from .synapses import PointwiseChain, RepConvBN
-from .unit import SpikeUnit, UnitFactory, response
+from .unit import SpikeUnit, UnitFactory, register_parameters_once, response
 
 USUAL_TOKENS = 80
 """Tokens that a new attention is set for: the geometric mean of 16 (images of 64 px) and 400 (320 px)."""
@@ -95,6 +95,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         self.query_neuron, self.key_neuron, self.value_neuron = neurons
         self.num_heads = num_heads
         self.product = LinearAttention(scale)
+        register_parameters_once(self)
         self.reset_parameters()
 
     @property
@@ -111,6 +112,8 @@ class SpikeDrivenSelfAttention(nn.Module):
         reaches query, key and value. So g is the largest up to 1 at which E[a] is at most half of what the neuron after
         it can count, for :data:`USUAL_TOKENS` tokens.
         """
+        if any(parameter.is_meta for parameter in self.parameters()):  # there are no values to set, or to set them by
+            return
         neuron = self.projection.neuron
         half = neuron.max_spike_count * neuron.threshold / 2 if isinstance(neuron, SpikingNeuron) else 1.0
         width = self.query.norm.num_features // self.num_heads

@@ -11,7 +11,7 @@ from qsdt_mm.errors import require_positive_int
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
 
-from .unit import SpikeUnit, UnitFactory
+from .unit import SpikeUnit, UnitFactory, register_parameters_once
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU)
 
@@ -76,6 +76,7 @@ class SpikingMixin:
         check_weight_bits(weight_bits)
         super().__init__(*args, **kwargs)
         make_spiking(self, UnitFactory(neuron, max_spike_count, 1, weight_bits, preset=self.NEURON))
+        register_parameters_once(self)
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; LSQ steps follow the weights."""

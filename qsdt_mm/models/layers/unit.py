@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from qsdt_mm.compat.signatures import accepted_arguments
 from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import QuantConv2d, QuantWeightMixin
@@ -79,7 +80,7 @@ class SpikeUnit(nn.Module):
         fires in evaluation mode too, where batch norm has seen no data yet.
         """
         layers = [layer for layer in self.synapse.modules() if isinstance(layer, QuantWeightMixin)]
-        if any(layer.weight.is_meta for layer in layers):  # has no values, and operations on it take long
+        if any(parameter.is_meta for parameter in self.parameters()):  # have no values, and operations take long
             return
         # A neuron that stays silent counts as 1, so that the result can divide.
         power = 1.0 if self.neuron is None else response(self.neuron).square().mean().item() or 1.0
@@ -94,6 +95,30 @@ class SpikeUnit(nn.Module):
 def named_units(model: nn.Module) -> Iterator[tuple[str, SpikeUnit]]:
     """Yield the units of a network, by name."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, SpikeUnit))
+
+
+def register_parameters_once(model: nn.Module) -> None:
+    """Leave a neuron with parameters that several modules hold registered in the first of them, in place.
+
+    The others still hold it, as a plain attribute: they fire the same neuron, and copies of the network share it. But
+    whatever walks the children (an optimizer's constructor, a state dict) meets each parameter once.
+    """
+    seen: set[nn.Module] = set()
+    for parent in list(model.modules()):
+        if isinstance(parent, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):  # hold nothing but by registering it
+            seen.update(parent.children())
+            continue
+        for name, child in list(parent.named_children()):
+            if child in seen and isinstance(child, SpikingNeuron) and next(child.parameters(), None) is not None:
+                delattr(parent, name)
+                object.__setattr__(parent, name, child)
+            seen.add(child)
+
+
+def neuron_parameters(model: nn.Module) -> list[str]:
+    """Return the names of the parameters that neurons have, such as ``...neuron.w`` of a ParametricLIF."""
+    neurons = [(name, module) for name, module in model.named_modules() if isinstance(module, SpikingNeuron)]
+    return [name for prefix, neuron in neurons for name, _ in neuron.named_parameters(prefix)]
 
 
 def layers_of(unit: SpikeUnit) -> list[tuple[str, nn.Module]]:
@@ -142,7 +167,7 @@ def response(neuron: nn.Module, deviation: float = 1.0, points: int = 4096) -> T
     # On the CPU by name, so that networks can be built on the meta device.
     quantiles = (torch.arange(points, dtype=torch.float64, device='cpu') + 0.5) / points
     membrane = deviation * torch.erfinv(2 * quantiles - 1) * math.sqrt(2)
-    return copy.deepcopy(neuron).double()(membrane.repeat(time_steps))
+    return copy.deepcopy(neuron).to('cpu', torch.float64)(membrane.repeat(time_steps))
 
 
 @dataclass(frozen=True)
@@ -235,13 +260,15 @@ def make_neuron(
             kind = registry.get(kind)
     require(callable(kind), 'neuron', config, 'a dict whose type is IELIF, LIF or an activation of the registry')
     config = dict(config, type=kind)
-    if isinstance(kind, type) and issubclass(kind, SpikingNeuron):
-        config.setdefault('time_steps', time_steps)
-        if 'max_spike_count' in kind.__init__.__code__.co_varnames:
-            config.setdefault('max_spike_count', max_spike_count)
+    accepted, _ = accepted_arguments(kind)
+    for name, value in dict(time_steps=time_steps, max_spike_count=max_spike_count).items():
+        if name in accepted:
+            config.setdefault(name, value)
     neuron = MODELS.build(config)
     if isinstance(neuron, IELIF) and rounding is not None and not neuron.rounding_given:
         neuron.rounding = rounding
     if isinstance(neuron, SpikingNeuron):
+        asked = config.get('time_steps', time_steps)
+        require(neuron.time_steps == asked, f'{type(neuron).__name__}.time_steps', neuron.time_steps, f'{asked}')
         neuron.scale *= scale_factor
     return neuron

@@ -1,6 +1,16 @@
 """Spiking neurons: pure functions first, thin modules second."""
 
-from .functional import binary_spike, integrate_and_fire_step, lif_step, spike_count
-from .modules import IELIF, LIF, SpikingNeuron
+from .functional import binary_spike, integrate_and_fire_step, lif_step, parametric_lif_step, spike_count
+from .modules import IELIF, LIF, ParametricLIF, SpikingNeuron
 
-__all__ = ['IELIF', 'LIF', 'SpikingNeuron', 'binary_spike', 'integrate_and_fire_step', 'lif_step', 'spike_count']
+__all__ = [
+    'IELIF',
+    'LIF',
+    'ParametricLIF',
+    'SpikingNeuron',
+    'binary_spike',
+    'integrate_and_fire_step',
+    'lif_step',
+    'parametric_lif_step',
+    'spike_count',
+]

@@ -111,7 +111,7 @@ def integrate_and_fire_step(
     carried: Tensor | None,
     threshold: float,
     max_spike_count: int,
-    decay: float = 1.0,
+    decay: float | Tensor = 1.0,
     rounding: str = 'half_up',
 ) -> tuple[Tensor, Tensor]:
     """One time step of an integer integrate-and-fire neuron with soft reset.
@@ -139,7 +139,7 @@ def integrate_and_fire(
     time_steps: int,
     threshold: float,
     max_spike_count: int,
-    decay: float,
+    decay: float | Tensor,
     scale: float,
     rounding: str = 'half_up',
 ) -> Tensor | None:
@@ -154,6 +154,8 @@ def integrate_and_fire(
     Returns:
         ``scale * n``, same shape.
     """
+    if isinstance(decay, Tensor):  # learned: a kernel has no gradient for it
+        return None
     walk = dispatch.find('integrate_and_fire', inputs)
     # The count is to fit a byte, and a kernel holds each step's instructions.
     if walk is None or max_spike_count >= spiking.INSIDE or time_steps > 32 or len(inputs) % time_steps:
@@ -225,6 +227,69 @@ def lif_step(
         ``(s, h')``: binary spikes and the membrane handed on.
     """
     carried = inputs.new_full((), reset) if carried is None else carried
-    membrane = carried + (inputs - (carried - reset)) / tau
+    return _fire_and_reset(carried + (inputs - (carried - reset)) / tau, threshold, reset, surrogate, alpha)
+
+
+def parametric_lif_step(
+    inputs: Tensor,
+    carried: Tensor | None,
+    w: Tensor,
+    threshold: float,
+    reset: float = 0.0,
+    surrogate: str = 'sigmoid',
+    alpha: float = 4.0,
+) -> tuple[Tensor, Tensor]:
+    """One time step of a leaky integrate-and-fire neuron whose decay is learned.
+
+    ``decay = sigmoid(w);  u = h + (1 - decay) * (x - (h - reset));
+    s = [u >= threshold];  h' = s * reset + (1 - s) * u``
+
+    :func:`lif_step` with ``tau = 1 / (1 - decay) = 1 + exp(w)``.
+
+    Args:
+        inputs: x, any shape.
+        carried: h, same shape; None for the first step (h = reset).
+        w: one number, ``(1,)``. Its gradient is summed in its own type, where x may be of half precision.
+        threshold, reset, surrogate, alpha: as in :func:`lif_step`.
+
+    Returns:
+        ``(s, h')``: binary spikes and the membrane handed on, in the type of x.
+
+    Source: Fang et al., "Incorporating learnable membrane time constant" (ICCV 2021), eq. 5 to 9, where w has the
+    other sign.
+    """
+    carried = inputs.new_full((), reset) if carried is None else carried
+    charge = _times(inputs - (carried - reset), torch.sigmoid(-w))  # 1 - decay, to the last bit near 0
+    return _fire_and_reset(carried + charge, threshold, reset, surrogate, alpha)
+
+
+def _fire_and_reset(
+    membrane: Tensor, threshold: float, reset: float, surrogate: str, alpha: float
+) -> tuple[Tensor, Tensor]:
     spike = binary_spike(membrane - threshold, surrogate, alpha)
     return spike, torch.where(spike.detach().bool(), membrane.new_full((), reset), membrane)
+
+
+def _times(values: Tensor, factor: Tensor) -> Tensor:
+    """``values * factor`` in the type of the values, for one number that is learned."""
+    if is_recording():
+        return values * factor.to(values.dtype)
+    return _Times.apply(values, factor)
+
+
+class _Times(torch.autograd.Function):
+    """A product with one number. In half precision the sum that is the number's gradient would overflow."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(values, factor)
+        return values * factor.to(values.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        values, factor = ctx.saved_tensors
+        of_values = grad * factor.to(grad.dtype) if ctx.needs_input_grad[0] else None
+        of_factor = None
+        if ctx.needs_input_grad[1]:
+            of_factor = (grad.to(factor.dtype) * values.to(factor.dtype)).sum().expand_as(factor)
+        return of_values, of_factor

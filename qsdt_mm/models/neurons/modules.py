@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from qsdt_mm.errors import require, require_positive, require_positive_int
-from qsdt_mm.ops import compact_saving
+from qsdt_mm.ops import compact_saving, dispatch
 
 from .functional import (
     SURROGATES,
@@ -19,6 +19,7 @@ from .functional import (
     integrate_and_fire,
     integrate_and_fire_step,
     lif_step,
+    parametric_lif_step,
     scaled_spikes,
     spike_count,
 )
@@ -130,6 +131,8 @@ class IELIF(SpikingNeuron):
         return integrate_and_fire_step(inputs, carried, self.threshold, self.max_spike_count, self.decay, self.rounding)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if type(self).step is not IELIF.step:  # a subclass knows better than the short ways
+            return super().forward(inputs)
         if self.time_steps == 1:
             return scaled_spikes(inputs, self.threshold, self.max_spike_count, self.scale, self.rounding)
         constants = self.threshold, self.max_spike_count, self.decay, self.scale, self.rounding
@@ -137,7 +140,8 @@ class IELIF(SpikingNeuron):
         return super().forward(inputs) if spikes is None else spikes
 
     def count(self, inputs: Tensor) -> Tensor:
-        if self.time_steps == 1:  # no state: skip the residual membrane that nobody reads
+        # No state: skip the residual membrane that nobody reads.
+        if self.time_steps == 1 and type(self).step is IELIF.step:
             return spike_count(inputs, self.threshold, self.max_spike_count, self.rounding)
         return super().count(inputs)
 
@@ -199,5 +203,62 @@ class LIF(SpikingNeuron):
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
         return lif_step(inputs, carried, self.threshold, self.tau, self.reset, self.surrogate, self.alpha)
 
+    def count(self, inputs: Tensor) -> Tensor:
+        dispatch.note_plain(type(self).__name__, inputs)
+        return super().count(inputs)
+
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, tau={self.tau:g}, reset={self.reset:g}, surrogate={self.surrogate}'
+
+
+@MODELS.register_module()
+class ParametricLIF(LIF):
+    """Leaky integrate-and-fire neuron whose decay is learned: one number for all its inputs and time steps.
+
+    ``decay = sigmoid(w);  u_t = h_{t-1} + (1 - decay) * (x_t - (h_{t-1} - reset));  s_t = [u_t >= threshold];
+    h_t = s_t * reset + (1 - s_t) * u_t;  y_t = s_t * scale``
+
+    :class:`LIF` with ``tau = 1 + exp(w)``, in training as in inference; w, of shape ``(1,)``, is its only parameter.
+    Weights of a network with :class:`LIF` fit one with this neuron, which then starts from its own ``tau``.
+
+    >>> neuron = ParametricLIF(tau=2.0, time_steps=2)
+    >>> neuron(torch.tensor([[1.5], [1.5]])).tolist()  # u = 0.75, then 0.75 / 2 + 1.5 / 2
+    [[0.0], [1.0]]
+
+    Args:
+        threshold, scale, time_steps, reset, surrogate, alpha: see :class:`LIF`.
+        tau: membrane time constant to start from, above 1: ``w = log(tau - 1)``.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Fang et al., "Incorporating learnable membrane time constant" (ICCV 2021), eq. 5 to 9.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        scale: float = 1.0,
+        time_steps: int = 1,
+        tau: float = 2.0,
+        reset: float = 0.0,
+        surrogate: str = 'sigmoid',
+        alpha: float = 4.0,
+    ) -> None:
+        require(isinstance(tau, (int, float)) and 1 < tau < math.inf, 'tau', tau, 'a number > 1')
+        super().__init__(threshold, scale, time_steps, tau, reset, surrogate, alpha)
+        # One-dimensional, as all that "flat_decay_mult" keeps from weight decay.
+        self.w = nn.Parameter(torch.full((1,), math.log(tau - 1)))
+        del self.tau  # it follows w
+
+    @property
+    def decay(self) -> Tensor:
+        """Share of the membrane, above the reset potential, that is carried over; of shape ``(1,)``."""
+        return torch.sigmoid(self.w)
+
+    def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+        return parametric_lif_step(inputs, carried, self.w, self.threshold, self.reset, self.surrogate, self.alpha)
+
+    def extra_repr(self) -> str:
+        decay = 'not set' if self.w.is_meta else f'{self.decay.item():.3g}'
+        return f'{SpikingNeuron.extra_repr(self)}, decay={decay}, reset={self.reset:g}, surrogate={self.surrogate}'

@@ -131,6 +131,53 @@ def test_factory_fills_in_levels_and_time():
     assert (lif.max_spike_count, lif.time_steps) == (1, 3)
 
 
+class PassesAllOn(IELIF):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+
+class PassesTheRestOn(PassesAllOn):
+    def __init__(self, threshold=0.5, *args, **kwargs):
+        max_spike_count = 2  # a local variable is no argument
+        super().__init__(*args, threshold=threshold / max_spike_count, **kwargs)
+
+
+class SaysNothing(PassesTheRestOn):
+    pass
+
+
+class TakesNeither(LIF):
+    def __init__(self, **kwargs):
+        max_spike_count = 1
+        super().__init__(tau=2.0 * max_spike_count, **kwargs)
+
+
+def made_by_a_function(max_spike_count=4, time_steps=1):
+    return IELIF(max_spike_count=max_spike_count, time_steps=time_steps)
+
+
+@pytest.mark.parametrize('kind', [PassesAllOn, PassesTheRestOn, SaysNothing, made_by_a_function])
+def test_factory_fills_in_through_the_bases(kind):
+    neuron = UnitFactory(dict(type=kind), 8, 3, 4).make_neuron()
+    assert (neuron.max_spike_count, neuron.time_steps) == (8, 3)
+
+
+def test_factory_fills_in_nothing_that_is_not_taken():
+    neuron = UnitFactory(dict(type=TakesNeither), 8, 3, 4).make_neuron()
+    assert (neuron.max_spike_count, neuron.time_steps) == (1, 3)
+
+
+class OneStepOnly(IELIF):
+    def __init__(self, max_spike_count=4):
+        super().__init__(max_spike_count=max_spike_count)
+
+
+def test_a_neuron_that_knows_no_time_is_refused_where_there_is_time():
+    assert UnitFactory(dict(type=OneStepOnly), 8, 1, 4).make_neuron().max_spike_count == 8
+    with pytest.raises(ValueError, match=r'^OneStepOnly\.time_steps=1 .* 3$'):
+        UnitFactory(dict(type=OneStepOnly), 8, 3, 4).make_neuron()
+
+
 def test_what_the_config_says_wins():
     neuron = UnitFactory(dict(type='IELIF', max_spike_count=2, time_steps=5, scale=1.0), 6, 3, 4).make_neuron()
     assert (neuron.max_spike_count, neuron.time_steps, neuron.scale) == (2, 5, 1.0)

@@ -215,6 +215,23 @@ def test_one_time_step_takes_the_short_way_to_the_same_counts():
     assert torch.equal(neuron.count(currents), spike_count(currents, 0.5, 3))
 
 
+class OneMore(IELIF):
+    """Fires once more than IELIF."""
+
+    def step(self, inputs, carried):
+        count, carried = super().step(inputs, carried)
+        return count + 1, carried
+
+
+@pytest.mark.parametrize('time_steps', [1, 2])
+def test_a_step_of_ones_own_is_taken(time_steps, monkeypatch):
+    """Also where a kernel could take all of them at once."""
+    kernel = lambda inputs, *_: inputs * 0  # noqa: E731
+    monkeypatch.setattr('qsdt_mm.ops.dispatch.find', lambda name, *_: kernel if name.startswith('integrate') else None)
+    neuron, currents = OneMore(time_steps=time_steps), torch.randn(2 * time_steps, 5)
+    assert (neuron(currents) >= neuron.scale).all() and (neuron.count(currents) >= 1).all()
+
+
 def test_scale_defaults_to_one_over_d():
     assert [IELIF(max_spike_count=d).scale for d in (1, 4, 8)] == [1, 0.25, 0.125]
 
