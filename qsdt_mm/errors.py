@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
+# Files that only pass a call on, as a configuration describes it.
+PASSING_ON = (PACKAGE / 'registry.py', PACKAGE / 'compat' / 'renamed.py')
 # What a disk says that takes no more: it is full, a quota or limit is reached, it became read-only, it failed.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -67,8 +69,8 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
 
     It is if the innermost frame is in the package and the error is no ``ValueError`` (what checks of arguments raise),
     ``OSError``, missing module or missing memory. What other libraries raise is put down to what they were given, and
-    so is a call that a configuration describes (``registry.py`` only passes it on, as constructors do with arguments
-    that are for their base class).
+    so is a call that a configuration describes (``PASSING_ON`` files only hand it over, as constructors do with
+    arguments that are for their base class).
 
     Args:
         error: the error, with its traceback.
@@ -82,7 +84,7 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
     if frames[0].name == '__init__' and isinstance(error, TypeError) and 'unexpected keyword argument' in str(error):
         return False
     path = Path(frames[0].filename)
-    return frames[0].filename in files or (PACKAGE in path.parents and path != PACKAGE / 'registry.py')
+    return frames[0].filename in files or (PACKAGE in path.parents and path not in PASSING_ON)
 
 
 def disk_fault(error: BaseException | None) -> OSError | None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import InputError, require, require_positive_int
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
@@ -45,6 +46,7 @@ class Stage(nn.Module):
 
 
 @MODELS.register_module()
+@refuse_old_arguments
 class SpikeDrivenTransformer(BaseModule):
     """Pyramid of spiking convolution blocks and spike-driven self-attention blocks.
 

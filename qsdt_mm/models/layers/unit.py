@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import QuantConv2d, QuantWeightMixin
@@ -23,6 +25,7 @@ RMS_NORMS = (nn.RMSNorm,) if hasattr(nn, 'RMSNorm') else ()  # torch 2.4 and lat
 IN_TRAINING_ONLY = re.compile(r'(^|\.)(auxiliary_head|aux_head|distillation|teacher|losses|loss(_\w+)?)(\.|$)')
 
 
+@refuse_old_arguments
 class SpikeUnit(nn.Module):
     """Neuron, synapse, norm: ``y = norm(synapse(neuron(u)))``, from membrane potential to membrane potential.
 
@@ -145,6 +148,7 @@ def response(neuron: nn.Module, deviation: float = 1.0, points: int = 4096) -> T
     return copy.deepcopy(neuron).double()(membrane.repeat(time_steps))
 
 
+@refuse_old_arguments
 @dataclass(frozen=True)
 class UnitFactory:
     """Makes the neurons and units of one network: what they share is said once.
@@ -237,7 +241,7 @@ def make_neuron(
     config = dict(config, type=kind)
     if isinstance(kind, type) and issubclass(kind, SpikingNeuron):
         config.setdefault('time_steps', time_steps)
-        if 'max_spike_count' in kind.__init__.__code__.co_varnames:
+        if 'max_spike_count' in inspect.signature(kind).parameters:
             config.setdefault('max_spike_count', max_spike_count)
     neuron = MODELS.build(config)
     if isinstance(neuron, IELIF) and rounding is not None and not neuron.rounding_given:
