@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="where the log goes (default: the configuration's, or work_dirs/<name of the configuration>)",
     )
     parser.add_argument('--out', metavar='PRED.pkl', help='write the predictions to a pickle file')
-    parser.add_argument('--json', metavar='METRICS.json', help='write the figures to a JSON file')
+    parser.add_argument('--json', metavar='METRICS.json', help='write the results to a JSON file')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions there, as NAME.png')
     parser.add_argument('--interval', type=int, default=1, help='show or save one picture in so many')

@@ -78,7 +78,7 @@ def enable_amp(cfg) -> None:
             wrapper.pop(key, None)
 
 
-def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session):
+def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session):
     """Decide where training starts; return the checkpoint that it starts from, if any, read once and for all."""
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.checkpoint import (
@@ -169,7 +169,7 @@ def train(args: argparse.Namespace, session) -> None:
             raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
         cfg.auto_scale_lr.enable = True
     directories = directories_of(cfg, work_dir)
-    start = settle_start(cfg, args, directories, session)
+    start = choose_start(cfg, args, directories, session)
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook

@@ -31,7 +31,7 @@ max_epochs = 10  # for under half an hour with 10,000 images
 optim_wrapper = dict(
     # The paper's optimizer; its rule would give 3.75e-5 for a batch of 64, too little for ten epochs.
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, gains and LSQ steps do not decay
+    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, layer scales and LSQ steps do not decay
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=2, convert_to_iter_based=True),

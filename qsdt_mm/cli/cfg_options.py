@@ -344,7 +344,7 @@ def check_loop(cfg: Config) -> None:
         require(whole and (value != 0 or name != 'val_interval'), f'train_cfg.{name}', value, allowed, InputError)
 
 
-def settle_hooks(cfg: Config) -> None:
+def drop_absent_hooks(cfg: Config) -> None:
     """Leave out hooks that are None, in place; mmengine takes None for its own default hooks alone.
 
     Raises:

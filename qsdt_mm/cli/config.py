@@ -1,4 +1,4 @@
-"""Configurations: read, changed by options, checked, and what all tools settle in them."""
+"""Configurations: read, changed by options, checked, and what all tools decide in them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
 
     from qsdt_mm.engine import hooks  # noqa: F401  registers, for configurations that do not import this package
 
-    from .cfg_options import check_cfg_options, refuse_old_names, settle_hooks
+    from .cfg_options import check_cfg_options, drop_absent_hooks, refuse_old_names
     from .config_types import tuples_where_wanted
 
     if not Path(path).is_file():
@@ -54,7 +54,7 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         cfg.merge_from_dict(parsed)
         refuse_old_names(cfg._cfg_dict, '--cfg-options')
     tuples_where_wanted(cfg._cfg_dict, cfg.get('default_scope'), before)
-    settle_hooks(cfg)
+    drop_absent_hooks(cfg)
     for name in LOADERS:
         loader = cfg.get(name)
         if loader is not None:
@@ -115,7 +115,7 @@ def of_root(loader: Any) -> str:
 
 
 def set_work_dir(cfg: Any, config_path: str, work_dir: str | None) -> Path:
-    """Settle the work directory: the option's, the configuration's, or ``work_dirs/<name of the config>``."""
+    """Choose the work directory: the option's, the configuration's, or ``work_dirs/<name of the config>``."""
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:

@@ -1,4 +1,4 @@
-"""Draw a file of events: a picture of them and of the frames made of them, and a film of the frames."""
+"""Draw a file of events: a picture of them and of the frames made of them, and a video of the frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE_events.png and FILE_frames.gif. Red: brighter, blue: darker.
 exit status: 0 done, 2 bad input, 130 interrupted
 """
 MOST_POINTS = 20_000  # in the picture
-FILM_SIDE = 320  # of the film, in pixels, at least
+VIDEO_SIDE = 320  # of the video, in pixels, at least
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--num-frames', type=int, default=8, metavar='T', help='frames to make (default: 8)')
     parser.add_argument('--split-by', choices=['time', 'number'], default='time', help='(default: time)')
     parser.add_argument('--sensor', metavar='HxW', help='size of the sensor (default: the smallest that fits)')
-    parser.add_argument('--fps', type=float, default=4, help='frames of the film a second (default: 4)')
+    parser.add_argument('--fps', type=float, default=4, help='frames of the video a second (default: 4)')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     args = parser.parse_args(argv)
     if args.sensor is not None:
@@ -103,7 +103,7 @@ def write_video(frames, args: argparse.Namespace, path: Path) -> None:
     from qsdt_mm.visualization.figures import event_picture
 
     height, width = frames.shape[-2:]
-    scale = max(1, -(-FILM_SIDE // max(height, width)))
+    scale = max(1, -(-VIDEO_SIDE // max(height, width)))
     pictures = [
         Image.fromarray((event_picture(frame, frames.max()) * 255).astype('uint8')).resize(
             (width * scale, height * scale), Image.Resampling.NEAREST
@@ -132,7 +132,7 @@ def show(args: argparse.Namespace, session) -> None:
     lines['frames'] = f'{len(frames)}, {", ".join(f"{frame.sum():,.0f}" for frame in frames[:16])} events' + (
         ' ...' if len(frames) > 16 else ''
     )
-    lines |= {'picture': picture, 'film': moving}
+    lines |= {'picture': picture, 'video': moving}
     for name, value in lines.items():
         print(f'{name:<8} {value}')
 

@@ -6,7 +6,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     # Five times COCO's rate: from scratch, few epochs.
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, gains and LSQ steps do not decay
+    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, layer scales and LSQ steps do not decay
     clip_grad=dict(max_norm=10.0),  # from scratch: guards the first iterations
 )
 param_scheduler = [

@@ -6,7 +6,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     # Twice ADE20K's rate: from scratch, few iterations.
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, gains and LSQ steps do not decay
+    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, layer scales and LSQ steps do not decay
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

@@ -5,7 +5,7 @@ max_epochs = 28  # for under half an hour with 10,000 images on two cores
 optim_wrapper = dict(
     # AdamW: the papers' LAMB is for batches of a thousand and more. A high rate, for few epochs from scratch.
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
-    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, gains and LSQ steps do not decay
+    paramwise_cfg=dict(flat_decay_mult=0.0),  # as the papers: norms, layer scales and LSQ steps do not decay
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=1, convert_to_iter_based=True),

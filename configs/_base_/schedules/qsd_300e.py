@@ -7,7 +7,7 @@ max_epochs, warmup_epochs = 300, 15
 
 optim_wrapper = dict(
     optimizer=dict(type='Lamb', lr=6e-4 * 1568 / 256, weight_decay=0.05),
-    # Biases, norms, gains and LSQ steps, all one-dimensional, do not decay.
+    # Biases, norms, layer scales and LSQ steps, all one-dimensional, do not decay.
     paramwise_cfg=dict(flat_decay_mult=0.0),
 )
 param_scheduler = [

@@ -90,14 +90,17 @@ class LearningCurvesHook(Hook):
         per_unit = len(runner.train_dataloader) if runner.train_loop.__class__.__name__.startswith('Epoch') else 1
         unit = 'epoch' if per_unit > 1 else 'iteration'
         last = runner.iter
-        steps = np.arange(last - len(values) + 1, last + 1) / per_unit
+        iterations = np.arange(last - len(values) + 1, last + 1) / per_unit
 
         figure = new_figure(9, 3.6)
         left, right = figure.subplots(1, 2)
-        left.plot(steps, values, color=FAINT, linewidth=0.6, label='each iteration')
+        left.plot(iterations, values, color=FAINT, linewidth=0.6, label='each iteration')
         window = max(len(values) // 50, 1)
         left.plot(
-            steps, running_mean(np.asarray(values, dtype=float), window), color='#2166ac', label=f'mean of {window}'
+            iterations,
+            running_mean(np.asarray(values, dtype=float), window),
+            color='#2166ac',
+            label=f'mean of {window}',
         )
         left.set(title='Training loss', xlabel=unit)
         left.legend(frameon=False)

@@ -161,7 +161,7 @@ class SpikeDrivenTransformer(BaseModule):
         """Apply ``init_cfg``; LSQ steps follow weights that it set without setting the steps.
 
         Raises:
-            ValueError: pretrained weights leave something out, LSQ steps and gains of branches excepted.
+            ValueError: pretrained weights leave something out, LSQ steps and layer scales excepted.
         """
         whole = whole_weights_only(self, optional=NEW_IN_FINE_TUNING)
         with rounding_follows_weights(self), steps_follow_weights(self), whole:
@@ -243,7 +243,7 @@ class SpikeDrivenTransformer(BaseModule):
             membrane = stage.downsample(membrane)
             if i == 0 and not has_time and self.time_steps > 1:
                 # A still image is the same at every step: encode it once, then show it T times.
-                # Settled anew: of one image this would be a view whose steps share memory, in no order that lasts.
+                # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
                 membrane = layout.to_preferred_memory_format(
                     membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
                 )
