@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import colorsys
 import contextlib
 import sys
 from collections.abc import Sequence
@@ -65,49 +64,6 @@ def metainfo(cfg) -> dict:
     return {}
 
 
-def draw_found(cfg, sample, image, meta: dict, path: Path, score_thr: float) -> None:
-    """Draw what was found with the library's own visualizer."""
-    from mmengine.registry import VISUALIZERS
-
-    visualizer = VISUALIZERS.build(dict(cfg.visualizer, vis_backends=None, name='image_demo'))
-    if cfg.default_scope == 'mmpretrain':
-        visualizer.visualize_cls(
-            image,
-            sample,
-            classes=meta.get('classes'),
-            draw_gt=False,
-            resize=256 if max(image.shape[:2]) < 256 else None,
-            out_file=str(path),
-        )
-        return
-    visualizer.dataset_meta = dict(meta)
-    if cfg.default_scope == 'mmseg':  # it has colours only for the data sets it knows
-        hues = [index / len(meta['classes']) for index in range(len(meta['classes']))] if meta else []
-        colours = [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.9, 0.9)) for hue in hues]
-        visualizer.dataset_meta.setdefault('palette', colours)
-    extra = dict(pred_score_thr=score_thr) if cfg.default_scope == 'mmdet' else {}
-    visualizer.add_datasample('found', image, sample.cpu(), draw_gt=False, out_file=str(path), **extra)
-
-
-def draw_firing(image, rates: dict[int, list], path: Path) -> None:
-    """Draw the mean firing rate of each stage's neurons over the image."""
-    from qsdt_mm.visualization.figures import new_figure, save_figure
-
-    figure = new_figure(3 * (len(rates) + 1), 3.2)
-    axes = figure.subplots(1, len(rates) + 1)
-    axes[0].imshow(image)
-    axes[0].set_title('image', fontsize=10)
-    for place, (stage, maps) in zip(axes[1:], sorted(rates.items())):
-        height, width = max(m.shape for m in maps)
-        rate = sum(m for m in maps if m.shape == (height, width)) / sum(m.shape == (height, width) for m in maps)
-        shown = place.imshow(rate, cmap='magma', vmin=0)
-        place.set_title(f'stage {stage}, {height} x {width}: rate {rate.mean():.3f}', fontsize=10)
-        figure.colorbar(shown, ax=place, fraction=0.046)
-    for place in axes:
-        place.axis('off')
-    save_figure(figure, path)
-
-
 def look(args: argparse.Namespace, session) -> None:
     """Run, and write both pictures."""
     import mmcv
@@ -119,6 +75,8 @@ def look(args: argparse.Namespace, session) -> None:
     from qsdt_mm.fileio.atomic import atomic_path
     from qsdt_mm.models.layers.float_layers import float_share
     from qsdt_mm.models.neurons import SpikingNeuron
+    from qsdt_mm.visualization.firing import draw_firing
+    from qsdt_mm.visualization.predictions import draw_found
 
     if not Path(args.image).is_file():
         raise InputError(f'image {args.image} does not exist')

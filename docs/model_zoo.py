@@ -29,7 +29,7 @@ from qsdt_mm.models.quantization import QuantWeightMixin
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/en/model_zoo.md'
-ROOMS = ('classification', 'distillation', 'selfsup', 'detection', 'segmentation', 'neuromorphic')
+FOLDERS = ('classification', 'distillation', 'selfsup', 'detection', 'segmentation', 'neuromorphic')
 DATA = {
     # last word of the config's name, without the size that may end it: data set, side for which operations are counted
     'in1k': ('ImageNet-1k', 224),
@@ -214,12 +214,12 @@ def table(room: str) -> str:
 
 def pages() -> list[Path]:
     """Where tables are: the page of all, and the README of each folder of configs."""
-    return [PAGE, *(metafile(room).with_name('README.md') for room in ROOMS)]
+    return [PAGE, *(metafile(room).with_name('README.md') for room in FOLDERS)]
 
 
 def drawn(page: str) -> str:
     """The page with its tables drawn anew, each between its two marks."""
-    for room in ROOMS:
+    for room in FOLDERS:
         start, end = f'<!-- {room}: drawn by docs/model_zoo.py -->', f'<!-- end of {room} -->'
         if start in page:
             head, _, rest = page.partition(start)
@@ -229,7 +229,7 @@ def drawn(page: str) -> str:
 
 def main(rooms: Sequence[str]) -> int:
     """Bring metafiles and page up to date."""
-    for room in rooms or ROOMS:
+    for room in rooms or FOLDERS:
         text = yaml.safe_dump(updated(room), sort_keys=False, allow_unicode=True, width=120)
         metafile(room).write_text(text, encoding='utf-8')
     for page in pages():

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-PASSING_ON = (PACKAGE / 'registry.py', PACKAGE / 'engine' / 'rehearsal.py')
+# Files that only pass a call on, as a configuration describes it.
+PASSING_ON = (PACKAGE / 'registry.py', PACKAGE / 'compat' / 'renamed.py', PACKAGE / 'cli' / 'rehearsal.py')
 # What a disk says that takes no more: it is full, a quota or limit is reached, it became read-only, it failed.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -68,8 +69,8 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
 
     It is if the innermost frame is in the package and the error is no ``ValueError`` (what checks of arguments raise),
     ``OSError``, missing module or missing memory. What other libraries raise is put down to what they were given, and
-    so is a call that a configuration describes (``registry.py`` and ``rehearsal.py`` pass it on, as constructors do
-    with arguments that are for their base class).
+    so is a call that a configuration describes (``PASSING_ON`` files only hand it over, as constructors do with
+    arguments that are for their base class).
 
     Args:
         error: the error, with its traceback.

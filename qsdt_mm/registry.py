@@ -18,6 +18,7 @@ from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import DefaultScope, Registry
 
 from qsdt_mm.compat.distributions import to_install
+from qsdt_mm.compat.renamed import MovedModules, refuse_old_types
 
 MODELS = Registry('model', parent=ROOT_MODELS, scope='qsdt_mm', locations=['qsdt_mm'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='qsdt_mm', locations=['qsdt_mm'])
@@ -89,3 +90,5 @@ register_on_demand(ROOT_TRANSFORMS, 'CheckLabels', {'mmcv': 'qsdt_mm.datasets.tr
 for _name in ('LoadEvents', 'LoadEventFrames', 'LoadDrawnEvents', 'EventsToFrames', 'AugmentFrames', 'RandomRoll'):
     register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.events.transforms'})
 register_on_demand(ROOT_HOOKS, 'EventVisualizationHook', {'mmpretrain': 'qsdt_mm.engine.hooks.event_pictures'})
+refuse_old_types(ROOT_MODELS)
+MovedModules.install()

@@ -148,7 +148,7 @@ def test_loaders_without_workers_say_that_none_persist(room):
 
 
 def test_weight_decay_spares_what_is_one_dimensional(images, tmp_path):
-    """Biases, norms, gains and LSQ steps."""
+    """Biases, norms, layer scales and LSQ steps."""
     cfg = shrink(cli.load_config(str(ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py')), images)
     cfg.work_dir = str(tmp_path)
     cli.import_library(cfg)

@@ -1,4 +1,4 @@
-"""Every small config answers to any picture in its library's own inferencer, with nothing but the config at hand."""
+"""Every small config predicts for any picture in its library's own inferencer, with nothing but the config at hand."""
 
 import copy
 from pathlib import Path
@@ -54,12 +54,12 @@ def test_classifiers(name, pictures):
 
     model = get_model(config(name), device='cpu')
     classes = model.head.num_classes if hasattr(model, 'head') else model.student.head.num_classes
-    answers = ImageClassificationInferencer(model)(pictures, batch_size=1)
-    assert len(answers) == len(pictures)
-    for answer in answers:
-        scores = answer['pred_scores']
+    predictions = ImageClassificationInferencer(model)(pictures, batch_size=1)
+    assert len(predictions) == len(pictures)
+    for prediction in predictions:
+        scores = prediction['pred_scores']
         assert scores.shape == (classes,) and abs(scores.sum() - 1) < 1e-4
-        assert answer['pred_label'] == scores.argmax()
+        assert prediction['pred_label'] == scores.argmax()
     assert len(FeatureExtractor(model)(pictures[:2])) == 2
 
 
@@ -101,8 +101,8 @@ def test_segmentors(name, pictures):
     from mmseg.apis import MMSegInferencer, inference_model, init_model
 
     infer = MMSegInferencer(config(name), device='cpu', show_progress=False)
-    for answer in infer(pictures)['predictions']:
-        assert answer.shape == (48, 56)
+    for prediction in infer(pictures)['predictions']:
+        assert prediction.shape == (48, 56)
     for picture in pictures[:2]:
         assert inference_model(init_model(config(name), device='cpu'), picture).pred_sem_seg.shape == (48, 56)
 
@@ -119,5 +119,5 @@ def test_detectors(name, pictures):
     for picture in reversed(pictures[:2]):  # after an array mmdet takes no path from the same model
         assert len(inference_detector(model, picture).pred_instances) <= 5
     infer = DetInferencer(cfg, device='cpu', show_progress=False)
-    answers = infer(pictures, no_save_vis=True, return_datasamples=False)['predictions']
-    assert len(answers) == len(pictures) and all(len(a['scores']) == len(a['bboxes']) <= 5 for a in answers)
+    predictions = infer(pictures, no_save_vis=True, return_datasamples=False)['predictions']
+    assert len(predictions) == len(pictures) and all(len(a['scores']) == len(a['bboxes']) <= 5 for a in predictions)

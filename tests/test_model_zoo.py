@@ -13,7 +13,7 @@ spec = importlib.util.spec_from_file_location('model_zoo', ROOT / 'docs/model_zo
 zoo = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(zoo)
 
-ENTRIES = [(room, entry) for room in zoo.ROOMS for entry in zoo.load(room)['Models']]
+ENTRIES = [(room, entry) for room in zoo.FOLDERS for entry in zoo.load(room)['Models']]
 QUICK = (
     'e-10m_8xb256_in1k',
     'qsd-tiny_1xb32_digits',
@@ -26,13 +26,13 @@ NEEDS = dict(detection='mmdet', segmentation='mmseg')
 
 def test_index_imports_every_metafile():
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    assert index == {'Import': sorted(f'configs/{room}/metafile.yml' for room in zoo.ROOMS)}
+    assert index == {'Import': sorted(f'configs/{room}/metafile.yml' for room in zoo.FOLDERS)}
     rooms = {path.parent.name for path in (ROOT / 'configs').glob('[!_]*/*.py')}
-    assert rooms == set(zoo.ROOMS)
+    assert rooms == set(zoo.FOLDERS)
 
 
 def test_every_config_is_listed_once_and_every_listed_config_exists():
-    for room in zoo.ROOMS:
+    for room in zoo.FOLDERS:
         listed = [entry['Config'] for entry in zoo.load(room)['Models']]
         there = [path.relative_to(ROOT).as_posix() for path in zoo.configs(room)]
         assert listed == there, f'python docs/model_zoo.py {room}'
@@ -43,7 +43,7 @@ def test_every_config_is_listed_once_and_every_listed_config_exists():
 
 def test_collections():
     """Each is defined once, with its paper, and each model is in one."""
-    collections = [collection for room in zoo.ROOMS for collection in zoo.load(room).get('Collections', [])]
+    collections = [collection for room in zoo.FOLDERS for collection in zoo.load(room).get('Collections', [])]
     names = [collection['Name'] for collection in collections]
     assert len(names) == len(set(names))
     assert all(collection['Paper'].startswith('https://arxiv.org/abs/') for collection in collections)
@@ -110,7 +110,7 @@ def test_operations_are_those_that_the_energy_tool_counts():
 def test_pages_are_drawn_from_the_metafiles(page):
     text = page.read_text(encoding='utf-8')
     assert text == zoo.drawn(text), 'the tables are not those of the metafiles: python docs/model_zoo.py'
-    rooms = zoo.ROOMS if page == zoo.PAGE else [page.parent.name]
+    rooms = zoo.FOLDERS if page == zoo.PAGE else [page.parent.name]
     for room in rooms:
         assert zoo.table(room) in text
         assert all(f'`{entry["Name"]}`' in text for entry in zoo.load(room)['Models'])

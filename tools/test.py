@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="where the log goes (default: the configuration's, or work_dirs/<name of the configuration>)",
     )
     parser.add_argument('--out', metavar='PRED.pkl', help='write the predictions to a pickle file')
-    parser.add_argument('--json', metavar='METRICS.json', help='write the figures to a JSON file')
+    parser.add_argument('--json', metavar='METRICS.json', help='write the results to a JSON file')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
     parser.add_argument('--show-dir', metavar='DIR', help='save pictures of the predictions there, as NAME.png')
     parser.add_argument('--interval', type=int, default=1, help='show or save one picture in so many')
@@ -149,12 +149,12 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.rehearsal import rehearse
+    from qsdt_mm.cli.run import build_run, complete_config, launched
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.datasets.tta import apply_tta, first_view, merging
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
-    from qsdt_mm.fileio.own_files import remove_unbegun
     from qsdt_mm.fileio.reports import write_json
     from qsdt_mm.visualization.test_pictures import save_pictures
 
@@ -164,12 +164,10 @@ def test(args: argparse.Namespace, session) -> None:
         raise InputError(f'config {args.config} cannot be evaluated: it has no {", ".join(missing)}')
     checkpoint = load_checkpoint_safely(args.checkpoint)
     weights = model_weights(checkpoint, args.checkpoint)
-    cli.import_library(cfg)
-    cli.default_loaders(cfg)
+    complete_config(cfg, args)
     check_annotation_files(cfg, 'test')
     if args.tta:
         session.note(apply_tta(cfg))
-    work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
         enable_pictures(cfg, args)
@@ -179,11 +177,7 @@ def test(args: argparse.Namespace, session) -> None:
     from mmengine.registry import DefaultScope
 
     from qsdt_mm.compat.wrappers import rewrap, unwrap
-    from qsdt_mm.engine.launch import prepare_launcher
 
-    for remark in prepare_launcher(cfg, args.launcher):
-        session.note(remark)
-    was_there = work_dir.exists()
     share = None
 
     class Begin(Hook):
@@ -212,10 +206,8 @@ def test(args: argparse.Namespace, session) -> None:
                 network = merging(cfg.tta_model, network)
             runner.model = rewrap(runner.model, network)
 
-    try:
-        with session.stage('building the run and its model'):
-            runner = cli.build_runner(cfg)
-        model = unwrap(runner.model)
+    with launched(cfg, args.launcher, session):
+        runner, model = build_run(cfg, session)
         with session.stage(f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'):
             check_loader(runner.test_loop.dataloader, 'test', model)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
@@ -247,10 +239,6 @@ def test(args: argparse.Namespace, session) -> None:
             runner.register_hook(Convert())
         with session.setting_up():
             metrics = runner.test()
-    except BaseException:
-        if not session.started and not was_there and is_main_process():
-            remove_unbegun(work_dir)
-        raise
     if args.json and is_main_process():
         report = dict(
             config=args.config, checkpoint=args.checkpoint, inference=args.inference, tta=args.tta, metrics=metrics

@@ -78,7 +78,7 @@ def enable_amp(cfg) -> None:
             wrapper.pop(key, None)
 
 
-def settle_start(cfg, args: argparse.Namespace, directories: list[Path], session):
+def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session):
     """Decide where training starts; return the checkpoint that it starts from, if any, read once and for all."""
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.checkpoint import (
@@ -143,12 +143,13 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.cfg_options import check_loop
     from qsdt_mm.cli.data_checks import check_loader, check_same_classes
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
+    from qsdt_mm.cli.run import build_run, complete_config, launched
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.atomic import remove_leftovers
     from qsdt_mm.fileio.checkpoint import check_pretrained, checkpoints_of, load_weights, model_weights
-    from qsdt_mm.fileio.own_files import directories_of, remove_unbegun
+    from qsdt_mm.fileio.own_files import directories_of
 
     cfg = cli.load_config(args.config, args.cfg_options)
     if cfg.get('train_cfg') is None or cfg.get('train_dataloader') is None or cfg.get('optim_wrapper') is None:
@@ -156,9 +157,7 @@ def train(args: argparse.Namespace, session) -> None:
             f'config {args.config} cannot be trained: it needs train_cfg, train_dataloader and optim_wrapper'
         )
     check_loop(cfg)
-    cli.import_library(cfg)
-    cli.default_loaders(cfg)
-    work_dir = cli.set_work_dir(cfg, args.config, args.work_dir)
+    work_dir = complete_config(cfg, args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val']))
@@ -169,17 +168,11 @@ def train(args: argparse.Namespace, session) -> None:
             raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
         cfg.auto_scale_lr.enable = True
     directories = directories_of(cfg, work_dir)
-    start = settle_start(cfg, args, directories, session)
+    start = choose_start(cfg, args, directories, session)
 
     from mmengine.dist import is_main_process
     from mmengine.hooks import Hook
 
-    from qsdt_mm.compat.wrappers import unwrap
-    from qsdt_mm.engine.launch import prepare_launcher
-
-    for remark in prepare_launcher(cfg, args.launcher):
-        session.note(remark)
-    was_there = work_dir.exists()
     stale = [*checkpoints_of(*directories), work_dir / 'last_checkpoint'] if args.overwrite else []
 
     class Begin(Hook):
@@ -197,10 +190,8 @@ def train(args: argparse.Namespace, session) -> None:
             restore_monitors(runner, cfg.get('param_scheduler'))
             session.begin()
 
-    try:
-        with session.stage('building the run and its model'):
-            runner = cli.build_runner(cfg)
-        model = unwrap(runner.model)
+    with launched(cfg, args.launcher, session):
+        runner, model = build_run(cfg, session)
         with session.stage(f'building the training data{cli.of_root(cfg.get("train_dataloader"))}'):
             check_loader(runner.train_loop.dataloader, 'training', model)
         with session.stage(f'building the validation data{cli.of_root(cfg.get("val_dataloader"))}'):
@@ -226,10 +217,6 @@ def train(args: argparse.Namespace, session) -> None:
         runner.register_hook(Begin(), priority='HIGHEST')
         with session.setting_up():
             runner.train()
-    except BaseException:
-        if not session.started and not was_there and is_main_process():
-            remove_unbegun(work_dir)
-        raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ max_epochs = 10  # for under half an hour with 10,000 images
 optim_wrapper = dict(
     # The paper's optimizer; its rule would give 3.75e-5 for a batch of 64, too little for ten epochs.
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    # As the papers: norms, gains and LSQ steps do not decay; nor does what neurons learn.
+    # As the papers: norms, layer scales and LSQ steps do not decay; nor does what neurons learn.
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
 )
 param_scheduler = [

@@ -28,12 +28,12 @@ def predictions(model: nn.Module, data: dict[str, Any]) -> list[dict[str, Tensor
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two answers are equal, bit for bit."""
+    """Whether two predictions are equal, bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 def agreement(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[int, int, str]:
-    """On how many decisions of ``one`` the other answer agrees, out of how many, and what a decision is.
+    """On how many decisions of ``one`` the other prediction agrees, out of how many, and what a decision is.
 
     The class of an image; the class of each pixel; each detection of score 0.3 or more, which the other has with the
     same label and a box of IoU 0.9 or more.

@@ -116,7 +116,7 @@ class EnergyReport:
         return total.count_distribution
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures, in plain types."""
+        """All numbers, in types that JSON has."""
         mac, ac = PRESETS[self.preset]
         return dict(
             preset=dict(name=self.preset, mac_pj=mac, ac_pj=ac),

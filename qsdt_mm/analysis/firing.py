@@ -31,8 +31,8 @@ class NeuronActivity:
     def add(self, count: Tensor) -> None:
         """Take in counts, any shape; with T > 1 ``(T * N, ...)``, time first."""
         if self.time_steps > 1:
-            steps = count.unflatten(0, (self.time_steps, -1)).flatten(1).sum(1, dtype=torch.float64).tolist()
-            self.step_spikes = [before + round(more) for before, more in zip(self.step_spikes, steps)]
+            by_step = count.unflatten(0, (self.time_steps, -1)).flatten(1).sum(1, dtype=torch.float64).tolist()
+            self.step_spikes = [before + round(more) for before, more in zip(self.step_spikes, by_step)]
         # Comparisons are several times faster than bincount here.
         seen = [int((count == n).sum()) for n in range(1, self.max_spike_count + 1)]
         for n, more in enumerate([count.numel() - sum(seen), *seen]):

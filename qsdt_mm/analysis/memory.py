@@ -38,8 +38,8 @@ def bytes_saved_for_backward(model: nn.Module, run: Callable[[], Any]) -> int:
 
     pack = compact_saving.CompressedTensors.pack
 
-    def keep_short(ledger: compact_saving.CompressedTensors, tensor: Tensor) -> Any:
-        kept = pack(ledger, tensor)
+    def keep_short(registered: compact_saving.CompressedTensors, tensor: Tensor) -> Any:
+        kept = pack(registered, tensor)
         count(*((kept,) if isinstance(kept, Tensor) else kept.form.held))
         return kept
 

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from qsdt_mm.compat import signatures
 from qsdt_mm.compat.noise import without_noise
+from qsdt_mm.compat.renamed import ARGUMENTS, old_names, renamed
 from qsdt_mm.compat.signatures import parameters_of
 from qsdt_mm.errors import InputError, require
 
@@ -201,6 +202,8 @@ class _Checker:
         names, open_ended = self.accepted(path, new)
         if part in names:
             return
+        if is_renamed(part, path, new, self.scope):
+            raise InputError(f'--cfg-options {key}: {renamed(part, ARGUMENTS[part])}')
         value = new[part]
         if path == ('default_hooks',) and (
             isinstance(value, Mapping) and 'type' in value or value is None and part in MMENGINE_HOOKS
@@ -259,6 +262,43 @@ def check_cfg_options(cfg: Config, options: Mapping[str, Any] | None) -> None:
         checker.check(key)
 
 
+def refuse_old_names(config: Mapping, source: str) -> None:
+    """Refuse old arguments of this package's classes, and old names of those.
+
+    Args:
+        config: the configuration, or a part of one.
+        source: where it comes from, to begin the line with.
+
+    Raises:
+        InputError: there is one; the line names it with its path, and the new name.
+    """
+    scope = config.get('default_scope')
+    for path, node, new in old_names(config):
+        if path[-1] == 'type':
+            raise InputError(f'{source}: {".".join(path)}: {renamed(node["type"], new)}')
+        if is_renamed(path[-1], path[:-1], node, scope):
+            raise InputError(f'{source}: {".".join(path[:-1])}: {renamed(path[-1], new)}')
+
+
+def is_renamed(key: str, path: tuple[str, ...], node: Mapping, scope: str | None) -> bool:
+    """Whether the class that a dict describes takes the new name of an argument and not the old one.
+
+    Args:
+        key: the argument.
+        path: of the dict in the configuration; a ``neuron`` without a type is its network's usual one.
+        node: the dict.
+        scope: the configuration's default scope.
+    """
+    if key not in ARGUMENTS:
+        return False
+    if 'type' not in node:
+        return path[-1:] == ('neuron',)
+    takes: set[Any] = set()
+    for target in resolve_type(node['type'], node.get('_scope_', scope)):
+        takes |= accepted_arguments(target)[0]
+    return ARGUMENTS[key] in takes and key not in takes
+
+
 def check_loop(cfg: Config) -> None:
     """Check the numbers of the training loop, which mmengine first looks at when an epoch has been trained.
 
@@ -272,7 +312,7 @@ def check_loop(cfg: Config) -> None:
         require(whole and (value != 0 or name != 'val_interval'), f'train_cfg.{name}', value, allowed, InputError)
 
 
-def settle_hooks(cfg: Config) -> None:
+def drop_absent_hooks(cfg: Config) -> None:
     """Leave out hooks that are None, in place; mmengine takes None for its own default hooks alone.
 
     Raises:

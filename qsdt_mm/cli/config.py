@@ -1,4 +1,4 @@
-"""Configurations: read, changed by options, checked, and what all tools settle in them."""
+"""Configurations: read, changed by options, checked, and what all tools decide in them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         The mmengine ``Config``.
 
     Raises:
-        InputError: The file does not exist or does not parse, an option means nothing, or a data loader or its data
-            set is no dict.
+        InputError: The file does not exist or does not parse, an option means nothing, a name is of before 0.1.0, or a
+            data loader or its data set is no dict.
     """
     from mmengine.config import Config
 
     from qsdt_mm.engine import hooks  # noqa: F401  registers, for configurations that do not import this package
 
-    from .cfg_options import check_cfg_options, settle_hooks
+    from .cfg_options import check_cfg_options, drop_absent_hooks, refuse_old_names
     from .config_types import tuples_where_wanted
 
     if not Path(path).is_file():
@@ -46,13 +46,15 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         raise
     except Exception as error:
         raise InputError(f'config {path} cannot be read: {one_line(error)}') from error
+    refuse_old_names(cfg._cfg_dict, f'config {path}')
     parsed = parse_options(options)
     check_cfg_options(cfg, parsed)
     before = copy.deepcopy(cfg._cfg_dict) if parsed else None
     if parsed:
         cfg.merge_from_dict(parsed)
+        refuse_old_names(cfg._cfg_dict, '--cfg-options')
     tuples_where_wanted(cfg._cfg_dict, cfg.get('default_scope'), before)
-    settle_hooks(cfg)
+    drop_absent_hooks(cfg)
     for name in LOADERS:
         loader = cfg.get(name)
         if loader is not None:
@@ -113,7 +115,7 @@ def of_root(loader: Any) -> str:
 
 
 def set_work_dir(cfg: Any, config_path: str, work_dir: str | None) -> Path:
-    """Settle the work directory: the option's, the configuration's, or ``work_dirs/<name of the config>``."""
+    """Choose the work directory: the option's, the configuration's, or ``work_dirs/<name of the config>``."""
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:

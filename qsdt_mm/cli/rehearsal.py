@@ -29,13 +29,13 @@ LIBRARIES = ('mmengine', 'mmpretrain', 'mmdet', 'mmseg', PACKAGE.name)
 
 
 class Names(NamedTuple):
-    """Names of the figures of an evaluation, and the prefixes of metrics whose names are not known."""
+    """Names of the results of an evaluation, and the prefixes of metrics whose names are not known."""
 
     known: list[str]
     open: list[str | None]
 
     def may_have(self, name: str) -> bool:
-        """Whether there may be such a figure."""
+        """Whether there may be such a result."""
         return name in self.known or any(prefix is None or name.startswith(f'{prefix}/') for prefix in self.open)
 
 
@@ -85,7 +85,7 @@ def rehearse(loop: Any, model: nn.Module, what: str, num_classes: int | None = N
         num_classes: that the network tells apart, if known.
 
     Returns:
-        The names of the figures, as far as they can be known.
+        The names of the results, as far as they can be known.
 
     Raises:
         InputError: the network does not take the samples, or a metric does not take what it gives.
@@ -119,16 +119,16 @@ def rehearse(loop: Any, model: nn.Module, what: str, num_classes: int | None = N
         for metric in plain:
             if isinstance(metric, DumpResults):
                 continue
-            figures = _figures(metric, batch, outputs, what)
-            known += figures or []
+            names = _result_names(metric, batch, outputs, what)
+            known += names or []
             ours = type(metric).__module__.partition('.')[0] in LIBRARIES
-            if not (figures and ours):  # a stranger's figures may depend on the data
+            if not (names and ours):  # a stranger's results may depend on the data
                 open_.append(metric.prefix)
     return Names(known, open_)
 
 
-def _figures(metric: BaseMetric, batch: Any, outputs: Iterable, what: str) -> list[str] | None:
-    """Names of a metric's figures, None if it computes them in a way of its own."""
+def _result_names(metric: BaseMetric, batch: Any, outputs: Iterable, what: str) -> list[str] | None:
+    """Names of a metric's results, None if it computes them in a way of its own."""
     if type(metric).evaluate is not BaseMetric.evaluate or getattr(metric, 'format_only', False):
         return None
     for name in ('outfile_prefix', 'output_dir', 'out_file_path'):
@@ -148,7 +148,7 @@ def _figures(metric: BaseMetric, batch: Any, outputs: Iterable, what: str) -> li
 
 
 def monitored(runner: Any, schedulers: Any = None) -> dict[str, str]:
-    """The figures that hooks and schedules look for, with who does.
+    """The results that hooks and schedules look for, with who does.
 
     Args:
         runner: mmengine's.
@@ -186,10 +186,10 @@ def _absent(key: str, who: str, names: Iterable[str]) -> str:
 
 
 def check_monitored(wanted: Mapping[str, str], names: Names) -> None:
-    """Refuse a figure that no metric can give.
+    """Refuse a result that no metric can give.
 
     Raises:
-        InputError: there is one; the line names figures that there are.
+        InputError: there is one; the line names results that there are.
     """
     for key, who in wanted.items():
         if not names.may_have(key):
@@ -197,10 +197,10 @@ def check_monitored(wanted: Mapping[str, str], names: Names) -> None:
 
 
 class MonitorHook(Hook):
-    """Stop at the first validation that lacks a figure which a hook or a schedule looks for, with a checkpoint saved.
+    """Stop at the first validation that lacks a result which a hook or a schedule looks for, with a checkpoint saved.
 
     Args:
-        wanted: the figures, and who looks for them.
+        wanted: the results, and who looks for them.
     """
 
     priority = 'BELOW_NORMAL'  # when averaged weights have been put back, before schedules and checkpoints

@@ -96,9 +96,9 @@ def convert(
         neurons.update(attention.neurons)
     scales = {neuron: neuron.scale for neuron in neurons}
     for unit in units:
-        gain = 1.0 if unit.neuron is None else scales[unit.neuron]
+        worth = 1.0 if unit.neuron is None else scales[unit.neuron]
         max_spike_count = None if unit.neuron is None else unit.neuron.max_spike_count
-        unit.synapse = ExactSynapse(list(fold(unit, gain, weight_bits)), max_spike_count, mode == 'spike')
+        unit.synapse = ExactSynapse(list(fold(unit, worth, weight_bits)), max_spike_count, mode == 'spike')
         if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
             drop_norm(unit)
     for attention in attentions:

@@ -181,9 +181,8 @@ class ExactSynapse(nn.Module):
                 self.accumulator_dtype, inputs.dtype
             )  # not that of the sums, which depends on the device
             membrane = first.affine(sums.to(wide)).to(inputs.dtype)
-        membrane = layout.to_preferred_memory_format(
-            membrane
-        )  # so that what comes after rounds alike, whatever made the sums
+        # So that what comes after rounds alike, whatever made the sums.
+        membrane = layout.to_preferred_memory_format(membrane)
         for layer in chained:
             membrane = layer(membrane)
         return membrane
@@ -212,8 +211,8 @@ class ExactAttention(nn.Module):
 
     def bound(self, key: Tensor) -> int:
         """The largest possible sum: ``D_q D_k D_v`` times channels of a head times tokens."""
-        query_levels, key_levels, value_levels = self.max_spike_count
-        return query_levels * key_levels * value_levels * key.shape[-2] * key.shape[-1]
+        query_most, key_most, value_most = self.max_spike_count
+        return query_most * key_most * value_most * key.shape[-2] * key.shape[-1]
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """``(B, heads, C, L)`` counts each; the membrane potential ``(B, heads, C_v, L)``."""
@@ -224,12 +223,12 @@ class ExactAttention(nn.Module):
         return (sums.to(torch.promote_types(accumulator_dtype, dtype)) * self.scale).to(dtype)
 
     def _slots(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query_levels, key_levels, value_levels = self.max_spike_count
+        query_most, key_most, value_most = self.max_spike_count
         if keys_first(key, value):
-            inner = product_over_slots(lambda v, k: v @ k.mT, value, key, max(key_levels, value_levels))
-            return sum_over_slots(lambda spikes: inner @ spikes, query, query_levels)
-        inner = product_over_slots(lambda k, q: k.mT @ q, key, query, max(key_levels, query_levels))
-        return sum_over_slots(lambda spikes: spikes @ inner, value, value_levels)
+            inner = product_over_slots(lambda v, k: v @ k.mT, value, key, max(key_most, value_most))
+            return sum_over_slots(lambda spikes: inner @ spikes, query, query_most)
+        inner = product_over_slots(lambda k, q: k.mT @ q, key, query, max(key_most, query_most))
+        return sum_over_slots(lambda spikes: spikes @ inner, value, value_most)
 
     def extra_repr(self) -> str:
         return f'scale={self.scale:g}, D={self.max_spike_count}, spiking={self.spiking}'

@@ -1,8 +1,8 @@
 """What a network keeps for its backward pass: spikes as bytes, nothing that can be derived.
 
 Spikes are small integers times a constant; what reads them saves them for its gradient as floats, as it does low-bit
-weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs have a short
-form, and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit.
+weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs can be
+restored from less, and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Compressed(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What autograd keeps for a view of a tensor that has a short form."""
+    """What autograd keeps for a view of a registered tensor."""
 
     form: Compressed
     shape: torch.Size
@@ -43,32 +43,32 @@ class Packed(NamedTuple):
 
 
 class CompressedTensors:
-    """Short forms of tensors that are alive, by the address of their storage."""
+    """What is kept for tensors that are alive, by the address of their storage."""
 
     def __init__(self) -> None:
         self.entries: dict[int, tuple[weakref.ref, Compressed]] = {}
 
-    def note(self, tensor: Tensor, form: Compressed) -> None:
-        """Enter a dense tensor."""
+    def register(self, tensor: Tensor, form: Compressed) -> None:
+        """Register a dense tensor."""
         if tensor.is_meta:  # all of them have the same address, and nothing to be kept
             return
         self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
 
     def find(self, tensor: Tensor) -> tuple[Tensor | None, Compressed | None]:
-        """The tensor of the same storage that was entered, and its short form; None for none."""
+        """The tensor of the same storage that was registered, and what is kept for it; None for none."""
         alive, form = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
         # An address may belong to another tensor by now: only a live original counts.
         original = alive()
         return (None, None) if original is None or tensor.dtype != original.dtype else (original, form)
 
     def form_of(self, tensor: Tensor) -> Compressed | None:
-        """The short form of this very tensor, which is not a part of another; None for none."""
+        """What is kept for this very tensor, which is not a part of another; None for none."""
         original, form = self.find(tensor)
         same = original is not None and tensor.shape == original.shape and tensor.stride() == original.stride()
         return form if same else None
 
     def pack(self, tensor: Tensor) -> Tensor | Packed:
-        """The short form of a tensor that autograd saves, or the tensor."""
+        """What is kept for a tensor that autograd saves, or the tensor."""
         original, form = self.find(tensor)
         if original is None:
             return tensor
@@ -82,9 +82,9 @@ class CompressedTensors:
 
 
 class _Current(threading.local):
-    """The ledger in use; each thread has its own, as it has its own hooks in autograd."""
+    """The tensors in use; each thread has its own, as it has its own hooks in autograd."""
 
-    ledger: CompressedTensors | None = None
+    tensors: CompressedTensors | None = None
 
 
 _current = _Current()
@@ -92,16 +92,16 @@ _current = _Current()
 
 def is_compact() -> bool:
     """Whether :func:`compact_saving` is on."""
-    return _current.ledger is not None
+    return _current.tensors is not None
 
 
 @contextmanager
-def _use(ledger: CompressedTensors | None) -> Iterator[None]:
-    before, _current.ledger = _current.ledger, ledger
+def _use(tensors: CompressedTensors | None) -> Iterator[None]:
+    before, _current.tensors = _current.tensors, tensors
     try:
         yield
     finally:
-        _current.ledger = before
+        _current.tensors = before
 
 
 @contextmanager
@@ -110,13 +110,13 @@ def compact_saving() -> Iterator[None]:
     if is_compact() or not torch.is_grad_enabled() or is_compiling() or is_recording():
         yield
         return
-    ledger = CompressedTensors()
-    with _use(ledger), torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack):
+    tensors = CompressedTensors()
+    with _use(tensors), torch.autograd.graph.saved_tensors_hooks(tensors.pack, tensors.unpack):
         yield
 
 
 def plain_saving():
-    """Context in which nothing has a short form, for what is computed a second time outside of the first context."""
+    """Context in which nothing is compressed, for what is computed a second time outside of the first context."""
     return _use(None)
 
 
@@ -164,17 +164,17 @@ def register_product(
             return unpack(code, dtype).mul_(factor)
         return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
-    _current.ledger.note(tensor, Compressed(restore, (code,)))
+    _current.tensors.register(tensor, Compressed(restore, (code,)))
 
 
 def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
-    """Say that ``tensor`` is ``derive(source)``, and that ``source``, or its short form, is kept anyway.
+    """Say that ``tensor`` is ``derive(source)``, and that ``source``, or what is kept for it, is kept anyway.
 
     As in autograd itself, it is an error to change the source in place before the backward pass.
     """
     if not is_compact():
         return
-    form = _current.ledger.form_of(source)
+    form = _current.tensors.form_of(source)
     if form is None:
         kept, version = source.detach(), source._version
 
@@ -189,4 +189,4 @@ def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], sourc
     def restore() -> Tensor:
         return derive(form.restore())
 
-    _current.ledger.note(tensor, Compressed(restore, form.held))
+    _current.tensors.register(tensor, Compressed(restore, form.held))

@@ -66,11 +66,11 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether Triton is here, compiles for this device, and divides and rounds there as a CPU does."""
     key = device, dtype
     if key not in _verdicts:
-        _verdicts[key] = find_spec('triton') is not None and _passes_trial(device, dtype)
+        _verdicts[key] = find_spec('triton') is not None and _passes_self_test(device, dtype)
     return _verdicts[key]
 
 
-def _passes_trial(device: torch.device, dtype: torch.dtype) -> bool:
+def _passes_self_test(device: torch.device, dtype: torch.dtype) -> bool:
     # Triton needs a compiler and a recent enough device and driver: only a launch tells.
     try:
         from .triton.self_test import differing

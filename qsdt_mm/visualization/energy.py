@@ -21,13 +21,13 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
     """Draw firing rate and energy by layer, the counts of each neuron, and with T > 1 firing rates by time step.
 
     Args:
-        report: the figures.
+        report: what is drawn.
         path: the PNG file to write.
     """
     rows, neurons = report.layers, report.neurons
     in_time = len(report.step_rates) > 1
     figure = new_figure(max(10, 0.16 * len(rows)), 14.5 if in_time else 11)
-    rates, energies, counts, *steps = figure.subplots(4 if in_time else 3, 1)
+    rates, energies, counts, *over_time = figure.subplots(4 if in_time else 3, 1)
     places = range(len(rows))
 
     for place, row in zip(places, rows):
@@ -52,18 +52,18 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
     max_spike_count = max(n.max_spike_count for n in neurons.values())
     below = [0.0] * len(neurons)
     for count in range(max_spike_count + 1):
-        shares = [n.count_distribution[count] if count <= n.max_spike_count else 0.0 for n in neurons.values()]
+        heights = [n.count_distribution[count] if count <= n.max_spike_count else 0.0 for n in neurons.values()]
         shade = str(0.92 - 0.9 * count / max_spike_count)
-        counts.bar(range(len(neurons)), shares, bottom=below, color=shade, width=1.0, label=str(count))
-        below = [a + b for a, b in zip(below, shares)]
+        counts.bar(range(len(neurons)), heights, bottom=below, color=shade, width=1.0, label=str(count))
+        below = [a + b for a, b in zip(below, heights)]
     counts.set(title='Share of each count, by neuron', ylabel='share', ylim=(0, 1))
     counts.legend(title='count', loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     if in_time:
-        plot_steps(report, *steps)
+        plot_time_steps(report, *over_time)
     mark_parts(rates, [row.name for row in rows])
     mark_parts(energies, [row.name for row in rows])
     mark_parts(counts, list(neurons))
-    for axes in (rates, energies, counts, *steps):
+    for axes in (rates, energies, counts, *over_time):
         axes.spines[['top', 'right']].set_visible(False)
     save_figure(figure, Path(path))
 
@@ -85,7 +85,7 @@ def mark_parts(axes: Axes, names: Sequence[str]) -> None:
         axes.axvline(begin - 0.5, color='0.75', linewidth=0.8, zorder=0)
 
 
-def plot_steps(report: EnergyReport, axes: Axes) -> None:
+def plot_time_steps(report: EnergyReport, axes: Axes) -> None:
     """Draw the firing rate in each time step: of each neuron, darker the deeper it lies, and of all."""
     places = range(1, len(report.step_rates) + 1)
     neurons = [n for n in report.neurons.values() if n.time_steps == len(places)]

@@ -64,7 +64,7 @@ def test_it_does_compile(config, tmp_path, monkeypatch):
     runner = cli.build_runner(cfg)
     monkeypatch.setattr('qsdt_mm.engine.runner.compile_options', lambda value: value and dict(backend=counter))
     runner.train()
-    assert counter.frame_count > 1 and counter.op_count > 20  # the trial's frame is one
+    assert counter.frame_count > 1 and counter.op_count > 20  # the first check's frame is one
     seen = counter.frame_count
     backbone = runner.model.backbone
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_a_missing_compiler_is_one_line_before_training(config, tmp_path, capsys
 
 
 def test_what_the_compiler_meets_later_is_one_line_too(config, tmp_path, capsys):
-    """fullgraph=True, which suits the trial and not a backbone that looks at a value."""
+    """fullgraph=True, which suits the first check and not a backbone that looks at a value."""
     variant = tmp_path / 'branching.py'
     variant.write_text(f"_base_ = {str(config)!r}\nmodel = dict(_delete_=True, type='BranchingToy')\n")
     options = dict(PLAIN, **EAGER)

@@ -187,12 +187,12 @@ class TestCarriers:
 
     def test_narrow_networks_stay_narrow(self):
         model = convert(trained(), 'integer')
-        carriers = {
+        accumulator_dtypes = {
             m.accumulator_dtype
             for m in model.modules()
             if isinstance(m, ExactSynapse) and m.max_spike_count is not None
         }
-        assert carriers == {torch.float32}
+        assert accumulator_dtypes == {torch.float32}
 
 
 @pytest.mark.parametrize(

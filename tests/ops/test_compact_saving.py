@@ -67,13 +67,13 @@ def test_values_and_gradients_are_the_same_bits(family, arguments, monkeypatch):
 def kept(layer, inputs):
     """Packed forms that running a layer leaves."""
     seen = []
-    ledger = compact_saving.CompressedTensors()
+    registered = compact_saving.CompressedTensors()
 
     def pack(tensor):
-        seen.append(ledger.pack(tensor))
+        seen.append(registered.pack(tensor))
         return seen[-1]
 
-    with compact_saving._use(ledger), torch.autograd.graph.saved_tensors_hooks(pack, ledger.unpack):
+    with compact_saving._use(registered), torch.autograd.graph.saved_tensors_hooks(pack, registered.unpack):
         out = layer(inputs)
     return out, seen
 
@@ -124,16 +124,16 @@ def test_views_are_restored_as_views():
 
 
 def test_an_address_that_is_used_again_is_not_taken_for_the_old_tensor():
-    ledger = compact_saving.CompressedTensors()
+    registered = compact_saving.CompressedTensors()
     old = torch.zeros(1000)
-    with compact_saving._use(ledger):
+    with compact_saving._use(registered):
         compact_saving.register_product(old, 1.0, old.to(torch.uint8))
     address = old.untyped_storage().data_ptr()
     del old
     gc.collect()
     new = torch.full((1000,), 7.5)
-    ledger.entries[new.untyped_storage().data_ptr()] = ledger.entries[address]
-    assert ledger.pack(new) is new
+    registered.entries[new.untyped_storage().data_ptr()] = registered.entries[address]
+    assert registered.pack(new) is new
 
 
 def test_nothing_is_noted_outside():

@@ -42,7 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:0 (default: the GPU if there is one)')
     parser.add_argument('--floor', action='store_true', help="compare with the machine's own rates")
     parser.add_argument('--loader', action='store_true', help="the share that the training data's loader has of a step")
-    parser.add_argument('--json', metavar='FILE', help='write the figures to a JSON file')
+    parser.add_argument('--json', metavar='FILE', help='write the results to a JSON file')
     parser.add_require_spikes()
     parser.add_cfg_options('model.backbone.with_cp=True')
     args = parser.parse_args(argv)
@@ -112,7 +112,7 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
                 form = fold_norms(model)
             else:
                 options = dict(require_spikes=args.require_spikes, run=lambda network: outputs_of(network, images[:1]))
-                with warnings_only(MMLogger.get_current_instance()):  # what stays in floats is among the figures
+                with warnings_only(MMLogger.get_current_instance()):  # what stays in floats is among the results
                     form = convert(model, args.mode, args.weight_bits, **options)
         except ValueError as error:
             raise InputError(f'--mode {args.mode}: {error}') from error
@@ -183,7 +183,7 @@ def measure(args: argparse.Namespace, session) -> None:
         images = torch.randn(shape, device=device)
         found = forms(args, model, images)
         session.begin()
-        figures: dict[str, Any] = dict(
+        measured: dict[str, Any] = dict(
             config=args.config,
             mode=args.mode,
             batch=args.batch,
@@ -195,7 +195,7 @@ def measure(args: argparse.Namespace, session) -> None:
         )
         share = getattr(found[args.mode][0], 'float_share', None)
         if share is not None:
-            figures['outside_units'] = share
+            measured['outside_units'] = share
         for _, run in found.values():
             for _ in range(max(args.warm_up, 1)):
                 run()
@@ -207,20 +207,20 @@ def measure(args: argparse.Namespace, session) -> None:
                 row['bytes_saved_for_backward_per_image'] = (
                     bytes_saved_for_backward(network, forward_only(args, network, images, name)) // args.batch
                 )
-            figures[name] = row
+            measured[name] = row
         if args.compare:
             ratios = [slow / fast for slow, fast in zip(seconds['plain'], seconds[args.mode])]
-            figures['plain_time_by_this'] = benchmark.summary(ratios)
+            measured['plain_time_by_this'] = benchmark.summary(ratios)
         if args.floor:
             rates = benchmark.machine_rates(device)
             counts = benchmark.work(model.eval(), lambda: outputs_of(model, images))
             floor = benchmark.floor_seconds(counts, rates, args.mode == 'train')
-            figures['floor'] = dict(seconds=floor, **counts, **rates)
+            measured['floor'] = dict(seconds=floor, **counts, **rates)
         if args.loader:
-            figures['loader'] = time_the_loader(cfg, model, session, device, max(args.repeats, 2))
-    report(figures, args)
+            measured['loader'] = time_the_loader(cfg, model, session, device, max(args.repeats, 2))
+    report(measured, args)
     if args.json:
-        write_json(args.json, figures)
+        write_json(args.json, measured)
 
 
 def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable[[], Any]:
@@ -240,19 +240,19 @@ def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable
     return run
 
 
-def report(figures: dict[str, Any], args: argparse.Namespace) -> None:
+def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
     """Say it in lines."""
     print(
         f'{"measured":<10} {args.config}: batches of {args.batch} at {args.size} px, '
-        f'{"bfloat16 autocast" if args.amp else "float32"}, {figures["device"]}, '
-        f'{figures["threads"]} threads, torch {figures["torch"]}'
+        f'{"bfloat16 autocast" if args.amp else "float32"}, {measured["device"]}, '
+        f'{measured["threads"]} threads, torch {measured["torch"]}'
     )
-    if 'outside_units' in figures:
-        print(f'{"floats":<10} {figures["outside_units"]}')
+    if 'outside_units' in measured:
+        print(f'{"floats":<10} {measured["outside_units"]}')
     for name in (args.mode, 'plain'):
-        if name not in figures:
+        if name not in measured:
             continue
-        row = figures[name]
+        row = measured[name]
         times = row['seconds']
         parts = [
             f'{1000 * times["median"]:.1f} ms ({1000 * times["fastest"]:.1f} to {1000 * times["slowest"]:.1f})',
@@ -264,21 +264,21 @@ def report(figures: dict[str, Any], args: argparse.Namespace) -> None:
             parts.append(f'kept for backward {row["bytes_saved_for_backward_per_image"] / 1e6:.1f} MB an image')
         print(f'{name:<10} {", ".join(parts)}')
     if args.compare:
-        ratio = figures['plain_time_by_this']
+        ratio = measured['plain_time_by_this']
         print(
             f'{"ratio":<10} {ratio["median"]:.2f} times as fast as plain '
             f'({ratio["fastest"]:.2f} to {ratio["slowest"]:.2f})'
         )
     if args.floor:
-        floor = figures['floor']
-        share = floor['seconds'] / figures[args.mode]['seconds']['median']
+        floor = measured['floor']
+        share = floor['seconds'] / measured[args.mode]['seconds']['median']
         print(
             f'{"floor":<10} {1000 * floor["seconds"]:.1f} ms, {100 * share:.0f} % of the time taken: '
             f'{floor["macs"]:,} MACs at {floor["macs_per_second"] / 1e9:.1f} G/s, {4 * floor["values"] / 1e6:.0f} MB '
             f'at {floor["bytes_per_second"] / 1e9:.1f} GB/s'
         )
     if args.loader:
-        loader = figures['loader']
+        loader = measured['loader']
         share = loader['waiting'] / (loader['waiting'] + loader['working'])
         print(
             f'{"loader":<10} {100 * share:.1f} % of a step: waits {1000 * loader["waiting"]:.1f} ms for its data, '

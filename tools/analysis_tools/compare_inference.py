@@ -25,7 +25,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--images', type=int, metavar='N', help='how many test images (default: all)')
     parser.add_argument('--weight-bits', type=int, choices=[2, 3, 4, 8], help='for real weights')
-    parser.add_argument('--json', metavar='FILE', help='write the figures to a JSON file')
+    parser.add_argument('--json', metavar='FILE', help='write the results to a JSON file')
     parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=50')
     args = parser.parse_args(argv)
@@ -101,7 +101,7 @@ def compare(args: argparse.Namespace, session) -> int:
     slots = max(n.max_spike_count * n.time_steps for n in model.modules() if isinstance(n, SpikingNeuron))
     seconds = {mode: statistics.median(values) for mode, values in times.items()}
     worst = max(errors, key=errors.get)
-    figures = dict(
+    results = dict(
         config=args.config,
         checkpoint=args.checkpoint,
         images=count,
@@ -121,17 +121,17 @@ def compare(args: argparse.Namespace, session) -> int:
         'floats': f'{modes["spike"].float_share}',
         decided: f'float and integer agree on {same} of {decisions} ({100 * same / max(decisions, 1):.2f} %)',
         'bits': 'what integer and spike say is '
-        + ('equal, bit for bit' if figures['integer_equals_spike'] else 'DIFFERENT'),
+        + ('equal, bit for bit' if results['integer_equals_spike'] else 'DIFFERENT'),
         'units': f'largest relative error, given equal spikes: {errors[worst]:.2g} ({worst}, of {len(errors)})',
-        'time': f'spike / integer = {figures["spike_time_by_integer_time"]:.2f} for T x D = {slots} slots; median '
+        'time': f'spike / integer = {results["spike_time_by_integer_time"]:.2f} for T x D = {slots} slots; median '
         + ', '.join(f'{mode} {1000 * value:.0f} ms' for mode, value in seconds.items()),
     }
     for name, value in lines.items():
         print(f'{name:<10} {value}')
     if args.json:
-        write_json(args.json, figures)
+        write_json(args.json, results)
     session.begin()
-    return 0 if figures['integer_equals_spike'] else 1
+    return 0 if results['integer_equals_spike'] else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

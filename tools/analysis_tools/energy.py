@@ -38,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--merge', action='store_true', help='count each chain of convolutions as the single one it merges into'
     )
-    parser.add_argument('--json', metavar='FILE', help='write all figures to a JSON file')
+    parser.add_argument('--json', metavar='FILE', help='write all results to a JSON file')
     parser.add_argument(
         '--plot', metavar='FILE.png', help='draw firing rates, energies and counts, with T > 1 also by time step'
     )
@@ -94,7 +94,7 @@ def print_report(report, network: str) -> None:
 
     from qsdt_mm.models.layers.float_layers import percent
 
-    figures = report.as_dict()
+    results = report.as_dict()
     table = Table(box=None, pad_edge=False, header_style='bold')
     for title, justify in (
         ('layer', 'left'),
@@ -111,7 +111,7 @@ def print_report(report, network: str) -> None:
         sops = f'{row.sops:,.0f}' if row.driven_by == 'spikes' else ''
         table.add_row(row.name, row.kind, row.driven_by, rate, f'{row.macs:,.0f}', sops, f'{row.energy * 1e-6:.4g}')
     Console(width=200, soft_wrap=True).print(table)
-    total, preset = figures['total'], figures['preset']
+    total, preset = results['total'], results['preset']
     lines = {
         'network': network,
         'images': f'{report.images}',
@@ -180,7 +180,7 @@ def measure(args: argparse.Namespace, session) -> None:
     except ValueError as error:
         raise InputError(str(error)) from error
     print_report(
-        report, f'{args.config}, ' + (args.checkpoint or 'random weights: figures are those of no trained network')
+        report, f'{args.config}, ' + (args.checkpoint or 'random weights: results are those of no trained network')
     )
     if args.json:
         write_json(args.json, dict(config=args.config, checkpoint=args.checkpoint, **report.as_dict()))

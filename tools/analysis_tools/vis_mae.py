@@ -40,8 +40,8 @@ def draw(args: argparse.Namespace, session) -> int:
     from mmengine.registry import DATASETS, DefaultScope
 
     from qsdt_mm import cli
-    from qsdt_mm.engine.hooks.reconstruction import draw_reconstructions
     from qsdt_mm.errors import InputError
+    from qsdt_mm.visualization.reconstruction import draw_reconstructions
 
     for path in args.images or []:
         if not Path(path).is_file():

@@ -1,4 +1,4 @@
-"""Draw a file of events: a picture of them and of the frames made of them, and a film of the frames."""
+"""Draw a file of events: a picture of them and of the frames made of them, and a video of the frames."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ FILE_events.png and FILE_frames.gif. Red: brighter, blue: darker.
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
-MOST_POINTS = 20_000  # in the picture
-FILM_SIDE = 320  # of the film, in pixels, at least
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -30,7 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--num-frames', type=int, default=8, metavar='T', help='frames to make (default: 8)')
     parser.add_argument('--split-by', choices=['time', 'number'], default='time', help='(default: time)')
     parser.add_argument('--sensor', metavar='HxW', help='size of the sensor (default: the smallest that fits)')
-    parser.add_argument('--fps', type=float, default=4, help='frames of the film a second (default: 4)')
+    parser.add_argument('--fps', type=float, default=4, help='frames of the video a second (default: 4)')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     args = parser.parse_args(argv)
     if args.sensor is not None:
@@ -67,62 +65,15 @@ def read(args: argparse.Namespace):
     return events, frames_of(events, args.num_frames, args.split_by, size, size)
 
 
-def draw(events, frames, args: argparse.Namespace, path: Path) -> None:
-    """Draw events in time and space, and the frames."""
-    from qsdt_mm.visualization.figures import event_picture, new_figure, save_figure
-
-    columns = min(len(frames), 8)
-    rows = -(-len(frames) // columns)
-    figure = new_figure(1.6 * columns + 2, 1.7 * rows + (4 if events else 0.5))
-    upper, lower = figure.subfigures(2, 1, height_ratios=(3.5, 1.7 * rows)) if events else (None, figure)
-    if events:
-        step = -(-len(events.t) // MOST_POINTS)
-        shown = [values[::step] for values in events]
-        colours = ['#b2182b' if p else '#2166ac' for p in shown[3]]
-        height, width = frames.shape[-2:]
-        for axes, values, what, side in zip(upper.subplots(1, 2), shown[1:3], ('column x', 'row y'), (width, height)):
-            axes.scatter(shown[0], values, s=2, c=colours, linewidths=0)
-            axes.set(xlabel='time t', ylabel=what, ylim=(-0.5, side - 0.5))
-            axes.spines[['top', 'right']].set_visible(False)
-        upper.suptitle(f'{len(events.t):,} events' + (f', one in {step} drawn' if step > 1 else ''), fontsize=10)
-    most = frames.max()
-    for i, axes in enumerate(lower.subplots(rows, columns, squeeze=False).flat):
-        axes.set(xticks=[], yticks=[])
-        axes.set_visible(i < len(frames))
-        if i < len(frames):
-            axes.imshow(event_picture(frames[i], most), interpolation='nearest')
-            axes.set_title(f'{i + 1}: {frames[i].sum():,.0f}', fontsize=8)
-    save_figure(figure, path)
-
-
-def write_video(frames, args: argparse.Namespace, path: Path) -> None:
-    """Write the frames one after the other."""
-    from PIL import Image
-
-    from qsdt_mm.fileio.atomic import atomic_open
-    from qsdt_mm.visualization.figures import event_picture
-
-    height, width = frames.shape[-2:]
-    scale = max(1, -(-FILM_SIDE // max(height, width)))
-    pictures = [
-        Image.fromarray((event_picture(frame, frames.max()) * 255).astype('uint8')).resize(
-            (width * scale, height * scale), Image.Resampling.NEAREST
-        )
-        for frame in frames
-    ]
-    with atomic_open(path) as file:
-        pictures[0].save(
-            file, format='GIF', save_all=True, append_images=pictures[1:], duration=round(1000 / args.fps), loop=0
-        )
-
-
 def show(args: argparse.Namespace, session) -> None:
     """Read, draw, and say what is there."""
+    from qsdt_mm.visualization.events import draw_events, write_video
+
     events, frames = read(args)
     stem, out = Path(args.file).stem, Path(args.out_dir)
     picture, moving = out / f'{stem}_events.png', out / f'{stem}_frames.gif'
-    draw(events, frames, args, picture)
-    write_video(frames, args, moving)
+    draw_events(events, frames, picture)
+    write_video(frames, args.fps, moving)
     lines = {}
     if events:
         on = int(events.p.sum())
@@ -132,7 +83,7 @@ def show(args: argparse.Namespace, session) -> None:
     lines['frames'] = f'{len(frames)}, {", ".join(f"{frame.sum():,.0f}" for frame in frames[:16])} events' + (
         ' ...' if len(frames) > 16 else ''
     )
-    lines |= {'picture': picture, 'film': moving}
+    lines |= {'picture': picture, 'video': moving}
     for name, value in lines.items():
         print(f'{name:<8} {value}')
 

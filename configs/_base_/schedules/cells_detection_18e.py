@@ -6,7 +6,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     # Five times COCO's rate: from scratch, few epochs.
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    # As the papers: norms, gains and LSQ steps do not decay; nor does what neurons learn.
+    # As the papers: norms, layer scales and LSQ steps do not decay; nor does what neurons learn.
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
     clip_grad=dict(max_norm=10.0),  # from scratch: guards the first iterations
 )

@@ -5,7 +5,7 @@ max_epochs = 28  # for under half an hour with 10,000 images on two cores
 optim_wrapper = dict(
     # AdamW: the papers' LAMB is for batches of a thousand and more. A high rate, for few epochs from scratch.
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05),
-    # As the papers: norms, gains and LSQ steps do not decay; nor does what neurons learn.
+    # As the papers: norms, layer scales and LSQ steps do not decay; nor does what neurons learn.
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
 )
 param_scheduler = [

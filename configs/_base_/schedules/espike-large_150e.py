@@ -9,7 +9,7 @@ max_epochs, warmup_epochs = 150, 10
 
 optim_wrapper = dict(
     optimizer=dict(type='Lamb', lr=6e-4 * 1024 / 256, weight_decay=0.05),
-    # Biases, norms and gains, all one-dimensional, do not decay; nor does what neurons learn.
+    # Biases, norms and layer scales, all one-dimensional, do not decay; nor does what neurons learn.
     constructor='LearningRateDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.75, flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
 )

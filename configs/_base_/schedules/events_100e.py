@@ -7,7 +7,7 @@ max_epochs, warmup_epochs = 100, 10
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=4e-5, weight_decay=1e-2),
-    # Biases, norms, gains and LSQ steps, all one-dimensional, do not decay; nor does what neurons learn.
+    # Biases, norms, layer scales and LSQ steps, all one-dimensional, do not decay; nor does what neurons learn.
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
     clip_grad=dict(max_norm=1.0),
 )

@@ -5,7 +5,7 @@ max_epochs = 5  # two to three minutes on two cores
 optim_wrapper = dict(
     # A high rate: a network of 0.18 M parameters, few epochs, batches of 16.
     optimizer=dict(type='AdamW', lr=6e-3, weight_decay=0.05),
-    # As the papers: norms, gains and LSQ steps do not decay; nor does what neurons learn.
+    # As the papers: norms, layer scales and LSQ steps do not decay; nor does what neurons learn.
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
 )
 param_scheduler = [

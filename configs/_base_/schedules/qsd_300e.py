@@ -7,7 +7,7 @@ max_epochs, warmup_epochs = 300, 15
 
 optim_wrapper = dict(
     optimizer=dict(type='Lamb', lr=6e-4 * 1568 / 256, weight_decay=0.05),
-    # Biases, norms, gains and LSQ steps, all one-dimensional, do not decay; nor does what neurons learn.
+    # Biases, norms, layer scales and LSQ steps, all one-dimensional, do not decay; nor does what neurons learn.
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'neuron.': dict(weight_decay=0.0)}),
 )
 param_scheduler = [

@@ -4,7 +4,7 @@ A camera's pixel fires when its log intensity has changed by a threshold since i
 darker polarity 0.
 
 No single frame tells the direction of motion. Let a digit move along a path, bright on dark, and let it move along the
-same path backwards, dark on bright: what brightens a pixel in one film brightens it in the other, and counts of events
+same path backwards, dark on bright: what brightens a pixel in one video brightens it in the other, and counts of events
 are equal, for each pixel and polarity. Paths have no preferred start and contrasts no preferred sign, so one frame of
 all events is as likely under one direction as under the opposite one; only their order tells them apart.
 """
@@ -31,7 +31,7 @@ def draw_path(
     size: int,
     travel: tuple[float, float] = (14.0, 22.0),
     wobble: float = 1.0,
-    steps: int = 48,
+    segments: int = 48,
 ) -> np.ndarray:
     """A path in one direction with constant speed, from anywhere, with a slow wobble across.
 
@@ -43,21 +43,21 @@ def draw_path(
         size: side of the sensor, whose edges are joined.
         travel: least and greatest length, in pixels.
         wobble: greatest amplitude across the direction, in pixels; 0 gives straight lines.
-        steps: into which the path is cut.
+        segments: into which the path is cut.
 
     Returns:
-        ``(steps + 1, 2)``: rows and columns.
+        ``(segments + 1, 2)``: rows and columns.
     """
     angle = 2 * math.pi * direction / directions
     along, across = np.array([math.sin(angle), math.cos(angle)]), np.array([math.cos(angle), -math.sin(angle)])
     start, length = rng.uniform(0, size, 2), rng.uniform(*travel)
     amplitude, phase = rng.uniform(0, wobble) if wobble else 0.0, rng.uniform(0, 2 * math.pi)
-    time = np.linspace(0, 1, steps + 1)[:, None]
+    time = np.linspace(0, 1, segments + 1)[:, None]
     return start + time * length * along + amplitude * np.sin(2 * math.pi * time + phase) * across
 
 
 def render_video(picture: np.ndarray, path: np.ndarray, size: int) -> np.ndarray:
-    """A picture carried along a path on a sensor whose edges are joined, ``(steps + 1, size, size)``, interpolated."""
+    """A picture carried along a path on a sensor whose edges join, interpolated: ``(segments + 1, size, size)``."""
     scene = np.zeros((size, size))
     scene[: picture.shape[0], : picture.shape[1]] = picture
     frames = []
@@ -72,16 +72,16 @@ def render_video(picture: np.ndarray, path: np.ndarray, size: int) -> np.ndarray
 def threshold_crossings(
     log_intensity: np.ndarray, threshold: float, phase: np.ndarray, duration: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Events of a film, by the camera model: a pixel fires when it has moved by a threshold since it last fired.
+    """Events of a video, by the camera model: a pixel fires when it has moved by a threshold since it last fired.
 
-    A pixel's levels are ``phase + k * threshold``. Which of them it fired at last, before the film, is not known: the
+    A pixel's levels are ``phase + k * threshold``. Which of them it fired at last, before the video, is not known: the
     first one that it meets is taken for that.
 
     Args:
-        log_intensity: ``(steps + 1, H, W)``, linear in between.
+        log_intensity: ``(segments + 1, H, W)``, linear in between.
         threshold: in units of log intensity.
         phase: ``(H, W)``.
-        duration: of the film, in microseconds.
+        duration: of the video, in microseconds.
 
     Returns:
         t (float), x, y, p, in no order.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import require
-from qsdt_mm.visualization.figures import event_picture, new_figure, save_figure
-
-RIGHT, WRONG, FAINT = '#1b7837', '#c51b1b', '#b0b0b0'
+from qsdt_mm.visualization.curves import draw_learning_curves
+from qsdt_mm.visualization.figures import save_figure
+from qsdt_mm.visualization.predictions import draw_prediction_grid
 
 
 def inside_name(filename: str) -> str:
@@ -29,14 +27,6 @@ def inside_name(filename: str) -> str:
     path = Path(filename)
     require(not path.is_absolute() and '..' not in path.parts, 'filename', filename, 'a file in the work directory')
     return filename
-
-
-def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last ``window`` values at each place, of fewer at the start; same length."""
-    total = np.cumsum(np.insert(values, 0, 0.0))
-    end = np.arange(1, len(values) + 1)
-    start = np.maximum(end - window, 0)
-    return (total[end] - total[start]) / (end - start)
 
 
 @HOOKS.register_module()
@@ -90,28 +80,12 @@ class LearningCurvesHook(Hook):
         per_unit = len(runner.train_dataloader) if runner.train_loop.__class__.__name__.startswith('Epoch') else 1
         unit = 'epoch' if per_unit > 1 else 'iteration'
         last = runner.iter
-        steps = np.arange(last - len(values) + 1, last + 1) / per_unit
-
-        figure = new_figure(9, 3.6)
-        left, right = figure.subplots(1, 2)
-        left.plot(steps, values, color=FAINT, linewidth=0.6, label='each iteration')
-        window = max(len(values) // 50, 1)
-        left.plot(
-            steps, running_mean(np.asarray(values, dtype=float), window), color='#2166ac', label=f'mean of {window}'
-        )
-        left.set(title='Training loss', xlabel=unit)
-        left.legend(frameon=False)
-        for name in names:
-            drawn = [(point['iter'] / per_unit, point[name]) for point in points if name in point]
-            if not drawn:
-                continue
-            right.plot(*zip(*drawn), marker='o', markersize=3, label=f'{name}: {drawn[-1][1]:.4g}')
-        right.set(title='Validation', xlabel=unit)
-        if right.lines:
-            right.legend(frameon=False)
-        for axes in (left, right):
-            axes.grid(alpha=0.3)
-            axes.spines[['top', 'right']].set_visible(False)
+        times = np.arange(last - len(values) + 1, last + 1) / per_unit
+        curves = {
+            name: [(point['iter'] / per_unit, point[name]) for point in points if name in point] for name in names
+        }
+        drawn = {name: curve for name, curve in curves.items() if curve}
+        figure = draw_learning_curves(times, np.asarray(values, dtype=float), drawn, unit)
         save_figure(figure, Path(runner.work_dir) / self.filename)
 
 
@@ -167,36 +141,6 @@ class PredictionGridHook(Hook):
         reverse = getattr(model.data_preprocessor, 'to_rgb', False)
         classes = (getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         shown = (self._wrong[: self.rows * self.columns // 2] + self._right)[: self.rows * self.columns]
-        rows = math.ceil(len(shown) / self.columns)
-
-        figure = new_figure(1.15 * self.columns, 1.4 * rows + 0.5)
         right = self._count - self._mistakes
-        figure.suptitle(f'{right} of {self._count} right ({100 * right / self._count:.1f} %)')
-        for axes in figure.subplots(rows, self.columns, squeeze=False).flat:
-            axes.axis('off')
-        for axes, (image, truth, label, score) in zip(figure.axes, shown):
-            axes.imshow(to_picture(image, reverse), cmap='gray')
-            names = [str(classes[i]) if classes else str(i) for i in (label, truth)]
-            text = f'{names[0]} {100 * score:.0f} %' + ('' if label == truth else f'\nis {names[1]}')
-            axes.set_title(text, fontsize=8, color=RIGHT if label == truth else WRONG, pad=2)
+        figure = draw_prediction_grid(shown, self.columns, right, self._count, classes, reverse)
         save_figure(figure, Path(runner.work_dir) / self.filename)
-
-
-def to_picture(image: torch.Tensor, reverse: bool = False) -> np.ndarray:
-    """An image tensor as matplotlib shows it: ``(C, H, W)`` to ``(H, W)`` or ``(H, W, 3)``, from 0 to 1.
-
-    Args:
-        image: uint8, or any range of values, which is then stretched; or frames of events ``(T, 2, H, W)``, which are
-            drawn as one.
-        reverse: the channels are BGR.
-    """
-    if image.dim() == 4:
-        return event_picture(image.float().sum(0).numpy())
-    values = image.float()
-    if image.dtype == torch.uint8:
-        values = values / 255
-    else:
-        values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-9)
-    values = values[:3] if len(values) >= 3 else values[:1]
-    values = values.flip(0) if reverse and len(values) == 3 else values
-    return values.permute(1, 2, 0).squeeze(-1).numpy()

@@ -24,7 +24,7 @@ class Family:
         neuron: config of the neuron inside the network.
         head_neuron: config of the neuron before the classifier.
         weight_bits: default width of weights.
-        layer_scale: first value of the gain of attention and MLP branches; None for none.
+        layer_scale: first value of the layer scale of attention and MLP branches; None for none.
         depths, strides: of the stages, unless an architecture says otherwise; they say how many stages there are.
         drop_from: the first stage whose blocks have stochastic depth.
         pointwise_branch: whether transformer blocks may have one, see :class:`Arch`.
@@ -114,7 +114,7 @@ class Arch:
         num_heads: attention heads in the stages after the third.
         strides: stride of the downsampling that opens each stage; None: the family's.
         stem_kernel: kernel of the first convolution, odd.
-        layer_scale: first gain of attention and MLP branches; 'default' takes the family's, None switches it off.
+        layer_scale: first value of the layer scale of attention and MLP branches; 'default': the family's; None: none.
         pointwise_branch: put a pointwise branch before the attention of each block; espike-large only.
         separable_conv: begin each transformer block with a separable convolution; only espike can do without, as in
             the published event network with state.

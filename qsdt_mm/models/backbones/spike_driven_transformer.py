@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import InputError, require, require_positive_int
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
@@ -47,6 +48,7 @@ class Stage(nn.Module):
 
 
 @MODELS.register_module()
+@refuse_old_arguments
 class SpikeDrivenTransformer(BaseModule):
     """Pyramid of spiking convolution blocks and spike-driven self-attention blocks.
 
@@ -164,8 +166,8 @@ class SpikeDrivenTransformer(BaseModule):
         """Apply ``init_cfg``; LSQ steps follow weights that it set without setting the steps.
 
         Raises:
-            ValueError: pretrained weights leave something out, LSQ steps, gains of branches and
-                parameters of neurons excepted.
+            ValueError: pretrained weights leave something out, LSQ steps, layer scales and parameters of neurons
+                excepted.
         """
         whole = whole_weights_only(self, optional=(*NEW_IN_FINE_TUNING, *neuron_parameters(self)))
         with rounding_follows_weights(self), steps_follow_weights(self), whole:
@@ -250,7 +252,7 @@ class SpikeDrivenTransformer(BaseModule):
             membrane = stage.downsample(membrane)
             if i == 0 and not has_time and self.time_steps > 1:
                 # A still image is the same at every step: encode it once, then show it T times.
-                # Settled anew: of one image this would be a view whose steps share memory, in no order that lasts.
+                # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
                 membrane = layout.to_preferred_memory_format(
                     membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
                 )

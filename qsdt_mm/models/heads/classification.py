@@ -7,6 +7,7 @@ from typing import Any
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import InputError
 from qsdt_mm.models.backbones.presets import classifier_neuron
 from qsdt_mm.models.layers import SpikeUnit, make_neuron
@@ -15,6 +16,7 @@ from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import QuantLinear, steps_follow_weights
 
 
+@refuse_old_arguments
 class SpikeLinearClsHead(LinearClsHead):
     """Linear classifier driven by spikes: ``mean over T of linear(N(mean over space of x))``.
 

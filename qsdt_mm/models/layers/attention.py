@@ -27,7 +27,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     Returns:
         ``(B, heads, C_v, L)``. Both orders are the same function; with spike counts also bit for bit, as long as the
-        sums fit the carrier.
+        sums fit the dtype that they are added up in.
     """
     return (value @ key.mT) @ query if keys_first(key, value) else value @ (key.mT @ query)
 
@@ -108,7 +108,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         """Set the norms of query, key and value so that a new attention drives its neuron, but not all the way.
 
         ``E[a] = scale * L * d * m^3``, with L tokens, d channels a head, m the mean output of a neuron for a membrane
-        of deviation g, the norms' gain. With g = 1, QSD's neurons on many tokens all fire D spikes, and no gradient
+        of deviation g, the norms' weight. With g = 1, QSD's neurons on many tokens all fire D spikes, and no gradient
         reaches query, key and value. So g is the largest up to 1 at which E[a] is at most half of what the neuron after
         it can count, for :data:`USUAL_TOKENS` tokens.
         """
@@ -119,9 +119,9 @@ class SpikeDrivenSelfAttention(nn.Module):
         width = self.query.norm.num_features // self.num_heads
         low, high = 0.0, 2.0
         for _ in range(20):
-            gain = (low + high) / 2
-            mean = response(self.query_neuron, gain).mean().item()
-            low, high = (low, gain) if self.product.scale * USUAL_TOKENS * width * mean**3 > half else (gain, high)
+            weight = (low + high) / 2
+            mean = response(self.query_neuron, weight).mean().item()
+            low, high = (low, weight) if self.product.scale * USUAL_TOKENS * width * mean**3 > half else (weight, high)
         for unit in (self.query, self.key, self.value):
             unit.norm.weight.fill_(min(low, 1.0))
 

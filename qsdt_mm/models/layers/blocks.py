@@ -14,13 +14,13 @@ from .unit import SpikeUnit, UnitFactory
 
 
 class MembraneShortcut(nn.Module):
-    """``x + drop_path(gain * branch(x))``: the sum adds membrane potentials, never spikes.
+    """``x + drop_path(layer_scale * branch(x))``: the sum adds membrane potentials, never spikes.
 
     Args:
         branch: units from membrane to membrane.
-        channels: width, for the gain.
+        channels: width, for the layer scale.
         drop_path: rate of stochastic depth.
-        layer_scale: first value of the gain per channel; None for none.
+        layer_scale: first value of the layer scale, one per channel; None for none.
     """
 
     def __init__(

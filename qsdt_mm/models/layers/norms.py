@@ -19,7 +19,7 @@ def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
 
 
 def can_repeat(norm: nn.Module) -> bool:
-    """Whether a norm in training can be repeated, and tensors are being saved in short forms."""
+    """Whether a norm in training can be repeated, and tensors are being saved compactly."""
     return compact_saving.is_compact() and type(norm) is nn.BatchNorm2d and norm.training
 
 

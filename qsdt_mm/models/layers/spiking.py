@@ -7,6 +7,7 @@ from typing import Any
 from mmcv.cnn import ConvModule
 from torch import nn
 
+from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import require_positive_int
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
@@ -49,6 +50,7 @@ class UnitsDraw:
         super().__init__(*args, init_cfg=init_cfg, **kwargs)
 
 
+@refuse_old_arguments
 class SpikingMixin:
     """Mix-in for necks and heads of other libraries: their layers become units when they have been built.
 

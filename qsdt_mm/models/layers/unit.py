@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.compat.signatures import accepted_arguments
 from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
@@ -24,6 +25,7 @@ RMS_NORMS = (nn.RMSNorm,) if hasattr(nn, 'RMSNorm') else ()  # torch 2.4 and lat
 IN_TRAINING_ONLY = re.compile(r'(^|\.)(auxiliary_head|aux_head|distillation|teacher|losses|loss(_\w+)?)(\.|$)')
 
 
+@refuse_old_arguments
 class SpikeUnit(nn.Module):
     """Neuron, synapse, norm: ``y = norm(synapse(neuron(u)))``, from membrane potential to membrane potential.
 
@@ -170,6 +172,7 @@ def response(neuron: nn.Module, deviation: float = 1.0, points: int = 4096) -> T
     return copy.deepcopy(neuron).to('cpu', torch.float64)(membrane.repeat(time_steps))
 
 
+@refuse_old_arguments
 @dataclass(frozen=True)
 class UnitFactory:
     """Makes the neurons and units of one network: what they share is said once.

@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import require, require_positive, require_positive_int
 from qsdt_mm.ops import compact_saving, dispatch
 
@@ -26,6 +27,7 @@ from .functional import (
 from .rounding import adopt
 
 
+@refuse_old_arguments
 class SpikingNeuron(nn.Module):
     """Base of neurons: membrane potentials in, scaled spike counts out.
 
@@ -89,6 +91,7 @@ def register_spikes(spikes: Tensor, scale: float) -> None:
 
 
 @MODELS.register_module()
+@refuse_old_arguments
 class IELIF(SpikingNeuron):
     """Integer-valued integrate-and-fire neuron: fires 0..D spikes in each time step.
 

@@ -57,7 +57,7 @@ def _shape(layer: nn.Module) -> tuple[tuple, dict[str, Any]]:
 class _ToAndFromFloat(QuantWeightMixin):
     """Mix-in for low-bit layers that have a counterpart in ``torch.nn``."""
 
-    plain: type[nn.Module]
+    float_class: type[nn.Module]
 
     @classmethod
     @torch.no_grad()
@@ -75,7 +75,7 @@ class _ToAndFromFloat(QuantWeightMixin):
     def to_float(self) -> nn.Module:
         """Return the plain layer that computes the same: its weight is :attr:`quantized_weight`."""
         args, settings = _shape(self)
-        layer = self.plain(*args, **settings, device=self.weight.device, dtype=self.weight.dtype)
+        layer = self.float_class(*args, **settings, device=self.weight.device, dtype=self.weight.dtype)
         layer.weight.copy_(self.quantized_weight)
         if self.bias is not None:
             layer.bias.copy_(self.bias)
@@ -93,7 +93,7 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
         ValueError: ``weight_bits`` is not one of these.
     """
 
-    plain = nn.Conv2d
+    float_class = nn.Conv2d
 
     def __init__(self, *args, weight_bits: int = 4, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -116,7 +116,7 @@ class QuantConvTranspose2d(_ToAndFromFloat, nn.ConvTranspose2d):
         ValueError: ``weight_bits`` is not one of these, or there are groups.
     """
 
-    plain = nn.ConvTranspose2d
+    float_class = nn.ConvTranspose2d
     channel_dim = 1
 
     def __init__(self, *args, weight_bits: int = 4, **kwargs) -> None:
@@ -148,7 +148,7 @@ class QuantLinear(_ToAndFromFloat, nn.Linear):
         ValueError: ``weight_bits`` is not one of these.
     """
 
-    plain = nn.Linear
+    float_class = nn.Linear
 
     def __init__(self, *args, weight_bits: int = 4, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A trial of the kernels on a device: numbers that a careless division or rounding gets wrong."""
+"""Self-test of the kernels on a device: numbers that a careless division or rounding gets wrong."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class _IntegrateAndFire(torch.autograd.Function):
     def forward(
         ctx,
         inputs: Tensor,
-        steps: int,
+        time_steps: int,
         threshold: float,
         max_spike_count: int,
         decay: float,
@@ -93,11 +93,11 @@ class _IntegrateAndFire(torch.autograd.Function):
     ) -> Tensor:
         compact = compact_saving.is_compact()
         bit = INSIDE if compact or ctx.needs_input_grad[0] else 0
-        spikes, kept = walk(inputs, steps, threshold, max_spike_count, decay, scale, bit, rounding)
+        spikes, kept = walk(inputs, time_steps, threshold, max_spike_count, decay, scale, bit, rounding)
         if compact:
             compact_saving.register_product(spikes, scale, kept, INSIDE - 1)
         ctx.save_for_backward(kept)
-        ctx.constants = steps, threshold, decay, scale
+        ctx.constants = time_steps, threshold, decay, scale
         return spikes
 
     @staticmethod
@@ -110,7 +110,7 @@ class _IntegrateAndFire(torch.autograd.Function):
 
 def integrate_and_fire(
     inputs: Tensor,
-    steps: int,
+    time_steps: int,
     threshold: float,
     max_spike_count: int,
     decay: float,
@@ -121,17 +121,17 @@ def integrate_and_fire(
 
     Args:
         inputs: input currents, time first.
-        steps: T.
+        time_steps: T.
         threshold, max_spike_count, decay, rounding: as in
             :func:`~qsdt_mm.models.neurons.functional.integrate_and_fire_step`.
         scale: worth of a spike.
     """
-    return _IntegrateAndFire.apply(inputs, steps, threshold, max_spike_count, decay, scale, rounding)
+    return _IntegrateAndFire.apply(inputs, time_steps, threshold, max_spike_count, decay, scale, rounding)
 
 
 def walk(
     inputs: Tensor,
-    steps: int,
+    time_steps: int,
     threshold: float,
     max_spike_count: int,
     decay: float,
@@ -142,7 +142,7 @@ def walk(
     """Scaled counts, and a byte for each: the count, and ``bit`` where the gradient passes; no bytes for ``bit`` 0."""
     inputs = dense(inputs, rows_first=True)
     spikes, kept = torch.empty_like(inputs), torch.empty_like(inputs, dtype=torch.uint8) if bit else None
-    top, size = in_dtype(max_spike_count * threshold, inputs.dtype), inputs.numel() // steps
+    top, size = in_dtype(max_spike_count * threshold, inputs.dtype), inputs.numel() // time_steps
     with torch.cuda.device_of(inputs):
         # Without fused products and sums: they round once where torch rounds twice.
         _walk[grid(size)](
@@ -155,7 +155,7 @@ def walk(
             top,
             scale,
             decay,
-            steps,
+            time_steps,
             rounding == 'half_even',
             bit,
             BLOCK,
@@ -164,21 +164,21 @@ def walk(
     return spikes, kept
 
 
-def walk_back(grad: Tensor, kept: Tensor, steps: int, threshold: float, decay: float, scale: float) -> Tensor:
+def walk_back(grad: Tensor, kept: Tensor, time_steps: int, threshold: float, decay: float, scale: float) -> Tensor:
     """Gradient of the inputs from that of the scaled counts."""
     grad, result = laid_out(grad, kept), torch.empty_like(kept, dtype=grad.dtype)
-    size = grad.numel() // steps
+    size = grad.numel() // time_steps
     with torch.cuda.device_of(grad):
         _walk_back[grid(size)](
             grad,
             kept,
             result,
             size,
-            (steps - 1) * size,
+            (time_steps - 1) * size,
             threshold,
             scale,
             decay,
-            steps,
+            time_steps,
             INSIDE,
             BLOCK,
             enable_fp_fusion=False,
@@ -186,10 +186,12 @@ def walk_back(grad: Tensor, kept: Tensor, steps: int, threshold: float, decay: f
     return result
 
 
-def walk_back_plainly(grad: Tensor, kept: Tensor, steps: int, threshold: float, decay: float, scale: float) -> Tensor:
+def walk_back_plainly(
+    grad: Tensor, kept: Tensor, time_steps: int, threshold: float, decay: float, scale: float
+) -> Tensor:
     """:func:`walk_back` in plain operations."""
     later, found = None, []
-    for of_count, byte in reversed(list(zip((grad * scale).chunk(steps), kept.chunk(steps)))):
+    for of_count, byte in reversed(list(zip((grad * scale).chunk(time_steps), kept.chunk(time_steps)))):
         left = 0 if later is None else later * decay
         of_count = of_count if later is None else of_count - left * threshold
         later = left + of_count * (byte >= INSIDE) / threshold

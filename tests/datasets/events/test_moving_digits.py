@@ -31,7 +31,7 @@ def test_a_pixel_fires_at_each_threshold():
     assert t[order] == pytest.approx([100 * 1.9 / 2.6, 100 + 100 * 1.7 / 1.8])
 
 
-def test_events_restore_the_film():
+def test_events_restore_the_video():
     """Where a pixel stands after all its events is within a threshold of the log intensity."""
     path = draw_path(np.random.default_rng(0), 0, 4, SIZE)
     log_intensity = 0.6 * render_video(picture(), path, SIZE)

@@ -9,7 +9,8 @@ import mmcv  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 from mmpretrain.visualization import UniversalVisualizer  # noqa: E402
 
-from qsdt_mm.engine.hooks.event_pictures import GAP, EventVisualizationHook, contact_sheet  # noqa: E402
+from qsdt_mm.engine.hooks.event_pictures import EventVisualizationHook  # noqa: E402
+from qsdt_mm.visualization.events import GAP, contact_sheet  # noqa: E402
 
 
 def test_frames_stand_side_by_side_on_one_scale():

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsdt_mm.engine.hooks import figures as figures_module
-from qsdt_mm.engine.hooks.figures import LearningCurvesHook, PredictionGridHook, running_mean, to_picture
+from qsdt_mm.engine.hooks.figures import LearningCurvesHook, PredictionGridHook
+from qsdt_mm.visualization.curves import running_mean
+from qsdt_mm.visualization.predictions import to_picture
 
 PNG = b'\x89PNG\r\n\x1a\n'
 CURVES = """

@@ -5,7 +5,8 @@ import torch
 
 pytest.importorskip('mmpretrain')
 
-from qsdt_mm.engine.hooks.reconstruction import ReconstructionHook, reconstruct  # noqa: E402
+from qsdt_mm.engine.hooks.reconstruction import ReconstructionHook  # noqa: E402
+from qsdt_mm.visualization.reconstruction import reconstruct  # noqa: E402
 
 
 class Model(torch.nn.Module):

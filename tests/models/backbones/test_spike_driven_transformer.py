@@ -130,7 +130,7 @@ def test_weight_bits_default_to_the_familys():
 
 @families
 @pytest.mark.parametrize('max_spike_count', [1, 2, 8])
-def test_levels(family, max_spike_count):
+def test_max_spike_count(family, max_spike_count):
     model = tiny(family, max_spike_count=max_spike_count).eval()
     highest = []
     for module in model.modules():

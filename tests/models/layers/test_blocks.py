@@ -40,7 +40,7 @@ def test_the_gain_is_per_channel():
 
 
 def test_a_gain_of_zero_is_still_a_gain():
-    """0.0 is a value; only None switches the gain off."""
+    """0.0 is a value; only None switches the layer scale off."""
     assert [p.tolist() for p in MembraneShortcut(Double(), 2, layer_scale=0.0).parameters()] == [[0.0, 0.0]]
 
 

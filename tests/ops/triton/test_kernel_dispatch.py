@@ -153,17 +153,17 @@ def test_a_network_gives_the_same(dispatched):
 
 
 def short_forms(layer, inputs):
-    """What autograd keeps in short form: the bytes, and what is restored from them."""
-    ledger, seen = compact_saving.CompressedTensors(), []
+    """What autograd keeps instead: the bytes, and what is restored from them."""
+    registered, seen = compact_saving.CompressedTensors(), []
 
     def pack(tensor):
-        seen.append(ledger.pack(tensor))
+        seen.append(registered.pack(tensor))
         return seen[-1]
 
-    with compact_saving._use(ledger), torch.autograd.graph.saved_tensors_hooks(pack, ledger.unpack):
+    with compact_saving._use(registered), torch.autograd.graph.saved_tensors_hooks(pack, registered.unpack):
         out = layer(inputs)
     packed = [entry for entry in seen if isinstance(entry, compact_saving.Packed)]
-    return out, [(entry.form.held[0], ledger.unpack(entry)) for entry in packed]
+    return out, [(entry.form.held[0], registered.unpack(entry)) for entry in packed]
 
 
 class Steps(nn.Module):

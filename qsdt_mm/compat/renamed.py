@@ -1,0 +1,123 @@
+"""Names from before 0.1.0 and those that took their place: the old are refused in one line (docs/en/migration.md)."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+ARGUMENTS = dict(levels='max_spike_count', real_input='input_kind')
+"""Arguments of constructors, as configs give them."""
+
+TYPES = dict(SharedSpike2FCBBoxHead='SpikeShared2FCBBoxHead')
+"""Values of ``type`` in configs."""
+
+MODULES = {
+    'analysis.benchmark': 'analysis.timing',
+    'analysis.firing_hook': 'engine.hooks.firing',
+    'analysis.plain': 'analysis.reference',
+    'analysis.plots': 'visualization.energy',
+    'analysis.reconstruction': 'engine.hooks.reconstruction',
+    'compat.loading': 'fileio.safe_load',
+    'datasets.checks': 'datasets.labels',
+    'datasets.event_files': 'datasets.events.files',
+    'datasets.event_pictures': 'engine.hooks.event_pictures',
+    'datasets.event_transforms': 'datasets.events.transforms',
+    'datasets.moving_digits': 'datasets.events.moving_digits',
+    'engine.amp': 'engine.cpu_amp',
+    'engine.checkpoint': 'fileio.checkpoint',
+    'engine.cli': 'cli',
+    'engine.config_check': 'cli.cfg_options',
+    'engine.errors': 'errors',
+    'engine.figures': 'visualization.figures',
+    'engine.noise': 'compat.noise',
+    'engine.storage': 'fileio.atomic',
+    'engine.sync_norm': 'engine.cpu_distributed',
+    'export': 'published',
+    'inference.answers': 'analysis.agreement',
+    'inference.comparison': 'analysis.unit_errors',
+    'models.kernels': 'ops.triton',
+    'models.layers.layout': 'ops.layout',
+    'models.neurons.saving': 'ops.compact_saving',
+    'validation': 'errors',
+}
+"""Modules of the package; what was inside a package that moved is inside the new one."""
+
+Class = TypeVar('Class', bound=type)
+
+
+def renamed(old: str, new: str) -> str:
+    """The line that names the new name."""
+    return f'{old} is called {new} now (docs/en/migration.md)'
+
+
+def refuse_old_arguments(cls: Class) -> Class:
+    """Class decorator: refuse keyword arguments of before, where the class does not take them, in a line of their own.
+
+    Raises:
+        ValueError: by the constructor, in place of Python's TypeError.
+    """
+    init = cls.__init__
+
+    @functools.wraps(init)  # a signature that is asked for is the constructor's own
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in ARGUMENTS.keys() & kwargs.keys():
+            raise ValueError(f'{type(self).__name__}: {renamed(name, ARGUMENTS[name])}')
+        init(self, *args, **kwargs)
+
+    cls.__init__ = __init__
+    return cls
+
+
+def refuse_old_types(registry: Any) -> None:
+    """Register, under each old value of ``type``, a function that raises a ValueError with the new one."""
+
+    def refusing(old: str) -> Any:
+        def refuse(**config: Any) -> None:
+            raise ValueError(renamed(old, TYPES[old]))
+
+        return refuse
+
+    for old in TYPES:
+        registry.register_module(name=old, module=refusing(old))
+
+
+class MovedModules:
+    """Finder that says where a module of this package went; asked first, for an older copy may be installed too."""
+
+    @staticmethod
+    def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:
+        """None for modules that never were.
+
+        Raises:
+            ImportError: the module has moved.
+        """
+        package, _, name = fullname.partition('.')
+        if package == 'qsdt_mm' and name in MODULES:
+            raise ImportError(renamed(fullname, f'{package}.{MODULES[name]}'))
+
+    @classmethod
+    def install(cls) -> None:
+        """Have Python ask; once is enough."""
+        if cls not in sys.meta_path:
+            sys.meta_path.insert(0, cls)
+
+
+def old_names(config: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Mapping, str]]:
+    """Find keys and types of a configuration that may be old names: their path, their dict, and what to call them.
+
+    A key may be another class's own; whoever asks knows what the dict's ``type`` takes.
+    """
+    found = []
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if key in ARGUMENTS:
+                found.append(((*path, key), config, ARGUMENTS[key]))
+            elif key == 'type' and isinstance(value, str) and value.rpartition('.')[2] in TYPES:
+                found.append(((*path, key), config, TYPES[value.rpartition('.')[2]]))
+            found += old_names(value, (*path, str(key)))
+    elif isinstance(config, (list, tuple)):
+        for i, item in enumerate(config):
+            found += old_names(item, (*path, str(i)))
+    return found
