@@ -12,8 +12,9 @@ def is_recording() -> bool:
     A function with a gradient of its own breaks such a record: it fails on constants that the function reads, it cannot
     be saved, and whoever counts operations sees none inside. So a record has plain operations, and is for inference.
     """
-    exporting = getattr(torch.compiler, 'is_exporting', None)  # 2.7 and later
-    return torch.jit.is_tracing() or exporting is not None and exporting()
+    # The flag itself (2.7 and later), not ``torch.compiler.is_exporting()``: torch 2.11 takes that for true in whatever
+    # it compiles.
+    return torch.jit.is_tracing() or getattr(torch.compiler, '_is_exporting_flag', False)
 
 
 def is_counting() -> bool:

@@ -35,9 +35,9 @@ OPTIONS = {
     'classifier': ('max_spike_count',),
     'event-classifier': ('max_spike_count', 'spike_worth', 'stateful', 'time_steps'),
     'encoder': ('max_spike_count',),
-    'mask-rcnn': ('max_spike_count', 'neck_levels'),
-    'cascade-mask-rcnn': ('max_spike_count', 'neck_levels'),
-    'retinanet': ('max_spike_count', 'neck_levels'),
+    'mask-rcnn': ('max_spike_count', 'neck_max_spike_count'),
+    'cascade-mask-rcnn': ('max_spike_count', 'neck_max_spike_count'),
+    'retinanet': ('max_spike_count', 'neck_max_spike_count'),
     'semantic-fpn': ('max_spike_count', 'spike_worth'),
 }
 """What the tensors of each kind do not show and may be set."""
@@ -98,7 +98,7 @@ def released_options(kind: str, arch: Arch) -> dict[str, Any]:
     max_spike_count = 8 if kind == 'event-classifier' and stateful else 4
     values = dict(
         max_spike_count=max_spike_count,
-        neck_levels=1,
+        neck_max_spike_count=1,
         time_steps=8,
         stateful=stateful,
         spike_worth=(1 / max_spike_count if stateful else 1.0) if kind == 'event-classifier' else 0.25,
@@ -274,7 +274,7 @@ def _detector(network: Network, overrides: Mapping[str, Any]) -> dict[str, Any]:
         in_channels=list(network.arch.widths[1:]),
         out_channels=channels,
         neuron=integrate_and_fire(1.0),
-        max_spike_count=settings['neck_levels'],
+        max_spike_count=settings['neck_max_spike_count'],
     )
     if network.kind == 'retinanet':
         model['bbox_head'].update(

@@ -36,12 +36,12 @@ def tensors_of(checkpoint):
 
 KINDS = {
     'det_maskrcnn_public': ('mask-rcnn', 'qsd', 3, dict(fpn_channels=32, fc_channels=64, mask_norm=False, roi_size=7)),
-    'det_maskrcnn_e_public': ('mask-rcnn', 'espike', 3, dict(rpn_channels=32, box_linears=2, neck_levels=1)),
+    'det_maskrcnn_e_public': ('mask-rcnn', 'espike', 3, dict(rpn_channels=32, box_linears=2, neck_max_spike_count=1)),
     'det_retina_public': (
         'retinanet',
         'qsd',
         3,
-        dict(fpn_channels=32, feat_channels=32, neck_levels=1, max_spike_count=4),
+        dict(fpn_channels=32, feat_channels=32, neck_max_spike_count=1, max_spike_count=4),
     ),
     'seg_fpn_public': ('semantic-fpn', 'espike', 5, dict(fpn_channels=24, head_channels=24, spike_worth=0.25)),
     'seg_fpn_qsd_public': ('semantic-fpn', 'qsd', 5, dict(spike_worth=0.25, max_spike_count=4)),
@@ -187,11 +187,11 @@ def test_cascade_by_names_and_shapes(published, tmp_path):
     [
         (
             'seg_fpn_public',
-            dict(neck_levels=1),
-            'neck_levels=1 .*a semantic-fpn takes max_spike_count, spike_worth',
+            dict(neck_max_spike_count=1),
+            'neck_max_spike_count=1 .*a semantic-fpn takes max_spike_count, spike_worth',
         ),
         ('det_retina_public', dict(spike_worth=1.0), 'spike_worth=1.0 is not allowed'),
-        ('det_maskrcnn_public', dict(neck_levels=0), 'neck_levels=0'),
+        ('det_maskrcnn_public', dict(neck_max_spike_count=0), 'neck_max_spike_count=0'),
         ('hardvs_public', dict(time_steps=0), 'time_steps=0'),
         ('hardvs_public', dict(stateful=1), 'stateful=1'),
         ('hardvs_public', dict(spike_worth=-1.0), 'spike_worth=-1.0'),
@@ -207,8 +207,8 @@ def test_options_out_of_range_are_refused(published, name, option, words):
 def test_options_reach_the_file_and_the_model(published, golden, tmp_path, name):
     published(name)
     option = {
-        'mask-rcnn': dict(neck_levels=4),
-        'retinanet': dict(neck_levels=2),
+        'mask-rcnn': dict(neck_max_spike_count=4),
+        'retinanet': dict(neck_max_spike_count=2),
         'semantic-fpn': dict(spike_worth=0.5),
         'event-classifier': dict(spike_worth=0.5, stateful=True, max_spike_count=6),
     }[KINDS[name][0]]
@@ -320,7 +320,7 @@ def test_a_library_that_is_absent_is_named(published, monkeypatch):
         (lambda m: m['settings'].pop('fc_channels'), 'no usable meta.settings.fc_channels'),
         (lambda m: m['settings'].update(mask_convs='4'), 'no usable meta.settings.mask_convs'),
         (lambda m: m['settings'].update(box_linears=3), 'lacks'),
-        (lambda m: m['settings'].update(neck_levels='__import__'), 'neck_levels'),
+        (lambda m: m['settings'].update(neck_max_spike_count='__import__'), 'neck_max_spike_count'),
         (lambda m: m.update(rounding='down'), 'rounding'),
     ],
 )

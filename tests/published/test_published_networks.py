@@ -80,7 +80,7 @@ def test_golden_detectors(golden_file, name, dtype, bound, converted):
 def test_golden_detectors_as_they_are_trained(golden_file, name, dtype, bound):
     pytest.importorskip('mmdet')
     path, wanted = golden_file(name, False)
-    model = load_published(path, neck_levels=4)
+    model = load_published(path, neck_max_spike_count=4)
     outputs, _ = detector_outputs(model.to(dtype), wanted, dtype)
     errors = {key: largest(outputs[key], theirs) for key, theirs in wanted['output_neck4'].items()}
     assert len(errors) == 3 and max(errors.values()) < bound, errors

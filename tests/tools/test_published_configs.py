@@ -32,7 +32,7 @@ def test_detectors(golden, tmp_path, name, capsys):
     pytest.importorskip('mmdet')
     files = convert(golden, name, tmp_path / 'out.pth')
     said = capsys.readouterr().out
-    assert 'neck_levels=1' in said and 'tensors do not show it' in said
+    assert 'neck_max_spike_count=1' in said and 'tensors do not show it' in said
     make_coco_set(tmp_path)
     ground_truth = json.loads((tmp_path / 'set.json').read_text())
     ground_truth['categories'] = [dict(id=i + 1, name=f'class{i}') for i in range(3)]

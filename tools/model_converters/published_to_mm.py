@@ -13,7 +13,7 @@ EXAMPLE = """examples:
   python tools/model_converters/published_to_mm.py published.pth converted.pth
   python tools/test.py converted.pth.py converted.pth
   python tools/model_converters/published_to_mm.py published.pth converted.pth --arch qsd-55m --json report.json
-  python tools/model_converters/published_to_mm.py maskrcnn.pth to_train_on.pth --neck-max_spike_count 4
+  python tools/model_converters/published_to_mm.py maskrcnn.pth to_train_on.pth --neck-max-spike-count 4
 
 Takes classifiers (QSD, E-SpikeFormer, HAR-DVS), Mask R-CNN, Cascade Mask R-CNN, RetinaNet, Semantic FPN and Spike-MAE.
 The network is recognised from the tensors. What leaves no trace there (heads, strides, bits, D, T, what a spike is
@@ -54,7 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="D of the backbone's neurons (default: 4; 8 of the event network with state)",
     )
     parser.add_argument(
-        '--neck-max_spike_count',
+        '--neck-max-spike-count',
         type=int,
         metavar='D',
         help="D of a detector's neck: 1 as it is tested (default), 4 as it was trained",
@@ -102,7 +102,7 @@ def convert(args: argparse.Namespace) -> None:
             weight_bits=args.weight_bits,
             weights=args.weights,
             max_spike_count=args.max_spike_count,
-            neck_levels=args.neck_levels,
+            neck_max_spike_count=args.neck_max_spike_count,
             spike_worth=args.spike_worth,
             time_steps=args.time_steps,
             stateful=args.stateful,
