@@ -18,8 +18,8 @@ ENDS = {'/'.join(path.parts[i:]) for path in FILES for i in range(len(path.parts
 FOLDERS = {'/'.join(folder.parts[i:]) for path in FILES for folder in path.parents for i in range(len(folder.parts))}
 PAGES = [path for path in FILES if path.suffix == '.md']
 CODE = [path for path in FILES if path.suffix == '.py' and path.parts[0] in ('qsdt_mm', 'tools', 'demo', 'configs')]
-# What commands make, and what a reader writes.
-MADE = re.compile(r'(work_dirs|data|annotations|mine|build)/|.*(NAME|TASK)')
+# What commands make, what a reader writes, and bases that other libraries have.
+MADE = re.compile(r'(work_dirs|data|annotations|mine|build|_base_/models)/|.*(NAME|TASK)')
 OLD = (Path('docs/en/migration.md'), Path('qsdt_mm/compat/renamed.py'))
 
 

@@ -13,10 +13,10 @@ def to_preferred_memory_format(feature: Tensor) -> Tensor:
     return feature
 
 
-def settle_like(feature: Tensor, other: Tensor) -> Tensor:
-    """:func:`to_preferred_memory_format`, if another feature map has been settled."""
-    settled = other.dim() == 4 and other.is_contiguous(memory_format=torch.channels_last)
-    return to_preferred_memory_format(feature) if settled else feature
+def to_memory_format_of(feature: Tensor, other: Tensor) -> Tensor:
+    """:func:`to_preferred_memory_format`, if another feature map is in that order."""
+    channels_last = other.dim() == 4 and other.is_contiguous(memory_format=torch.channels_last)
+    return to_preferred_memory_format(feature) if channels_last else feature
 
 
 def dense(tensor: Tensor, rows_first: bool = False) -> Tensor:

@@ -48,7 +48,7 @@ def pictures(folder):
 
 def test_classification(tmp_path, photo, capsys):
     weights = new_weights(DIGITS, tmp_path / 'new.pth')
-    crop = 'test_dataloader.dataset.pipeline.1.keep_ratio=False'
+    crop = 'test_dataloader.dataset.pipeline.0.keep_ratio=False'
     assert demo(photo, DIGITS, weights, '--out-dir', tmp_path / 'out', '--cfg-options', crop) == 0
     assert pictures(tmp_path / 'out') == {'photo_found.png': PNG, 'photo_firing.png': PNG}
     text = capsys.readouterr().out

@@ -133,7 +133,7 @@ class SpikeDrivenSelfAttention(nn.Module):
             for unit, neuron in zip((self.query, self.key, self.value), self.neurons)
         )
         attended = self.product(query, key, value).flatten(1, 2).unflatten(2, membrane.shape[2:])
-        return self.projection(layout.settle_like(attended, membrane))
+        return self.projection(layout.to_memory_format_of(attended, membrane))
 
 
 def require_heads(channels: int, num_heads: int) -> None:
