@@ -30,7 +30,8 @@ def fire(
     whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
     if whole or membrane.device.type != 'cpu' or membrane.stride() != count.stride():
         fire_into(count, kept, membrane, threshold, max_spike_count, scale, bit, rounding)
-        return count, kept
+        # Compiled by torch 2.11, a result that an operation in place has written has a gradient of zero.
+        return count.clone() if is_compiling() else count, kept
     flat = [None if x is None else x.as_strided((x.numel(),), (1,)).split(PIECE) for x in (count, kept, membrane)]
     for pieces in zip(flat[0], flat[1] or repeat(None), flat[2]):
         fire_into(*pieces, threshold, max_spike_count, scale, bit, rounding)

@@ -128,8 +128,8 @@ def convert(
             say, else 4.
         weights: 'model', or 'ema' for the averaged weights.
         options: what else tensors do not show, as far as the kind of network has it: ``max_spike_count`` (D of the
-            backbone), ``neck_max_spike_count`` (D of a detector's neck), ``spike_worth`` (of a segmentor's neck and head, of a
-            network for events), ``time_steps`` and ``stateful`` (of a network for events: T, and whether membranes are
+            backbone), ``neck_max_spike_count`` (D of a detector's neck), ``spike_worth`` (of a segmentor's neck and head,
+            of a network for events), ``time_steps`` and ``stateful`` (of a network for events: T, and whether membranes are
             carried from frame to frame). None: as the released scripts.
 
     Raises:
@@ -193,8 +193,8 @@ def assumptions(network: Network, assumed: Sequence[str]) -> list[str]:
         notes.append(f'{values} as in the released scripts: tensors do not show it')
     if 'neck_max_spike_count' in settings:
         notes.append(
-            'neurons of the released neck fire up to 4 spikes in training and 1 when tested: neck_max_spike_count=1 gives its '
-            'evaluation, neck_max_spike_count=4 is what to train on'
+            'neurons of the released neck fire up to 4 spikes in training and 1 when tested: '
+            'neck_max_spike_count=1 gives its evaluation, neck_max_spike_count=4 is what to train on'
         )
     if 'box_linears' in settings:
         notes.append(

@@ -43,11 +43,12 @@ def load_published(
         out_indices: stages that a classifier's backbone puts out, 0 to 4; the last must be that of the classifier: 4
             (of the large sizes 3 is the same), the default.
         weights: 'model', or 'ema' for the averaged weights.
-        overrides: options of :func:`~qsdt_mm.published.convert`, such as ``neck_max_spike_count=4`` or ``spike_worth=0.5``, and
-            arguments of ``SpikeDrivenTransformer``, over the published ones, such as ``max_spike_count=8``,
-            ``weight_bits=8`` or ``arch=dict(num_heads=4)``; ``arch`` must fit the tensors. A classifier's neuron is
-            the family's, with the same ``max_spike_count``. With ``time_steps`` above 1 the classifier fires in each
-            step, so that features keep time in the batch, ``(T * N, ...)``, unless ``time_mean=True``.
+        overrides: options of :func:`~qsdt_mm.published.convert`, such as ``neck_max_spike_count=4`` or
+            ``spike_worth=0.5``, and arguments of ``SpikeDrivenTransformer``, over the published ones, such as
+            ``max_spike_count=8``, ``weight_bits=8`` or ``arch=dict(num_heads=4)``; ``arch`` must fit the tensors. A
+            classifier's neuron is the family's, with the same ``max_spike_count``. With ``time_steps`` above 1 the
+            classifier fires in each step, so that features keep time in the batch, ``(T * N, ...)``, unless
+            ``time_mean=True``.
 
     Raises:
         CheckpointError: the file cannot be loaded, or is not such a checkpoint.
