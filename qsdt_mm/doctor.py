@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import importlib.metadata
+import importlib.util
+import os
 import platform
+import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from qsdt_mm.compat import EXTENSION
 from qsdt_mm.compat.distributions import DISTRIBUTIONS, to_install, version_of
 
 MODULES = dict(
@@ -24,6 +30,8 @@ MODULES = dict(
     sklearn='the digits of make demo',
 )
 """What each module is for, where it may be absent."""
+OPENMMLAB = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg')
+EXTENSION_FILE = re.compile(r'mmcv\W_ext\b')
 LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 NEEDED = ('torch', 'torchvision', 'mmengine', 'mmcv')
 
@@ -58,21 +66,80 @@ def packages() -> Iterator[Finding]:
                 importlib.import_module(f'{module}.models')
         except ModuleNotFoundError as error:
             if error.name != module:
-                advice = f'{module} misses the module {error.name}: reinstall {install}'
+                advice = f'{module} misses the module {error.name}: {to_mend((error.name or "").partition(".")[0])}'
+            elif version:
+                advice = f'its files are gone: {to_mend(module)}'
             elif fatal or purpose:
                 advice = f'pip install {install}' + (f' (for {purpose})' if purpose else '')
             yield Finding(module, version or 'not installed', advice, fatal)
         except Exception as error:
             reason = ' '.join(str(error).split())[:200]
-            yield Finding(module, version or '?', f'does not import ({reason}): reinstall {install}', fatal)
+            broken = 'mmcv' if EXTENSION_FILE.search(reason) else module  # compiled for another torch
+            yield Finding(module, version or '?', f'does not import ({reason}): {to_mend(broken)}', fatal)
         else:
             yield Finding(module, version or '?')
             if module == 'mmpretrain':
                 yield from multimodal()
-    for line in ('mmengine', 'mmcv'):
-        both = [name for name in DISTRIBUTIONS[line] if version_of(name)]
-        if len(both) > 1:
-            yield Finding(line, ' and '.join(both), f'two packages share these files: pip uninstall {both[1]}')
+    yield from lines()
+
+
+def to_mend(module: str) -> str:
+    """The command that puts a module's files there again."""
+    names = DISTRIBUTIONS.get(module, (module,))
+    present = next((name for name in names if version_of(name)), None)
+    return f'pip install --force-reinstall --no-deps {present}' if present else f'pip install {to_install(module)}'
+
+
+def lines() -> Iterator[Finding]:
+    """OpenMMLab's packages of two lines in one place, and what an older line has left there."""
+    held = {module: [name for name in DISTRIBUTIONS[module] if version_of(name)] for module in OPENMMLAB}
+    for module, names in held.items():
+        if len(names) > 1:
+            yield Finding(
+                module,
+                ' and '.join(names),
+                f'they share their files: pip uninstall {" ".join(names[1:])}, then {to_mend(module)}',
+            )
+    first = {module: names[0] for module, names in held.items() if names}
+    original = [name for name in first.values() if not name.startswith('onedl-')]
+    if original and len(original) < len(first):
+        maintained = [name for name in first.values() if name not in original]
+        yield Finding(
+            'OpenMMLab',
+            f'of two lines: {", ".join(maintained)}; {", ".join(original)}',
+            f'each expects the packages of its own: pip uninstall {" ".join(original)}, then pip install '
+            + ' '.join(DISTRIBUTIONS[module][0] for module, name in first.items() if name in original),
+        )
+    with contextlib.suppress(ImportError, ValueError):
+        if importlib.util.find_spec('mmcv.runner') is not None:  # what mmcv 2 has in mmengine
+            yield Finding(
+                'mmcv', 'with files of mmcv 1', f'remove the folder mmcv beside mmengine, then {to_mend("mmcv")}'
+            )
+
+
+def caches() -> Iterator[Finding]:
+    """Folders that libraries want to write to."""
+    home = Path('~').expanduser()
+    for variable, folder, purpose in (
+        ('MPLCONFIGDIR', Path(os.environ.get('XDG_CONFIG_HOME') or home / '.config') / 'matplotlib', 'fonts'),
+        ('TRITON_CACHE_DIR', home / '.triton', 'kernels for GPUs'),
+        ('TORCH_HOME', Path(os.environ.get('XDG_CACHE_HOME') or home / '.cache') / 'torch', 'downloaded weights'),
+    ):
+        folder = Path(os.environ.get(variable) or folder)
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK) and can_write(there)):
+            yield Finding(
+                'cache', f'{folder} cannot be written ({purpose})', f'export {variable}=A_FOLDER_THAT_CAN_BE_WRITTEN'
+            )
+
+
+def can_write(folder: Path) -> bool:
+    """Whether a file can be made in a folder: what its permissions say may not hold on a read-only file system."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def multimodal() -> Iterator[Finding]:
@@ -100,7 +167,7 @@ def compiled_ops() -> Iterator[Finding]:
     if compiled is None:
         return
     if compiled:
-        yield Finding('mmcv ops', 'compiled')
+        yield Finding('mmcv ops', 'compiled', *loading_fault())
         return
     yield Finding('mmcv ops', f'not compiled; stood in for: {", ".join(OPS)}')
     if not compat.found_at_start():
@@ -110,6 +177,16 @@ def compiled_ops() -> Iterator[Finding]:
             f"mmdet's own tools need them earlier: {EARLIER}",
         )
     yield Finding('', 'other ops refuse, each with a line that names it', f'only if you need them: {HOW_TO_COMPILE}')
+
+
+def loading_fault() -> Iterator[str]:
+    """What to do if mmcv's compiled ops do not load."""
+    try:
+        importlib.import_module(EXTENSION)
+    except Exception as error:
+        reason = ' '.join(str(error).split())[:200]
+        file = importlib.util.find_spec(EXTENSION).origin
+        yield f'they do not load ({reason}): compile them for this torch, or do without: rm {file}'
 
 
 def devices() -> Iterator[Finding]:
@@ -135,7 +212,7 @@ def examine() -> list[Finding]:
         from qsdt_mm.version import __version__
 
         findings[1:1] = [Finding('qsdt_mm', __version__)]
-        findings += [*compiled_ops(), *devices()]
+        findings += [*compiled_ops(), *devices(), *caches()]
     return findings
 
 

@@ -72,4 +72,118 @@ def test_import_without_a_needed_package_is_one_line(module, package):
             f'ImportError: qsdt_mm needs {module}, which is not installed: pip install {package}'
         )
     else:
-        assert done.returncode == 1 and f'-> pip install {package}' in done.stdout
+        assert (
+            done.returncode == 1
+            and f'-> its files are gone: pip install --force-reinstall --no-deps {package}' in done.stdout
+        )
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Makes these distributions, and no others, look installed."""
+
+    def only(*names):
+        def version(name):
+            if name not in names:
+                raise distributions.metadata.PackageNotFoundError(name)
+            return '1.0'
+
+        monkeypatch.setattr(distributions.metadata, 'version', version)
+
+    return only
+
+
+WHOLE = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', 'onedl-mmdetection', 'onedl-mmsegmentation')
+
+
+def test_one_line_of_packages_is_no_finding(installed):
+    for names in (WHOLE, WHOLE[:2], ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmsegmentation'), ()):
+        installed(*names)
+        assert [*doctor.lines()] == []
+
+
+@pytest.mark.parametrize(
+    ('other', 'advice'),
+    [
+        ('mmcv-lite', 'pip uninstall mmcv-lite, then pip install --force-reinstall --no-deps onedl-mmcv'),
+        ('mmsegmentation', 'pip uninstall mmsegmentation, then pip install --force-reinstall --no-deps onedl-mmseg'),
+    ],
+)
+def test_two_packages_with_the_same_files(installed, other, advice):
+    """What is uninstalled takes the files of the other along."""
+    installed(*WHOLE, other)
+    (found,) = doctor.lines()
+    assert other in found.state and advice in found.advice
+
+
+def test_packages_of_two_lines(installed):
+    installed('onedl-mmengine', 'onedl-mmcv', 'mmdet', 'mmpretrain')
+    (found,) = doctor.lines()
+    assert found.state == 'of two lines: onedl-mmengine, onedl-mmcv; mmpretrain, mmdet'
+    assert found.advice.endswith('pip uninstall mmpretrain mmdet, then pip install onedl-mmpretrain onedl-mmdetection')
+
+
+def test_leftovers_of_mmcv_1(tmp_path, monkeypatch):
+    import mmcv
+
+    (tmp_path / 'runner').mkdir()
+    (tmp_path / 'runner/__init__.py').write_text('')
+    monkeypatch.setattr(mmcv, '__path__', [*mmcv.__path__, str(tmp_path)])
+    found = [finding for finding in doctor.lines() if 'files of mmcv 1' in finding.state]
+    assert len(found) == 1 and 'remove the folder mmcv' in found[0].advice
+
+
+@pytest.mark.parametrize(
+    ('error', 'advice'),
+    [
+        (
+            ModuleNotFoundError('', name='mmcv'),
+            'its files are gone: pip install --force-reinstall --no-deps onedl-mmcv',
+        ),
+        (
+            ModuleNotFoundError('', name='mmcv.ops'),
+            'misses the module mmcv.ops: pip install --force-reinstall --no-deps onedl-mmcv',
+        ),
+        (ModuleNotFoundError('', name='addict'), 'misses the module addict: pip install addict'),
+        (ImportError('mmcv/_ext.so: undefined symbol: x'), 'pip install --force-reinstall --no-deps onedl-mmcv'),
+    ],
+    ids=['gone', 'part', 'dependency', 'symbol'],
+)
+def test_halves_of_an_installation(installed, monkeypatch, error, advice):
+    def fail(name):
+        if name == 'mmcv':
+            raise error
+
+    installed(*WHOLE, 'torch')
+    monkeypatch.setattr(doctor.importlib, 'import_module', fail)
+    found = {finding.name: finding for finding in doctor.packages()}
+    assert found['mmcv'].fatal and found['mmcv'].advice.endswith(advice)
+
+
+def test_compiled_ops_that_do_not_load(tmp_path, monkeypatch):
+    """They win over the stand-in, and the report says why nothing works with them."""
+    import mmcv
+
+    for name in [name for name in sys.modules if name == compat.EXTENSION]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / '_ext.py').write_text('raise ImportError("undefined symbol: _ZN3c10")')
+    monkeypatch.setattr(mmcv, '__path__', [str(tmp_path), *mmcv.__path__])
+    (found,) = doctor.compiled_ops()
+    assert found.state == 'compiled' and 'they do not load (undefined symbol: _ZN3c10)' in found.advice
+    assert f'rm {tmp_path / "_ext.py"}' in found.advice
+
+
+def test_folders_that_cannot_be_written(tmp_path, monkeypatch):
+    for name in ('MPLCONFIGDIR', 'TRITON_CACHE_DIR', 'TORCH_HOME', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert [*doctor.caches()] == []
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('HOME', str(tmp_path / 'file'))
+    assert [f.advice.split()[1].partition('=')[0] for f in doctor.caches()] == [
+        'MPLCONFIGDIR',
+        'TRITON_CACHE_DIR',
+        'TORCH_HOME',
+    ]
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+    assert len([*doctor.caches()]) == 2

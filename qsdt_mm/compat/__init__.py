@@ -10,10 +10,19 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 
 from .startup import EXTENSION, MultimodalFinder, StandInFinder, in_place, install, stand_in
 
-__all__ = ['StandInFinder', 'found_at_start', 'in_place', 'install', 'multimodal_failure', 'ops_are_compiled']
+__all__ = [
+    'EXTENSION',
+    'StandInFinder',
+    'found_at_start',
+    'in_place',
+    'install',
+    'multimodal_failure',
+    'ops_are_compiled',
+]
 
 
 def ops_are_compiled() -> bool | None:
@@ -21,7 +30,8 @@ def ops_are_compiled() -> bool | None:
     if importlib.util.find_spec('mmcv') is None:
         return None
     spec = importlib.util.find_spec(EXTENSION)
-    return spec is not None and spec.origin != stand_in()
+    # By name: the finder in place may be that of another copy of this package.
+    return spec is not None and Path(spec.origin or '').name != Path(stand_in()).name
 
 
 def found_at_start() -> bool:

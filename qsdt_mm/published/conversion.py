@@ -128,9 +128,9 @@ def convert(
             say, else 4.
         weights: 'model', or 'ema' for the averaged weights.
         options: what else tensors do not show, as far as the kind of network has it: ``max_spike_count`` (D of the
-            backbone), ``neck_max_spike_count`` (D of a detector's neck), ``spike_worth`` (of a segmentor's neck and head,
-            of a network for events), ``time_steps`` and ``stateful`` (of a network for events: T, and whether membranes are
-            carried from frame to frame). None: as the released scripts.
+            backbone), ``neck_max_spike_count`` (D of a detector's neck), ``spike_worth`` (of a segmentor's neck and
+            head, of a network for events), ``time_steps`` and ``stateful`` (of a network for events: T, and whether
+            membranes are carried from frame to frame). None: as the released scripts.
 
     Raises:
         CheckpointError: the checkpoint is of another network, lacks tensors, has tensors that nothing explains, or
