@@ -15,6 +15,7 @@ pytest.importorskip('mmpretrain')
 
 from qsdt_mm import cli  # noqa: E402
 from qsdt_mm.datasets.events.datasets import CIFAR10DVS  # noqa: E402
+from qsdt_mm.models.neurons import SpikingNeuron  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/neuromorphic').glob('*.py'))
@@ -97,7 +98,8 @@ def test_pictures_train_and_validate(tmp_path):
     for split in ('train', 'test'):
         (tmp_path / f'hardvs/{split}_label.txt').write_text('action_001 0 0\naction_002 0 1\n')
     runner = short_run(shrink(cli.load_config(str(path)), path, tmp_path), tmp_path / 'run', ('backbone', 'head'))
-    assert runner.iter == 1 and {m.time_steps for m in runner.model.modules() if hasattr(m, 'max_spike_count')} == {1}
+    neurons = [module for module in runner.model.modules() if isinstance(module, SpikingNeuron)]
+    assert runner.iter == 1 and {neuron.time_steps for neuron in neurons} == {1}
     assert 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
 
 
