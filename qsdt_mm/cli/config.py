@@ -28,7 +28,7 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         The mmengine ``Config``.
 
     Raises:
-        InputError: The file does not exist or does not parse, an option means nothing, a name is of before 0.1.0, or a
+        InputError: The file does not exist or does not parse, an option means nothing, a name is of old, or a
             data loader or its data set is no dict.
     """
     from mmengine.config import Config

@@ -1,4 +1,4 @@
-"""Names from before 0.1.0 and those that took their place: the old are refused in one line (docs/en/migration.md)."""
+"""Names from before the first release and those that took their place: old ones are refused in one line."""
 
 from __future__ import annotations
 

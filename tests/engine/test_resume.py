@@ -10,7 +10,7 @@ import pytest
 import torch
 import toy_runs as toy
 
-from qsdt_mm import cli
+from qsdt_mm.cli import run
 
 ITERATIONS = """
 train_dataloader = dict(sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True))
@@ -163,8 +163,8 @@ def note_paths(load, read):
 @pytest.mark.parametrize('kind', ['iterations', 'persistent workers'])
 def test_no_worker_outlives_a_run(tmp_path, monkeypatch, kind):
     """Even if somebody keeps the runner: at exit Python waits five seconds for each worker."""
-    runners, build = [], cli.build_runner
-    monkeypatch.setattr(cli, 'build_runner', lambda cfg: runners.append(build(cfg)) or runners[-1])
+    runners, build = [], run.build_runner
+    monkeypatch.setattr(run, 'build_runner', lambda cfg: runners.append(build(cfg)) or runners[-1])
     before = set(multiprocessing.active_children())
     if kind == 'iterations':
         config = toy.variant(tmp_path / 'iterations.py', ITERATIONS)
