@@ -68,7 +68,7 @@ def _runtime(network: Network) -> dict[str, Any]:
             mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
             dist_cfg=dict(backend='nccl'),
         ),
-        visualizer=dict(type=visualizer, vis_backends=[dict(type='LocalVisBackend')], name='visualizer'),
+        visualizer=dict(type=visualizer, vis_backends=[dict(type='LocalVisBackend')]),
         log_level='INFO',
         load_from=None,
         resume=False,

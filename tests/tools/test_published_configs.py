@@ -21,7 +21,7 @@ def evaluate(files, work_dir, *changes, inference=('float',)):
     """Figures and predictions."""
     words = [*files, '--work-dir', work_dir, '--json', work_dir / 'figures.json', '--out', work_dir / 'said.pkl']
     words += ['--inference', *inference]
-    options = ['--cfg-options', 'test_dataloader.num_workers=0', *changes]
+    options = toy.options(test_dataloader__num_workers=0) + list(changes)  # runs of one second share a name otherwise
     assert toy.tool('test').main([*map(str, words), *map(str, options)]) == 0
     with open(work_dir / 'said.pkl', 'rb') as file:
         return json.loads((work_dir / 'figures.json').read_text())['metrics'], pickle.load(file)
