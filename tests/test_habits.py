@@ -51,3 +51,9 @@ def test_every_folder_of_configs_has_a_readme():
         assert text.startswith('# ') and '\n## Results\n' in text
         for path in folder.glob('*.py'):
             assert f'`{path.stem}`' in text, path
+
+
+def test_no_test_file_is_long():
+    tests = list((ROOT / 'tests').rglob('*.py'))
+    lengths = {path.relative_to(ROOT): len(path.read_text(encoding='utf-8').splitlines()) for path in tests}
+    assert tests and not {path: length for path, length in lengths.items() if length > 400}
