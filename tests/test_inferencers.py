@@ -22,7 +22,7 @@ def small(*folders):
     """Configs for one device, as they are called from here."""
     found = (path for folder in folders for path in sorted((CONFIGS / folder).glob('*_1xb*.py')))
     names = (f'{path.parent.name}/{path.stem}' for path in found)
-    # Those of the cells have larger images, and show the same as those of the shapes.
+    # Networks for the cells take larger images, and longer.
     return [pytest.param(name, marks=pytest.mark.slow) if 'cells' in name else name for name in names]
 
 
