@@ -21,7 +21,9 @@ EVENTS = 'neuromorphic/e-micro-1x4_1xb16_moving-digits-digit'
 def small(*folders):
     """Configs for one device, as they are called from here."""
     found = (path for folder in folders for path in sorted((CONFIGS / folder).glob('*_1xb*.py')))
-    return [f'{path.parent.name}/{path.stem}' for path in found]
+    names = (f'{path.parent.name}/{path.stem}' for path in found)
+    # Networks for the cells take larger images, and longer.
+    return [pytest.param(name, marks=pytest.mark.slow) if 'cells' in name else name for name in names]
 
 
 @pytest.fixture(scope='module')

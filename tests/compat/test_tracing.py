@@ -38,7 +38,10 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize('view', VIEWS)
-@pytest.mark.parametrize('family, kwargs', [('qsd', {}), ('espike', dict(time_steps=2)), ('espike-large', {})])
+@pytest.mark.parametrize(
+    'family, kwargs',
+    [('qsd', {}), ('espike', dict(time_steps=2)), pytest.param('espike-large', {}, marks=pytest.mark.slow)],
+)
 def test_a_saved_trace_gives_the_same_for_other_images_too(family, kwargs, view):
     model = VIEWS[view](network(family, **kwargs))
     traced, file = torch.jit.trace(model, torch.randn(1, *SIZE)), io.BytesIO()
@@ -110,7 +113,9 @@ def test_operations_on_the_meta_device_are_counted():
     assert counts[0] == counts[1] > 0
 
 
-@pytest.mark.parametrize('view', VIEWS)
+@pytest.mark.parametrize(
+    'view', [v if v in ('trained', 'spike') else pytest.param(v, marks=pytest.mark.slow) for v in VIEWS]
+)
 def test_an_export_gives_the_same_and_holds_no_pieces(monkeypatch, view):
     model, image = VIEWS[view](network()), torch.randn(1, *SIZE)
     expected = model(image)

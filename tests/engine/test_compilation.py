@@ -254,7 +254,10 @@ KINDS = dict(masked=masked, events=events, segmenter=segmenter, detector=detecto
 KINDS |= {f'distilled-{kind}': distilled(kind) for kind in ('fgd', 'hard')}
 
 
-@pytest.mark.parametrize('kind', KINDS)
+FAST = ('segmenter', 'distilled-fgd')  # tracing takes its time
+
+
+@pytest.mark.parametrize('kind', [k if k in FAST else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
 def test_every_kind_of_model(kind, tmp_path):
     import qsdt_mm  # noqa: F401
 

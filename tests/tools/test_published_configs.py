@@ -27,7 +27,9 @@ def evaluate(files, work_dir, *changes, inference=('float',)):
         return json.loads((work_dir / 'figures.json').read_text())['metrics'], pickle.load(file)
 
 
-@pytest.mark.parametrize('name', ['det_maskrcnn_public', 'det_maskrcnn_e_public', 'det_retina_public'])
+@pytest.mark.parametrize(
+    'name', ['det_maskrcnn_public', pytest.param('det_maskrcnn_e_public', marks=pytest.mark.slow), 'det_retina_public']
+)
 def test_detectors(golden, tmp_path, name, capsys):
     pytest.importorskip('mmdet')
     files = convert(golden, name, tmp_path / 'out.pth')
@@ -111,7 +113,9 @@ def test_the_event_network_with_state(golden, tmp_path, capsys):
     assert 'accuracy/top5' in metrics and len(predictions) == 3
 
 
-@pytest.mark.parametrize('name', ['qsd_public', 'espike_ties_public', 'espike_large_base_public'])
+@pytest.mark.parametrize(
+    'name', ['qsd_public', pytest.param('espike_ties_public', marks=pytest.mark.slow), 'espike_large_base_public']
+)
 def test_classifiers(golden, tmp_path, name):
     pytest.importorskip('mmpretrain')
     files = convert(golden, name, tmp_path / 'out.pth')

@@ -162,7 +162,7 @@ def test_scores_are_the_mean_of_an_image_and_its_mirror_image(classifier, tmp_pa
     assert [int(p['gt_label']) for p in found] == [0, 1, 1]
 
 
-@pytest.mark.parametrize('name', ['classifier', 'segmenter', 'detector'])
+@pytest.mark.parametrize('name', ['classifier', pytest.param('segmenter', marks=pytest.mark.slow), 'detector'])
 def test_modes_are_bit_equal(name, request, tmp_path, capsys):
     which = request.getfixturevalue(name)
     integer, spike = (predictions(which, tmp_path, '--tta', '--inference', mode) for mode in ('integer', 'spike'))
