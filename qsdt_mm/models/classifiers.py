@@ -1,4 +1,4 @@
-"""mmpretrain's classifier for spiking networks: what backbone and head share is said once."""
+"""mmpretrain's classifier for spiking networks, with the settings that backbone and head share given once."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class SpikeDrivenTransformer(BaseModule):
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """Channels of each output, in the order of ``out_indices``."""
+        """Return the channels of each output, in the order of ``out_indices``."""
         return tuple(self.arch.widths[self.arch.stage_of(i)] for i in self.out_indices)
 
     def init_weights(self) -> None:
@@ -174,7 +174,7 @@ class SpikeDrivenTransformer(BaseModule):
             super().init_weights()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter and the number of depths, for mmpretrain's layer-wise learning rate decay.
+        """Return a parameter's depth and the number of depths, for mmpretrain's layer-wise learning rate decay.
 
         The stem is layer 0, block i is layer i + 1, with the downsampling in front of it; a head comes last.
 
@@ -240,7 +240,7 @@ class SpikeDrivenTransformer(BaseModule):
         return module(membrane)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Membrane potentials of the stages in ``out_indices``; see the class for shapes."""
+        """Compute membrane potentials of the stages in ``out_indices``; see the class for shapes."""
         with compact_saving():
             return self._forward(image)
 

@@ -30,7 +30,7 @@ class SpikeRPNHead(SpikingMixin, RPNHead):
         super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and box deltas of one level; membrane potentials pass between the units, negative ones too."""
+        """Compute scores and box deltas of one level; units pass on membrane potentials, negative ones too."""
         x = self.rpn_conv(x)
         return self.rpn_cls(x), self.rpn_reg(x)
 
@@ -58,7 +58,7 @@ class SpikeRetinaHead(SpikingMixin, RetinaHead):
             self.retina_reg.neuron = neuron
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and box deltas of one level."""
+        """Compute scores and box deltas of one level."""
         if not self.shared_neuron:
             return super().forward_single(x)
         scores = boxes = x
@@ -88,6 +88,6 @@ class SpikeFCNMaskHead(SpikingMixin, FCNMaskHead):
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
 
     def init_weights(self) -> None:
-        """Units have drawn their weights themselves; mmdet's own method would look for layers where units are."""
+        """Apply ``init_cfg``; units have drawn their weights, and mmdet's own method expects layers in their places."""
         with steps_follow_weights(self), rounding_follows_weights(self):
             BaseModule.init_weights(self)

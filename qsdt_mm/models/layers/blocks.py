@@ -49,13 +49,13 @@ class Block(nn.Sequential):
 
 
 def mlp(factory: UnitFactory, channels: int, ratio: int = 4) -> nn.Sequential:
-    """Two pointwise units with bias: C to ratio * C and back."""
+    """Build two pointwise units with bias: C to ratio * C and back."""
     hidden = channels * ratio
     return nn.Sequential(factory.conv_unit(channels, hidden, bias=True), factory.conv_unit(hidden, channels, bias=True))
 
 
 def channel_conv(factory: UnitFactory, channels: int, ratio: int = 4, bias: bool = False) -> nn.Sequential:
-    """Two 3x3 units: C to ratio * C and back."""
+    """Build two 3x3 units: C to ratio * C and back."""
     hidden = channels * ratio
     return nn.Sequential(
         factory.conv_unit(channels, hidden, 3, bias=bias), factory.conv_unit(hidden, channels, 3, bias=bias)
@@ -63,7 +63,7 @@ def channel_conv(factory: UnitFactory, channels: int, ratio: int = 4, bias: bool
 
 
 def sep_conv_chained(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
-    """QSD's separable convolution: ``N pw C->2C BN, N dw pw 2C->C BN``."""
+    """Build QSD's separable convolution: ``N pw C->2C BN, N dw pw 2C->C BN``."""
     hidden = 2 * channels
     return nn.Sequential(
         factory.conv_unit(channels, hidden),
@@ -72,7 +72,7 @@ def sep_conv_chained(factory: UnitFactory, channels: int, kernel_size: int) -> n
 
 
 def sep_conv_spiking(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
-    """E-SpikeFormer's separable convolution: ``N pw C->2C BN, N dw BN, N pw 2C->C BN``."""
+    """Build E-SpikeFormer's separable convolution: ``N pw C->2C BN, N dw BN, N pw 2C->C BN``."""
     hidden = 2 * channels
     return nn.Sequential(
         factory.conv_unit(channels, hidden),
@@ -84,14 +84,14 @@ def sep_conv_spiking(factory: UnitFactory, channels: int, kernel_size: int) -> n
 def qsd_conv_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """QSD's convolution block: separable convolution, then channel convolution."""
+    """Build QSD's convolution block: separable convolution, then channel convolution."""
     return Block([sep_conv_chained(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
 
 
 def qsd_attention_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """QSD's transformer block: attention, then MLP, each with layer scale."""
+    """Build QSD's transformer block: attention, then MLP, each with layer scale."""
     branches = [rep_conv_attention(factory, channels, num_heads), mlp(factory, channels)]
     return Block(branches, channels, drop_path, layer_scale)
 
@@ -99,7 +99,7 @@ def qsd_attention_block(
 def espike_conv_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """E-SpikeFormer's convolution block: spiking separable convolution, then channel convolution."""
+    """Build E-SpikeFormer's convolution block: spiking separable convolution, then channel convolution."""
     return Block([sep_conv_spiking(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
 
 
@@ -111,7 +111,7 @@ def espike_attention_block(
     layer_scale: float | None,
     separable_conv: bool = True,
 ) -> Block:
-    """E-SpikeFormer's transformer block: separable convolution (or none), attention, MLP."""
+    """Build E-SpikeFormer's transformer block: separable convolution (or none), attention, MLP."""
     branches = [sep_conv_spiking(factory, channels, 3)] if separable_conv else []
     branches += [pointwise_attention(factory, channels, num_heads), mlp(factory, channels)]
     return Block(branches, channels, drop_path, layer_scale)
@@ -120,7 +120,7 @@ def espike_attention_block(
 def espike_large_conv_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """Convolution block of E-SpikeFormer's large sizes: channel convolution with bias, and nothing else."""
+    """Build the convolution block of E-SpikeFormer's large sizes: channel convolution with bias, and nothing else."""
     return Block([channel_conv(factory, channels, bias=True)], channels, drop_path)
 
 
@@ -132,7 +132,7 @@ def espike_large_attention_block(
     layer_scale: float | None,
     pointwise_branch: bool = False,
 ) -> Block:
-    """Transformer block of E-SpikeFormer's large sizes: attention, then MLP, each with layer scale.
+    """Build the transformer block of E-SpikeFormer's large sizes: attention, then MLP, each with layer scale.
 
     ``pointwise_branch`` puts ``x + [pw C->C BN pw C->C BN](N(x))`` before them, always kept and without layer scale.
     """
@@ -147,6 +147,6 @@ def espike_large_attention_block(
 def downsampling(
     factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int, stride: int, encoding: bool
 ) -> SpikeUnit:
-    """A strided convolution with bias, and batch norm; the encoding one takes the image and has no neuron."""
+    """Build a strided convolution with bias, and batch norm; the encoding one takes the image and has no neuron."""
     conv = factory.conv(in_channels, out_channels, kernel_size, stride=stride, bias=True)
     return SpikeUnit(None if encoding else factory.make_neuron(), conv, nn.BatchNorm2d(out_channels))

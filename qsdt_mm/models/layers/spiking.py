@@ -1,4 +1,4 @@
-"""Parts of other libraries made spiking: each of their layers becomes a unit."""
+"""Spiking versions of other libraries' parts: each of their layers becomes a unit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class UnitsDraw:
 
 @refuse_old_arguments
 class SpikingMixin:
-    """Mix-in for necks and heads of other libraries: their layers become units when they have been built.
+    """Mix-in for necks and heads of other libraries: turns their layers into units after construction.
 
     Args:
         args, kwargs: those of the library's class.

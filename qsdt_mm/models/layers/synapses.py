@@ -12,7 +12,7 @@ from .unit import UnitFactory
 
 
 class BNAndPad(nn.Module):
-    """Batch norm, then a border of one pixel with what batch norm makes of a zero input.
+    """Batch norm, then a border of one pixel that holds the norm's output for a zero input.
 
     So a zero-padded convolution *before* the norm and an unpadded one after it are the same map, and the whole chain
     merges into one convolution. In training the border uses the running statistics, as the published networks do.
@@ -27,7 +27,7 @@ class BNAndPad(nn.Module):
         self.norm = nn.BatchNorm2d(channels)  # a child, so that tools which swap norms (SyncBN) find it
 
     def border(self) -> Tensor:
-        """What the norm makes of zero, ``(1, C, 1, 1)``."""
+        """Return the norm's output for zero, ``(1, C, 1, 1)``."""
         norm = self.norm
         # Cloned: the next forward updates the statistics in place, maybe before this graph is used.
         mean, inv_std = norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt()

@@ -57,10 +57,10 @@ class SpikingNeuron(nn.Module):
 
     @abstractmethod
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One time step: ``(input current, carried membrane) -> (count, carried membrane)``."""
+        """Advance one time step: ``(input current, carried membrane) -> (count, carried membrane)``."""
 
     def count(self, inputs: Tensor) -> Tensor:
-        """Spike counts in ``{0..D}`` of inputs ``(T * N, ...)``, same shape."""
+        """Count spikes in ``{0..D}`` of inputs ``(T * N, ...)``, same shape."""
         require(
             inputs.shape[0] % self.time_steps == 0,
             'batch',
@@ -74,7 +74,7 @@ class SpikingNeuron(nn.Module):
         return torch.cat(counts)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scaled counts ``n * scale`` of inputs ``(T * N, ...)``, same shape."""
+        """Compute scaled counts ``n * scale`` of inputs ``(T * N, ...)``, same shape."""
         spikes = self.count(inputs) * self.scale
         if compact_saving.is_compact() and self.max_spike_count < 256:
             register_spikes(spikes, self.scale)
@@ -85,7 +85,7 @@ class SpikingNeuron(nn.Module):
 
 
 def register_spikes(spikes: Tensor, scale: float) -> None:
-    """Say that scaled counts fit bytes."""
+    """Register scaled counts as values that fit bytes."""
     code = (spikes.detach() / scale).round_().to(torch.uint8)
     compact_saving.register_product(spikes, scale, code)
 
@@ -256,7 +256,7 @@ class ParametricLIF(LIF):
 
     @property
     def decay(self) -> Tensor:
-        """Share of the membrane, above the reset potential, that is carried over; of shape ``(1,)``."""
+        """Return the share of the membrane, above the reset potential, that is carried over; of shape ``(1,)``."""
         return torch.sigmoid(self.w)
 
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:

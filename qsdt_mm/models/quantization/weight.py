@@ -1,4 +1,4 @@
-"""The weight of a layer as integers and steps: one value for all who compute with it, pack it or write it to files."""
+"""The weight of a layer as integers and steps: one value to compute with, to pack and to write to files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_weight_bits(weight_bits: int) -> None:
 
 
 def quant_range(bits: int) -> tuple[int, int]:
-    """Lowest and highest integer of a signed ``bits``-wide weight."""
+    """Return the lowest and highest integer of a signed ``bits``-wide weight."""
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
@@ -47,7 +47,7 @@ class QuantizedWeight:
 
     @property
     def by_channel(self) -> Tensor:
-        """The integers as ``(C_out, ...)``, a view."""
+        """View the integers as ``(C_out, ...)``."""
         return self.integers.transpose(0, self.channel_dim)
 
     def dequantize(self, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -9,13 +9,13 @@ from qsdt_mm.models.layers import SpikeUnit
 
 
 class PatchMask:
-    """Which patches are visible now, at any resolution; shared by all layers of one network."""
+    """Mask of the visible patches, at any resolution; shared by all layers of one network."""
 
     def __init__(self) -> None:
         self.patches: Tensor | None = None
 
     def at(self, feature: Tensor) -> Tensor | None:
-        """The mask ``(N, 1, H, W)`` for a feature map ``(N, C, H, W)``, boolean; None when nothing is masked."""
+        """Return the mask ``(N, 1, H, W)`` for a feature map ``(N, C, H, W)``, boolean; None when nothing is masked."""
         if self.patches is None:
             return None
         height, width = (size // patch for size, patch in zip(feature.shape[-2:], self.patches.shape[-2:]))
@@ -23,7 +23,7 @@ class PatchMask:
         return mask.expand(len(feature), -1, -1, -1)
 
     def hold(self, feature: Tensor) -> Tensor:
-        """The feature map with masked positions at zero."""
+        """Set masked positions of the feature map to zero."""
         mask = self.at(feature)
         return feature if mask is None else torch.where(mask, feature, feature.new_zeros(()))
 
@@ -44,7 +44,7 @@ class SparseBatchNorm2d(nn.BatchNorm2d):
         self.train(norm.training)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, C, H, W)``."""
+        """Normalise ``(N, C, H, W) -> (N, C, H, W)``."""
         mask = self.visibility.at(feature)
         if mask is None:
             return super().forward(feature)

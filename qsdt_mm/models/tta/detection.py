@@ -30,7 +30,7 @@ class InstanceTTAModel(DetTTAModel):
 
 
 def turned_back(sample: DetDataSample) -> InstanceData:
-    """What was found in a view that may be flipped, in the places of the image."""
+    """Map the detections of a view, which may be flipped, back to places in the image."""
     found, direction = sample.pred_instances, sample.metainfo.get('flip_direction')
     if sample.metainfo.get('flip') and direction:
         found.bboxes = bbox_flip(found.bboxes, sample.ori_shape, direction)
