@@ -27,6 +27,10 @@ class Compressed(NamedTuple):
     Args:
         restore: makes the tensor again, with the strides that it had.
         held: the tensors that ``restore`` needs.
+
+    >>> code = torch.ones(2, dtype=torch.uint8)
+    >>> Compressed(restore=lambda: code * 0.5, held=(code,)).restore().tolist()
+    [0.5, 0.5]
     """
 
     restore: Callable[[], Tensor]
@@ -34,7 +38,12 @@ class Compressed(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Stand-in that autograd keeps for a view of a registered tensor."""
+    """Stand-in that autograd keeps for a view of a registered tensor.
+
+    >>> form = Compressed(lambda: torch.arange(4.0), ())
+    >>> CompressedTensors.unpack(Packed(form, torch.Size([2]), (1,), offset=2)).tolist()
+    [2.0, 3.0]
+    """
 
     form: Compressed
     shape: torch.Size
@@ -43,7 +52,14 @@ class Packed(NamedTuple):
 
 
 class CompressedTensors:
-    """Compact forms of tensors that are alive, by the address of their storage."""
+    """Compact forms of tensors that are alive, by the address of their storage.
+
+    >>> tensors = CompressedTensors()
+    >>> counts, code = torch.full((4,), 0.5), torch.ones(4, dtype=torch.uint8)
+    >>> tensors.register(counts, Compressed(lambda: code * 0.5, (code,)))
+    >>> tensors.unpack(tensors.pack(counts)).tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
 
     def __init__(self) -> None:
         self.entries: dict[int, tuple[weakref.ref, Compressed]] = {}

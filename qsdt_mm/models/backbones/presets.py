@@ -30,6 +30,9 @@ class Family:
         pointwise_branch: whether transformer blocks may have one, see :class:`Arch`.
         optional_separable_conv: whether transformer blocks may do without one, see :class:`Arch`.
         two_heads: classifiers have a second head, to learn from a teacher.
+
+    >>> FAMILIES['qsd'].weight_bits, FAMILIES['qsd'].rounding
+    (4, 'half_up')
     """
 
     conv_block: Callable[..., blocks.Block]
@@ -121,6 +124,9 @@ class Arch:
 
     Raises:
         ValueError: a field is out of range.
+
+    >>> resolve_arch('qsd-15m').num_stages
+    5
     """
 
     family: str

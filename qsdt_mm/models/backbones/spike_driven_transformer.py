@@ -39,7 +39,12 @@ NEW_IN_FINE_TUNING = ('.step', '.gain.weight')
 
 
 class Stage(nn.Module):
-    """Downsampling, then blocks."""
+    """Downsampling, then blocks.
+
+    >>> stage = Stage(nn.Conv2d(3, 8, 3, stride=2, padding=1), [nn.Identity()])
+    >>> stage.downsample(torch.ones(1, 3, 32, 32)).shape, len(stage.blocks)
+    (torch.Size([1, 8, 16, 16]), 1)
+    """
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -78,6 +83,11 @@ class SpikeDrivenTransformer(BaseModule):
 
     Raises:
         ValueError: an argument or the input (``InputError``) is out of range; the message names it and what is allowed.
+
+    >>> arch = dict(preset='qsd-8m', widths=(8, 8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    >>> network = SpikeDrivenTransformer(arch, out_indices=(2, 4)).eval()
+    >>> [tuple(potential.shape) for potential in network(torch.ones(1, 3, 32, 32))]
+    [(1, 16, 4, 4), (1, 16, 2, 2)]
     """
 
     arch_zoo: dict[str, Arch] = ARCH_ZOO

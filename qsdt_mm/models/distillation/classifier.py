@@ -20,7 +20,13 @@ from .losses import DistillationLoss, Tokens, View
 
 
 class Outside:
-    """Holder of a module that ``nn.Module`` does not register; copies of the holder share the module."""
+    """Holder of a module that ``nn.Module`` does not register; copies of the holder share the module.
+
+    >>> from copy import deepcopy
+    >>> holder = Outside()
+    >>> deepcopy(holder) is holder
+    True
+    """
 
     def __init__(self) -> None:
         self.module: nn.Module | None = None
@@ -48,6 +54,15 @@ class DistilledClassifier(SpikeImageClassifier):
     Raises:
         ValueError: an argument is out of range.
         CheckpointError: when training starts, the teacher's weights are missing or do not fit.
+
+    >>> arch = dict(preset='qsd-8m', widths=(8, 8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    >>> model = DistilledClassifier(
+    ...     dict(type='qsdt_mm.SpikeDrivenTransformer', arch=arch),
+    ...     head=dict(type='qsdt_mm.SpikeLinearClsHead', num_classes=10, in_channels=16),
+    ...     teacher=dict(type='TimmClassifier', model_name='resnet18'),
+    ...     distillation=[dict(type='SoftLogitDistillation')])
+    >>> len(model.distillation)
+    1
     """
 
     def __init__(

@@ -16,7 +16,11 @@ Tokens = tuple[Tensor, Tensor, Tensor]
 
 
 class View(NamedTuple):
-    """Inputs of a loss from one network: its logits ``(N, classes)``, and q, k, v of each of its attentions."""
+    """Inputs of a loss from one network: its logits ``(N, classes)``, and q, k, v of each of its attentions.
+
+    >>> View(torch.zeros(2, 10), attention=[]).logits.shape
+    torch.Size([2, 10])
+    """
 
     logits: Tensor
     attention: list[Tokens]
@@ -30,6 +34,12 @@ class DistillationLoss(nn.Module):
 
     Raises:
         ValueError: ``weight`` is not a positive number.
+
+    >>> class SquaredDistance(DistillationLoss):
+    ...     def distance(self, student, teacher):
+    ...         return (student.logits - teacher.logits).square().mean()
+    >>> SquaredDistance(weight=0.5)(View(torch.zeros(2, 10), []), View(torch.ones(2, 10), [])).item()
+    0.5
     """
 
     name = 'loss_distillation'
@@ -53,6 +63,10 @@ class HardLogitDistillation(DistillationLoss):
     """Cross-entropy of the student's logits with the class that the teacher finds likeliest.
 
     Source: DeiT (arXiv 2012.12877); the recipe of SFA's large sizes (arXiv 2411.16061).
+
+    >>> view = View(torch.zeros(2, 4), attention=[])
+    >>> round(HardLogitDistillation()(view, view).item(), 4)  # log of 4 classes
+    1.3863
     """
 
     name = 'loss_hard'
@@ -70,6 +84,10 @@ class SoftLogitDistillation(DistillationLoss):
         temperature: tau, above 0.
 
     Source: Hinton et al. (arXiv 1503.02531).
+
+    >>> view = View(torch.tensor([[1.0, 2.0]]), attention=[])
+    >>> SoftLogitDistillation(temperature=2.0)(view, view).item()
+    0.0
     """
 
     name = 'loss_soft'
@@ -96,6 +114,11 @@ class FineGrainedDistillation(DistillationLoss):
         ValueError: the networks differ in their number of attentions or heads, or their grids cannot be matched.
 
     Source: fine-grained distillation of QSD (arXiv 2501.13492); its exact form is not public, this is ours.
+
+    >>> tokens = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
+    >>> view = View(torch.zeros(1, 10), attention=[(tokens, tokens, tokens)])
+    >>> FineGrainedDistillation()(view, view).item()
+    0.0
     """
 
     name = 'loss_fgd'

@@ -36,6 +36,10 @@ class SpikeLinearClsHead(LinearClsHead):
         InputError: the features of a batch are not T for each sample.
 
     Source: QSD (arXiv 2501.13492), SFA (arXiv 2411.16061).
+
+    >>> head = SpikeLinearClsHead(num_classes=10, in_channels=16, time_steps=2)
+    >>> head((torch.ones(2 * 3, 16),)).shape  # T * N images in, N out
+    torch.Size([3, 10])
     """
 
     two_heads = False
@@ -106,6 +110,10 @@ class SpikeTwoHeadClsHead(SpikeLinearClsHead):
             fires on a half, as in the large sizes.
 
     Source: SFA (arXiv 2411.16061), large sizes.
+
+    >>> head = SpikeTwoHeadClsHead(num_classes=10, in_channels=16)
+    >>> [tuple(logits.shape) for logits in head.both((torch.ones(3, 16),))]
+    [(3, 10), (3, 10)]
     """
 
     two_heads = True

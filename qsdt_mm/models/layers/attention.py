@@ -51,6 +51,10 @@ class LinearAttention(nn.Module):
 
     Args:
         scale: factor on the product.
+
+    >>> query = key = value = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
+    >>> LinearAttention(scale=0.25)(query, key, value)[0, 0, 0, 0].item()  # 0.25 * 16 tokens * 8 channels
+    32.0
     """
 
     def __init__(self, scale: float) -> None:
@@ -78,6 +82,11 @@ class SpikeDrivenSelfAttention(nn.Module):
         scale: factor on the product.
 
     Source: Spike-driven Transformer V2 (arXiv 2404.03663); QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
+
+    >>> from qsdt_mm.models.layers.unit import UnitFactory
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> rep_conv_attention(factory, channels=16, num_heads=4)(torch.ones(1, 16, 4, 4)).shape
+    torch.Size([1, 16, 4, 4])
     """
 
     def __init__(

@@ -1,4 +1,18 @@
-"""Residual blocks: a membrane shortcut around branches made of units."""
+"""Residual blocks: a membrane shortcut around branches made of units.
+
+Convolution block and transformer block, from ``(N, C, H, W)`` to the same shape; every arrow is a membrane potential::
+
+    x --+--> separable conv (C -> 2C -> C) ---(+)--+--> channel conv (C -> 4C -> C) ---(+)--> y
+        |                                      |   |                                    |
+        +--------------------------------------+   +------------------------------------+
+
+    x --+--> attention (L = H * W tokens) ----(+)--+--> MLP (C -> 4C -> C) ------------(+)--> y
+        |                                      |   |                                    |
+        +--------------------------------------+   +------------------------------------+
+
+E-SpikeFormer's transformer block has a separable convolution before attention; convolution blocks of its large sizes
+have the channel convolution alone. ``(+)`` adds, after layer scale and stochastic depth (:class:`MembraneShortcut`).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +35,9 @@ class MembraneShortcut(nn.Module):
         channels: width, for the layer scale.
         drop_path: rate of stochastic depth.
         layer_scale: first value of the layer scale, one per channel; None for none.
+
+    >>> MembraneShortcut(nn.Identity(), channels=8, layer_scale=0.5)(torch.ones(1, 8, 4, 4)).unique().item()
+    1.5
     """
 
     def __init__(
@@ -40,7 +57,12 @@ class MembraneShortcut(nn.Module):
 
 
 class Block(nn.Sequential):
-    """A block of the pyramid: membrane shortcuts, one after the other."""
+    """A block of the pyramid: membrane shortcuts, one after the other.
+
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> Block([mlp(factory, 8)], channels=8, drop_path=0.0)(torch.ones(2, 8, 4, 4)).shape
+    torch.Size([2, 8, 4, 4])
+    """
 
     def __init__(
         self, branches: Sequence[nn.Module], channels: int, drop_path: float, layer_scale: float | None = None

@@ -167,6 +167,9 @@ class FloatShare:
         real: names of the layers in units that real numbers drive: the image, membranes inside chains.
         real_share: their part; None where nothing was measured.
         measure: what the shares are shares of.
+
+    >>> print(float_share(nn.Sequential(nn.Conv2d(3, 8, 1))).share)
+    1.0
     """
 
     layers: int

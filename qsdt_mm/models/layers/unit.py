@@ -38,6 +38,11 @@ class SpikeUnit(nn.Module):
         synapse: a linear map of the spikes: a convolution, a linear layer, or a chain of them.
         norm: batch norm, or None.
         input_kind: what drives a synapse without a neuron: 'image' or 'membrane'.
+
+    >>> from qsdt_mm.models import IELIF, QuantConv2d
+    >>> unit = SpikeUnit(IELIF(), QuantConv2d(3, 8, 1, weight_bits=4), nn.BatchNorm2d(8))
+    >>> unit(torch.ones(1, 3, 5, 5)).shape, unit.driven_by
+    (torch.Size([1, 8, 5, 5]), 'spikes')
     """
 
     def __init__(
@@ -183,6 +188,10 @@ class UnitFactory:
         time_steps: T.
         weight_bits: 2, 3, 4, 8 or 32.
         preset: config of the network's usual neuron, see :func:`make_neuron`.
+
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> factory.conv_unit(3, 8, 3)(torch.ones(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 5, 5])
     """
 
     neuron: dict[str, Any] | None

@@ -1,5 +1,17 @@
 """Spiking neurons as pure functions of the membrane potential.
 
+======  ================  ======================================================
+symbol  name              meaning
+======  ================  ======================================================
+u       ``membrane``      membrane potential, real
+h       ``carried``       membrane that is carried over to the next time step
+n       count             spikes fired in one time step, in ``{0..D}``
+theta   ``threshold``     firing threshold, in units of u
+D       max_spike_count   highest count in one time step
+T       ``time_steps``    number of time steps
+scale   ``scale``         worth of one spike downstream: output = ``n * scale``
+======  ================  ======================================================
+
 Counts are integers in ``{0..D}`` carried in the dtype of the membrane, so that convolutions take them directly.
 Sources: QSD ("Quantized Spike-driven Transformer", arXiv 2501.13492) and SFA ("Scaling Spike-driven Transformer with
 Efficient Spike Firing Approximation Training", arXiv 2411.16061).

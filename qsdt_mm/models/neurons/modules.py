@@ -42,6 +42,12 @@ class SpikingNeuron(nn.Module):
 
     Raises:
         ValueError: a constant is out of range, or a batch does not divide by T.
+
+    >>> class Threshold(SpikingNeuron):
+    ...     def step(self, inputs, carried):
+    ...         return (inputs >= self.threshold).float(), carried
+    >>> Threshold(1.0, scale=0.5, max_spike_count=1, time_steps=1)(torch.tensor([0.9, 1.1])).tolist()
+    [0.0, 0.5]
     """
 
     def __init__(self, threshold: float, scale: float, max_spike_count: int, time_steps: int) -> None:
@@ -107,6 +113,10 @@ class IELIF(SpikingNeuron):
             loaded says.
 
     Source: QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
+
+    >>> neuron = IELIF(threshold=1.0, scale=1.0, max_spike_count=4)
+    >>> neuron(torch.tensor([-1.0, 0.4, 1.6, 9.0])).tolist()
+    [0.0, 0.0, 2.0, 4.0]
     """
 
     _version = 2  # in torch's notes on a state dict; 1 had no rule on record and rounded half up
@@ -179,6 +189,10 @@ class LIF(SpikingNeuron):
         alpha: steepness of the surrogate.
 
     Source: the formulation of Fang et al., "Incorporating learnable membrane time constant" (ICCV 2021), tau fixed.
+
+    >>> neuron = LIF(tau=2.0, time_steps=2)
+    >>> neuron(torch.tensor([[1.5], [1.5]])).tolist()  # u = 0.75, then 0.75 / 2 + 1.5 / 2
+    [[0.0], [1.0]]
     """
 
     def __init__(

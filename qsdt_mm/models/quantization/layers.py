@@ -91,6 +91,10 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
 
     Raises:
         ValueError: ``weight_bits`` is not one of these.
+
+    >>> conv = QuantConv2d(3, 8, 3, padding=1, weight_bits=4)
+    >>> conv(torch.ones(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 5, 5])
     """
 
     float_class = nn.Conv2d
@@ -114,6 +118,10 @@ class QuantConvTranspose2d(_ToAndFromFloat, nn.ConvTranspose2d):
 
     Raises:
         ValueError: ``weight_bits`` is not one of these, or there are groups.
+
+    >>> conv = QuantConvTranspose2d(3, 8, 2, stride=2, weight_bits=4)
+    >>> conv(torch.ones(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 10, 10])
     """
 
     float_class = nn.ConvTranspose2d
@@ -146,6 +154,10 @@ class QuantLinear(_ToAndFromFloat, nn.Linear):
 
     Raises:
         ValueError: ``weight_bits`` is not one of these.
+
+    >>> linear = QuantLinear(16, 8, weight_bits=2)
+    >>> len(linear.quantized_weight[0].unique()) <= 4
+    True
     """
 
     float_class = nn.Linear

@@ -85,6 +85,10 @@ class LSQ(nn.Module):
     magnitude and never below :data:`MIN_STEP`.
 
     Source: LSQ (arXiv 1902.08153); per output channel as in QSD (arXiv 2501.13492).
+
+    >>> quantizer = LSQ(out_channels=1, bits=2)  # integers -2, -1, 0, 1; steps of 1 to begin with
+    >>> quantizer(torch.tensor([[-3.0, -0.8, 0.2, 3.0]])).tolist()
+    [[-2.0, -1.0, 0.0, 1.0]]
     """
 
     def __init__(self, out_channels: int, bits: int) -> None:
@@ -121,7 +125,13 @@ class LSQ(nn.Module):
 
 
 class QuantWeightMixin:
-    """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded."""
+    """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded.
+
+    >>> from qsdt_mm.models.quantization import QuantLinear
+    >>> layer = QuantLinear(16, 8, weight_bits=2)
+    >>> isinstance(layer, QuantWeightMixin), layer.fan_in
+    (True, 16)
+    """
 
     quantizer: LSQ | None
     channel_dim = 0  # of the weight, where its output channels lie

@@ -38,6 +38,10 @@ class QuantizedWeight:
         step: float64, ``(C_out,)``, positive.
         bits: width of the integers.
         channel_dim: dimension of ``integers`` that holds the output channels: 1 of a transposed convolution, else 0.
+
+    >>> weight = QuantizedWeight(torch.tensor([[1, -2]], dtype=torch.int8), torch.tensor([0.5]).double(), bits=2)
+    >>> weight.dequantize().tolist()
+    [[0.5, -1.0]]
     """
 
     integers: Tensor

@@ -9,7 +9,13 @@ from qsdt_mm.models.layers import SpikeUnit
 
 
 class PatchMask:
-    """Mask of the visible patches, at any resolution; shared by all layers of one network."""
+    """Mask of the visible patches, at any resolution; shared by all layers of one network.
+
+    >>> mask = PatchMask()
+    >>> mask.patches = torch.tensor([[[[True, False]]]])
+    >>> mask.hold(torch.ones(1, 3, 2, 4))[0, 0].tolist()
+    [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
+    """
 
     def __init__(self) -> None:
         self.patches: Tensor | None = None
@@ -34,6 +40,10 @@ class SparseBatchNorm2d(nn.BatchNorm2d):
     Args:
         norm: the norm whose parameters and statistics it takes over.
         visibility: what is visible.
+
+    >>> norm = SparseBatchNorm2d(nn.BatchNorm2d(3), PatchMask())  # nothing is masked
+    >>> norm(torch.ones(2, 3, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
     """
 
     def __init__(self, norm: nn.BatchNorm2d, visibility: PatchMask) -> None:

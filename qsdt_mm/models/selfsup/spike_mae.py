@@ -24,6 +24,12 @@ class SpikeMAEDecoder(MAEPretrainDecoder):
     """MAE's light ViT decoder on full-length tokens: each token keeps its place, masked places get the mask token.
 
     Args: those of mmpretrain's ``MAEPretrainDecoder``.
+
+    >>> decoder = SpikeMAEDecoder(
+    ...     num_patches=4, patch_size=16, embed_dim=32, decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2)
+    >>> masked = torch.ones(1, 4, dtype=torch.bool)
+    >>> decoder(torch.ones(1, 4, 32), masked).shape  # 16 * 16 pixels, 3 colours
+    torch.Size([1, 4, 768])
     """
 
     def forward(self, tokens: Tensor, masked: Tensor) -> Tensor:
@@ -60,6 +66,15 @@ class SpikeMAE(BaseSelfSupervisor):
     Raises:
         ValueError: an argument is out of range or does not fit the others.
         InputError: images are not of the size that the decoder is made for.
+
+    >>> arch = dict(preset='qsd-8m', widths=(8, 8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    >>> model = SpikeMAE(
+    ...     dict(type='qsdt_mm.SpikeDrivenTransformer', arch=arch),
+    ...     neck=dict(type='qsdt_mm.SpikeMAEDecoder', num_patches=4, patch_size=16, embed_dim=16,
+    ...         decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2),
+    ...     head=dict(type='MAEPretrainHead', patch_size=16, loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+    >>> model.draw_visible(torch.ones(1, 3, 32, 32)).sum().item()  # half of 4 patches
+    2
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict, mask_ratio: float = 0.5, **kwargs: Any) -> None:

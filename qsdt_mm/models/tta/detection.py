@@ -15,6 +15,10 @@ class InstanceTTAModel(DetTTAModel):
     """mmdet's merging by non-maximum suppression, for detections with masks too: each keeps the mask of its view.
 
     Args: those of ``mmdet.DetTTAModel``.
+
+    >>> model = InstanceTTAModel(torch.nn.Identity(), tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+    >>> model.tta_cfg.max_per_img
+    100
     """
 
     def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
