@@ -1,4 +1,4 @@
-"""mmpretrain's classifier for spiking networks: what backbone and head share is said once."""
+"""mmpretrain's classifier for spiking networks, with the settings that backbone and head share given once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ class SpikeImageClassifier(ImageClassifier):
 
     Args:
         backbone, neck, head, args, kwargs: those of mmpretrain's ``ImageClassifier``.
+
+    >>> arch = dict(preset='qsd-8m', widths=(8, 8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    >>> model = SpikeImageClassifier(
+    ...     dict(type='qsdt_mm.SpikeDrivenTransformer', arch=arch, weight_bits=2),
+    ...     head=dict(type='qsdt_mm.SpikeLinearClsHead', num_classes=10, in_channels=16))
+    >>> model.head.fc.synapse.weight_bits
+    2
     """
 
     def __init__(self, backbone: Any, neck: Any = None, head: Any = None, *args: Any, **kwargs: Any) -> None:

@@ -1,1 +1,1 @@
-"""Operations on tensors: spiking, LSQ, compact saving, and which kernels run them."""
+"""Operations on tensors: spiking, LSQ, compact saving, and the choice of kernels."""

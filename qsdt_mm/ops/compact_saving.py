@@ -1,4 +1,4 @@
-"""What a network keeps for its backward pass: spikes as bytes, nothing that can be derived.
+"""Compact storage of tensors for the backward pass: spikes as bytes, nothing that can be derived.
 
 Spikes are small integers times a constant; what reads them saves them for its gradient as floats, as it does low-bit
 weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs can be
@@ -22,11 +22,15 @@ from qsdt_mm.compat.tracing import is_recording
 
 
 class Compressed(NamedTuple):
-    """What is kept for a tensor.
+    """Compact form of a tensor.
 
     Args:
         restore: makes the tensor again, with the strides that it had.
         held: the tensors that ``restore`` needs.
+
+    >>> code = torch.ones(2, dtype=torch.uint8)
+    >>> Compressed(restore=lambda: code * 0.5, held=(code,)).restore().tolist()
+    [0.5, 0.5]
     """
 
     restore: Callable[[], Tensor]
@@ -34,7 +38,12 @@ class Compressed(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What autograd keeps for a view of a registered tensor."""
+    """Stand-in that autograd keeps for a view of a registered tensor.
+
+    >>> form = Compressed(lambda: torch.arange(4.0), ())
+    >>> CompressedTensors.unpack(Packed(form, torch.Size([2]), (1,), offset=2)).tolist()
+    [2.0, 3.0]
+    """
 
     form: Compressed
     shape: torch.Size
@@ -43,7 +52,14 @@ class Packed(NamedTuple):
 
 
 class CompressedTensors:
-    """What is kept for tensors that are alive, by the address of their storage."""
+    """Compact forms of tensors that are alive, by the address of their storage.
+
+    >>> tensors = CompressedTensors()
+    >>> counts, code = torch.full((4,), 0.5), torch.ones(4, dtype=torch.uint8)
+    >>> tensors.register(counts, Compressed(lambda: code * 0.5, (code,)))
+    >>> tensors.unpack(tensors.pack(counts)).tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
 
     def __init__(self) -> None:
         self.entries: dict[int, tuple[weakref.ref, Compressed]] = {}
@@ -55,20 +71,20 @@ class CompressedTensors:
         self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
 
     def find(self, tensor: Tensor) -> tuple[Tensor | None, Compressed | None]:
-        """The tensor of the same storage that was registered, and what is kept for it; None for none."""
+        """Find the registered tensor of the same storage, and its compact form; None for none."""
         alive, form = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
         # An address may belong to another tensor by now: only a live original counts.
         original = alive()
         return (None, None) if original is None or tensor.dtype != original.dtype else (original, form)
 
     def form_of(self, tensor: Tensor) -> Compressed | None:
-        """What is kept for this very tensor, which is not a part of another; None for none."""
+        """Return the compact form of this very tensor, which is not a part of another; None for none."""
         original, form = self.find(tensor)
         same = original is not None and tensor.shape == original.shape and tensor.stride() == original.stride()
         return form if same else None
 
     def pack(self, tensor: Tensor) -> Tensor | Packed:
-        """What is kept for a tensor that autograd saves, or the tensor."""
+        """Replace a tensor that autograd saves by its stand-in, if it has one."""
         original, form = self.find(tensor)
         if original is None:
             return tensor
@@ -77,7 +93,7 @@ class CompressedTensors:
 
     @staticmethod
     def unpack(kept: Tensor | Packed) -> Tensor:
-        """The tensor that :meth:`pack` was given."""
+        """Restore the tensor that :meth:`pack` was given."""
         return kept if isinstance(kept, Tensor) else kept.form.restore().as_strided(*kept[1:])
 
 
@@ -91,7 +107,7 @@ _current = _Current()
 
 
 def is_compact() -> bool:
-    """Whether :func:`compact_saving` is on."""
+    """Return whether :func:`compact_saving` is on."""
     return _current.tensors is not None
 
 
@@ -106,7 +122,7 @@ def _use(tensors: CompressedTensors | None) -> Iterator[None]:
 
 @contextmanager
 def compact_saving() -> Iterator[None]:
-    """Within the context, autograd keeps what :func:`register_product` and :func:`register_recompute` name instead."""
+    """Let autograd keep, in the context, the forms given to :func:`register_product` and :func:`register_recompute`."""
     if is_compact() or not torch.is_grad_enabled() or is_compiling() or is_recording():
         yield
         return
@@ -116,12 +132,12 @@ def compact_saving() -> Iterator[None]:
 
 
 def plain_saving():
-    """Context in which nothing is compressed, for what is computed a second time outside of the first context."""
+    """Compress nothing within the context, for a second computation outside of the first context."""
     return _use(None)
 
 
 def pack_nibbles(code: Tensor) -> Tensor:
-    """Two values below 16 in each byte: dense bytes of any shape to half as many, flat, in the order of memory."""
+    """Pack two values below 16 in each byte: dense bytes of any shape to half as many, flat, in memory order."""
     flat = code.as_strided((code.numel(),), (1,))
     half = (len(flat) + 1) // 2
     packed = flat[:half].clone()
@@ -132,7 +148,7 @@ def pack_nibbles(code: Tensor) -> Tensor:
 def unpack_nibbles(
     packed: Tensor, shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, mask: int = 0xF, shift: int = 0
 ) -> Tensor:
-    """The values ``v`` that :func:`pack_nibbles` was given, as ``(v >> shift) & mask`` in a type of choice."""
+    """Unpack the values ``v`` that :func:`pack_nibbles` was given, as ``(v >> shift) & mask`` in a type of choice."""
     flat, half = packed.new_empty(math.prod(shape), dtype=dtype), len(packed)
     flat[:half].copy_(packed >> shift & mask if shift else packed & mask)
     flat[half:].copy_(packed[: len(flat) - half] >> 4 + shift & mask)
@@ -146,7 +162,7 @@ def register_product(
     mask: int = 0xFF,
     unpack: Callable[[Tensor, torch.dtype], Tensor] | None = None,
 ) -> None:
-    """Say that ``tensor`` is ``(code & mask) * factor``, or ``unpack(code, dtype) * factor``, exactly.
+    """Register ``tensor`` as ``(code & mask) * factor``, or ``unpack(code, dtype) * factor``, exactly.
 
     Args:
         tensor: a dense tensor, the result of this very product, or about to be.
@@ -168,7 +184,7 @@ def register_product(
 
 
 def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
-    """Say that ``tensor`` is ``derive(source)``, and that ``source``, or what is kept for it, is kept anyway.
+    """Register ``tensor`` as ``derive(source)``, where ``source``, or its compact form, is kept anyway.
 
     As in autograd itself, it is an error to change the source in place before the backward pass.
     """

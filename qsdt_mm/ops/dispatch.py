@@ -1,4 +1,4 @@
-"""Which tensors kernels serve, and the layouts in which they get them."""
+"""Choice of kernels for tensors, and the layouts that kernels take."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _noted: set[str] = set()
 
 
 def find(name: str, *tensors: Tensor) -> Callable | None:
-    """The launch function ``name`` if it serves these tensors, else None: then the plain function does.
+    """Return the launch function ``name`` if it serves these tensors, else None: then the plain function does.
 
     Served are plain tensors of one dtype among :data:`DTYPES`, on one CUDA device where Triton works, unless traced.
     """
@@ -44,14 +44,14 @@ def find(name: str, *tensors: Tensor) -> Callable | None:
 
 
 def note_plain(what: str, *tensors: Tensor) -> None:
-    """Say once, where kernels serve such tensors, that ``what`` has none."""
+    """Log once, where kernels serve such tensors, that ``what`` has none."""
     if what not in _noted and not is_compiling() and serves(*tensors):
         _noted.add(what)
         print_log(f'{what} has no Triton kernel: plain operations run', 'current')
 
 
 def serves(first: Tensor, *others: Tensor) -> bool:
-    """Whether kernels take these tensors."""
+    """Return whether kernels take these tensors."""
     if first.device.type != 'cuda' or first.dtype not in DTYPES or torch.jit.is_tracing():
         return False
     for tensor in (first, *others):
@@ -63,7 +63,7 @@ def serves(first: Tensor, *others: Tensor) -> bool:
 
 
 def works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether Triton is here, compiles for this device, and divides and rounds there as a CPU does."""
+    """Return whether Triton is here, compiles for this device, and divides and rounds there as a CPU does."""
     key = device, dtype
     if key not in _verdicts:
         _verdicts[key] = find_spec('triton') is not None and _passes_self_test(device, dtype)

@@ -1,4 +1,4 @@
-"""In which order feature maps lie in memory."""
+"""Memory layout of feature maps."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from torch import Tensor
 
 
 def to_preferred_memory_format(feature: Tensor) -> Tensor:
-    """A feature map ``(N, C, H, W)`` as the convolutions of its device like it best: on a CPU with channels last."""
+    """Lay out a feature map ``(N, C, H, W)`` as its device's convolutions prefer: on a CPU with channels last."""
     if feature.device.type == 'cpu' and feature.dim() == 4:
         return feature.contiguous(memory_format=torch.channels_last)
     return feature
 
 
 def to_memory_format_of(feature: Tensor, other: Tensor) -> Tensor:
-    """:func:`to_preferred_memory_format`, if another feature map is in that order."""
+    """Apply :func:`to_preferred_memory_format`, if another feature map is in that order."""
     channels_last = other.dim() == 4 and other.is_contiguous(memory_format=torch.channels_last)
     return to_preferred_memory_format(feature) if channels_last else feature
 
 
 def dense(tensor: Tensor, rows_first: bool = False) -> Tensor:
-    """The tensor if it fills its memory without gaps, else a copy that does.
+    """Return the tensor if it fills its memory without gaps, else a copy that does.
 
     Args:
         tensor: any strides.
@@ -34,7 +34,7 @@ def dense(tensor: Tensor, rows_first: bool = False) -> Tensor:
 
 
 def laid_out(tensor: Tensor, model: Tensor) -> Tensor:
-    """The tensor with the strides of ``model``, which is dense and has the same shape."""
+    """Return the tensor with the strides of ``model``, which is dense and has the same shape."""
     if tensor.stride() == model.stride():
         return tensor
     return torch.empty_like(model, dtype=tensor.dtype).copy_(tensor)

@@ -1,4 +1,4 @@
-"""What the LSQ quantizer computes, forward and backward, in plain operations of torch."""
+"""The LSQ quantizer, forward and backward, in plain operations of torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MIN_STEP = 1e-6
 
 
 def quantize(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    """The quantized weight."""
+    """Quantize the weight."""
     step = step.view(-1, *[1] * (weight.dim() - 1))
     return (weight / step).clamp_(low, high).round_().mul(step)
 
 
 def quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
-    """Gradients of the weight and of the steps."""
+    """Compute gradients of the weight and of the steps."""
     ratio = weight / step.view(-1, *[1] * (weight.dim() - 1))
     clipped = ratio.clamp(low, high)
     # Ones and zeros of the weight's type: comparisons that make booleans and products of two types are slow on CPUs.

@@ -1,4 +1,4 @@
-"""What a neuron computes, forward and backward, in plain operations of torch."""
+"""The neuron, forward and backward, in plain operations of torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIECE = 2**19
 def fire(
     membrane: Tensor, threshold: float, max_spike_count: int, scale: float, bit: int, rounding: str = 'half_up'
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
+    """Compute scaled counts, and a byte for each: ``bit`` where the gradient passes and, if above 1, the count."""
     count = torch.empty_like(membrane)
     kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
     whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
@@ -48,7 +48,7 @@ def fire_into(
     bit: int,
     rounding: str,
 ) -> None:
-    """:func:`fire`, its results written to ``count`` and ``kept``."""
+    """Compute :func:`fire`, its results written to ``count`` and ``kept``."""
     if rounding == 'half_even':
         if threshold == 1.0:
             torch.round(membrane, out=count)
@@ -73,12 +73,12 @@ def fire_into(
 
 
 def fire_backward(grad: Tensor, kept: Tensor, threshold: float, scale: float, bit: int) -> Tensor:
-    """Gradient of the membrane from that of the scaled counts."""
+    """Compute the gradient of the membrane from that of the scaled counts."""
     return pass_on(grad, (kept >> (bit.bit_length() - 1)).to(grad.dtype), threshold, scale)
 
 
 def pass_on(grad: Tensor, passes: Tensor, threshold: float, scale: float) -> Tensor:
-    """``grad * passes * scale / threshold``, in the place of ``passes``: ones and zeros.
+    """Compute ``grad * passes * scale / threshold``, in the place of ``passes``: ones and zeros.
 
     Of the type of ``grad``, for a product of two types is slow on CPUs.
     """

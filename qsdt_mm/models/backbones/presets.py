@@ -17,7 +17,7 @@ CONV_STAGES = 3
 
 @dataclass(frozen=True)
 class Family:
-    """What the networks of one paper have in common.
+    """Parts and defaults that the networks of one paper share.
 
     Args:
         conv_block, attention_block: makers of the blocks of stages 0 to 2, and of those after.
@@ -30,6 +30,9 @@ class Family:
         pointwise_branch: whether transformer blocks may have one, see :class:`Arch`.
         optional_separable_conv: whether transformer blocks may do without one, see :class:`Arch`.
         two_heads: classifiers have a second head, to learn from a teacher.
+
+    >>> FAMILIES['qsd'].weight_bits, FAMILIES['qsd'].rounding
+    (4, 'half_up')
     """
 
     conv_block: Callable[..., blocks.Block]
@@ -47,7 +50,7 @@ class Family:
 
     @property
     def rounding(self) -> str:
-        """What its neurons do on a half."""
+        """Return the rule on halves of the family's neurons."""
         return self.neuron['rounding']
 
 
@@ -89,7 +92,7 @@ FAMILIES = {
 
 
 def classifier_neuron(config: Any, two_heads: bool = False) -> dict[str, Any] | None:
-    """The usual neuron before a classifier, of the family whose threshold a config has; None: of no family."""
+    """Return the usual neuron before a classifier, by the threshold in a config; None where no family has it."""
     if config is not None and not isinstance(config, dict):
         return None
     threshold = (config or {}).get('threshold', 1.0)
@@ -121,6 +124,9 @@ class Arch:
 
     Raises:
         ValueError: a field is out of range.
+
+    >>> resolve_arch('qsd-15m').num_stages
+    5
     """
 
     family: str
@@ -179,11 +185,11 @@ class Arch:
 
     @property
     def num_stages(self) -> int:
-        """How many stages there are."""
+        """Count the stages."""
         return len(self.widths)
 
     def stage_of(self, output: int) -> int:
-        """The stage behind an output; the last output is always the last stage."""
+        """Return the stage of an output; the last output is always that of the last stage."""
         return min(output, self.num_stages - 1)
 
 
@@ -206,7 +212,7 @@ ARCH_ZOO = {
 
 
 def resolve_arch(arch: str | dict[str, Any] | Arch) -> Arch:
-    """The shape behind a preset's name, or behind a dict of fields.
+    """Return the shape that a preset's name, or a dict of fields, stands for.
 
     Args:
         arch: a name in :data:`ARCH_ZOO`; or a dict of :class:`Arch` fields, on top of a preset when it has the key

@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def whole_weights_only(module: nn.Module, optional: Sequence[str]) -> Iterator[None]:
-    """Within the context, loading weights into ``module`` has to fill all of it.
+    """Require, within the context, that loading weights into ``module`` fills all of it.
 
     mmengine's ``Pretrained`` loads what fits and logs the rest: a forgotten ``prefix`` would train from scratch.
 

@@ -39,7 +39,12 @@ NEW_IN_FINE_TUNING = ('.step', '.gain.weight')
 
 
 class Stage(nn.Module):
-    """Downsampling, then blocks."""
+    """Downsampling, then blocks.
+
+    >>> stage = Stage(nn.Conv2d(3, 8, 3, stride=2, padding=1), [nn.Identity()])
+    >>> stage.downsample(torch.ones(1, 3, 32, 32)).shape, len(stage.blocks)
+    (torch.Size([1, 8, 16, 16]), 1)
+    """
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -78,6 +83,11 @@ class SpikeDrivenTransformer(BaseModule):
 
     Raises:
         ValueError: an argument or the input (``InputError``) is out of range; the message names it and what is allowed.
+
+    >>> arch = dict(preset='qsd-8m', widths=(8, 8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    >>> network = SpikeDrivenTransformer(arch, out_indices=(2, 4)).eval()
+    >>> [tuple(potential.shape) for potential in network(torch.ones(1, 3, 32, 32))]
+    [(1, 16, 4, 4), (1, 16, 2, 2)]
     """
 
     arch_zoo: dict[str, Arch] = ARCH_ZOO
@@ -159,7 +169,7 @@ class SpikeDrivenTransformer(BaseModule):
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """Channels of each output, in the order of ``out_indices``."""
+        """Return the channels of each output, in the order of ``out_indices``."""
         return tuple(self.arch.widths[self.arch.stage_of(i)] for i in self.out_indices)
 
     def init_weights(self) -> None:
@@ -174,7 +184,7 @@ class SpikeDrivenTransformer(BaseModule):
             super().init_weights()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter and the number of depths, for mmpretrain's layer-wise learning rate decay.
+        """Return a parameter's depth and the number of depths, for mmpretrain's layer-wise learning rate decay.
 
         The stem is layer 0, block i is layer i + 1, with the downsampling in front of it; a head comes last.
 
@@ -240,7 +250,7 @@ class SpikeDrivenTransformer(BaseModule):
         return module(membrane)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Membrane potentials of the stages in ``out_indices``; see the class for shapes."""
+        """Compute membrane potentials of the stages in ``out_indices``; see the class for shapes."""
         with compact_saving():
             return self._forward(image)
 

@@ -20,7 +20,13 @@ from .losses import DistillationLoss, Tokens, View
 
 
 class Outside:
-    """Holds a module where ``nn.Module`` does not look; copies of the holder share it."""
+    """Holder of a module that ``nn.Module`` does not register; copies of the holder share the module.
+
+    >>> from copy import deepcopy
+    >>> holder = Outside()
+    >>> deepcopy(holder) is holder
+    True
+    """
 
     def __init__(self) -> None:
         self.module: nn.Module | None = None
@@ -48,6 +54,15 @@ class DistilledClassifier(SpikeImageClassifier):
     Raises:
         ValueError: an argument is out of range.
         CheckpointError: when training starts, the teacher's weights are missing or do not fit.
+
+    >>> arch = dict(preset='qsd-8m', widths=(8, 8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    >>> model = DistilledClassifier(
+    ...     dict(type='qsdt_mm.SpikeDrivenTransformer', arch=arch),
+    ...     head=dict(type='qsdt_mm.SpikeLinearClsHead', num_classes=10, in_channels=16),
+    ...     teacher=dict(type='TimmClassifier', model_name='resnet18'),
+    ...     distillation=[dict(type='SoftLogitDistillation')])
+    >>> len(model.distillation)
+    1
     """
 
     def __init__(
@@ -65,19 +80,19 @@ class DistilledClassifier(SpikeImageClassifier):
 
     @property
     def teacher(self) -> nn.Module:
-        """The teacher; built, with its weights, when it is first asked for."""
+        """Return the teacher; built, with its weights, on first use."""
         if self._outside.module is None:
             self._outside.module = build_teacher(self.teacher_config)
         # Buffers have no device of their own in a network without weights, so ask the student.
         return self._outside.module.to(next(self.parameters()).device)
 
     def init_weights(self) -> None:
-        """Also builds the teacher: a file that is missing is noticed before training starts."""
+        """Initialise the student and build the teacher: a missing file is noticed before training starts."""
         super().init_weights()
         _ = self.teacher
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """The task loss, ``loss``, and one for each distillation loss, such as ``loss_hard``."""
+        """Compute the task loss, ``loss``, and one for each distillation loss, such as ``loss_hard``."""
         with watch_attention(self, any(d.needs_attention for d in self.distillation)) as attention:
             features = self.extract_feat(inputs)
         both = getattr(self.head, 'both', None)
@@ -94,7 +109,7 @@ class DistilledClassifier(SpikeImageClassifier):
 
 
 def build_loss(config: dict) -> DistillationLoss:
-    """A distillation loss from its config."""
+    """Build a distillation loss from its config."""
     arguments = dict(config)
     kind = arguments.pop('type', None)
     names = [
@@ -107,7 +122,7 @@ def build_loss(config: dict) -> DistillationLoss:
 
 
 def build_teacher(config: dict) -> nn.Module:
-    """A frozen network in evaluation mode; see :class:`DistilledClassifier` for the config.
+    """Build a frozen network in evaluation mode; see :class:`DistilledClassifier` for the config.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit.

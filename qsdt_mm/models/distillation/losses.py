@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: its classes, its probabilities, the structure of its attention."""
+"""Distillation losses: a teacher's classes, its probabilities, the structure of its attention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ Tokens = tuple[Tensor, Tensor, Tensor]
 
 
 class View(NamedTuple):
-    """What a loss sees of one network: its logits ``(N, classes)``, and q, k, v of each of its attentions."""
+    """Inputs of a loss from one network: its logits ``(N, classes)``, and q, k, v of each of its attentions.
+
+    >>> View(torch.zeros(2, 10), attention=[]).logits.shape
+    torch.Size([2, 10])
+    """
 
     logits: Tensor
     attention: list[Tokens]
@@ -30,6 +34,12 @@ class DistillationLoss(nn.Module):
 
     Raises:
         ValueError: ``weight`` is not a positive number.
+
+    >>> class SquaredDistance(DistillationLoss):
+    ...     def distance(self, student, teacher):
+    ...         return (student.logits - teacher.logits).square().mean()
+    >>> SquaredDistance(weight=0.5)(View(torch.zeros(2, 10), []), View(torch.ones(2, 10), [])).item()
+    0.5
     """
 
     name = 'loss_distillation'
@@ -41,11 +51,11 @@ class DistillationLoss(nn.Module):
         self.weight = weight
 
     def forward(self, student: View, teacher: View) -> Tensor:
-        """The weighted distance, a scalar."""
+        """Return the weighted distance, a scalar."""
         return self.weight * self.distance(student, teacher)
 
     def distance(self, student: View, teacher: View) -> Tensor:
-        """The distance without its weight."""
+        """Return the distance without its weight."""
         raise NotImplementedError
 
 
@@ -53,12 +63,16 @@ class HardLogitDistillation(DistillationLoss):
     """Cross-entropy of the student's logits with the class that the teacher finds likeliest.
 
     Source: DeiT (arXiv 2012.12877); the recipe of SFA's large sizes (arXiv 2411.16061).
+
+    >>> view = View(torch.zeros(2, 4), attention=[])
+    >>> round(HardLogitDistillation()(view, view).item(), 4)  # log of 4 classes
+    1.3863
     """
 
     name = 'loss_hard'
 
     def distance(self, student: View, teacher: View) -> Tensor:
-        """Cross-entropy, a scalar."""
+        """Return the cross-entropy, a scalar."""
         return F.cross_entropy(student.logits, teacher.logits.argmax(1))
 
 
@@ -70,6 +84,10 @@ class SoftLogitDistillation(DistillationLoss):
         temperature: tau, above 0.
 
     Source: Hinton et al. (arXiv 1503.02531).
+
+    >>> view = View(torch.tensor([[1.0, 2.0]]), attention=[])
+    >>> SoftLogitDistillation(temperature=2.0)(view, view).item()
+    0.0
     """
 
     name = 'loss_soft'
@@ -80,13 +98,13 @@ class SoftLogitDistillation(DistillationLoss):
         self.temperature = temperature
 
     def distance(self, student: View, teacher: View) -> Tensor:
-        """Divergence, a scalar."""
+        """Return the divergence, a scalar."""
         ours, theirs = (F.log_softmax(view.logits / self.temperature, 1) for view in (student, teacher))
         return F.kl_div(ours, theirs, reduction='batchmean', log_target=True) * self.temperature**2
 
 
 class FineGrainedDistillation(DistillationLoss):
-    """Aligns which tokens are alike in each attention: ``sum over q, k, v of |G_s - G_t|^2``, ``G = X^T X / |X^T X|``.
+    """Distance of token similarities in each attention: ``sum over q, k, v of |G_s - G_t|^2``, ``G = X^T X / |X^T X|``.
 
     ``X`` holds the channels of one head's tokens, ``G`` compares tokens with tokens, so the teacher may have other
     widths. The squared Frobenius distance is averaged over images, heads and blocks: it does not shrink with the number
@@ -96,13 +114,18 @@ class FineGrainedDistillation(DistillationLoss):
         ValueError: the networks differ in their number of attentions or heads, or their grids cannot be matched.
 
     Source: fine-grained distillation of QSD (arXiv 2501.13492); its exact form is not public, this is ours.
+
+    >>> tokens = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
+    >>> view = View(torch.zeros(1, 10), attention=[(tokens, tokens, tokens)])
+    >>> FineGrainedDistillation()(view, view).item()
+    0.0
     """
 
     name = 'loss_fgd'
     needs_attention = True
 
     def distance(self, student: View, teacher: View) -> Tensor:
-        """Distance of the similarity matrices, a scalar."""
+        """Return the distance of the similarity matrices, a scalar."""
         ours, theirs = len(student.attention), len(teacher.attention)
         require(ours == theirs > 0, 'attentions of the teacher', theirs, f'{ours}, the number of the student, above 0')
         distances = [
@@ -114,14 +137,14 @@ class FineGrainedDistillation(DistillationLoss):
 
 
 def similarity(tokens: Tensor) -> Tensor:
-    """Token by token similarity of unit norm: ``(N, heads, channels, tokens) -> (N, heads, tokens, tokens)``."""
+    """Compare token by token, at unit norm: ``(N, heads, channels, tokens) -> (N, heads, tokens, tokens)``."""
     tokens = tokens.float()  # squares of sums overflow half precision
     gram = tokens.mT @ tokens
     return gram / torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(1e-12)
 
 
 def match(teacher: Tensor, student: Tensor) -> Tensor:
-    """The teacher's tokens on the student's grid, when both grids are square."""
+    """Resample the teacher's tokens to the student's grid, when both grids are square."""
     require(
         teacher.shape[1] == student.shape[1],
         'heads of the teacher',

@@ -1,1 +1,1 @@
-"""What tasks add on top of backbones; each module needs its own task library."""
+"""Heads of tasks, to be put on backbones; each module needs its own task library."""

@@ -36,6 +36,10 @@ class SpikeLinearClsHead(LinearClsHead):
         InputError: the features of a batch are not T for each sample.
 
     Source: QSD (arXiv 2501.13492), SFA (arXiv 2411.16061).
+
+    >>> head = SpikeLinearClsHead(num_classes=10, in_channels=16, time_steps=2)
+    >>> head((torch.ones(2 * 3, 16),)).shape  # T * N images in, N out
+    torch.Size([3, 10])
     """
 
     two_heads = False
@@ -63,7 +67,7 @@ class SpikeLinearClsHead(LinearClsHead):
             super().init_weights()
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """The last stage's features, ``(T * N, C)``."""
+        """Return the last stage's features, ``(T * N, C)``."""
         feature = super().pre_logits(feats)
         if len(feature) % self.time_steps:
             raise InputError(
@@ -73,7 +77,7 @@ class SpikeLinearClsHead(LinearClsHead):
         return feature
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """Logits ``(N, classes)`` of features ``(T * N, C)``."""
+        """Compute logits ``(N, classes)`` of features ``(T * N, C)``."""
         return mean_over_time(super().forward(feats), self.time_steps)
 
     def _get_loss(self, cls_score: Tensor, data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
@@ -106,6 +110,10 @@ class SpikeTwoHeadClsHead(SpikeLinearClsHead):
             fires on a half, as in the large sizes.
 
     Source: SFA (arXiv 2411.16061), large sizes.
+
+    >>> head = SpikeTwoHeadClsHead(num_classes=10, in_channels=16)
+    >>> [tuple(logits.shape) for logits in head.both((torch.ones(3, 16),))]
+    [(3, 10), (3, 10)]
     """
 
     two_heads = True
@@ -117,17 +125,17 @@ class SpikeTwoHeadClsHead(SpikeLinearClsHead):
         self.fc = SpikeUnit(None, QuantLinear(in_channels, num_classes, weight_bits=bits), input_kind='membrane')
 
     def both(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Logits of the main and of the distillation classifier, ``(N, classes)`` each, of features ``(T * N, C)``."""
+        """Compute logits of both classifiers, the main one first, ``(N, classes)`` each, of features ``(T * N, C)``."""
         feature = self.pre_logits(feats)
         main, dist = (mean_over_time(fc(feature), self.time_steps) for fc in (self.fc, self.fc_dist))
         return main, dist
 
     def forward(self, feats: tuple[Tensor, ...]) -> Tensor:
-        """The mean of both classifiers' logits, ``(N, classes)``."""
+        """Compute the mean of both classifiers' logits, ``(N, classes)``."""
         return sum(self.both(feats)) / 2
 
     def loss(self, feats: tuple[Tensor, ...], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
-        """The classifiers' mean loss; with ``cal_acc`` also the accuracy of their mean logits."""
+        """Compute the classifiers' mean loss; with ``cal_acc`` also the accuracy of their mean logits."""
         both = self.both(feats)
         losses = self._get_loss(sum(both) / 2, data_samples, **kwargs)
         losses['loss'] = sum(self._get_loss(logits, data_samples, **kwargs)['loss'] for logits in both) / 2

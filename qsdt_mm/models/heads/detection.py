@@ -23,6 +23,11 @@ class SpikeRPNHead(SpikingMixin, RPNHead):
 
     Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Only the output layers
     start with small weights; the convolution before them has to drive their neurons.
+
+    >>> head = SpikeRPNHead(in_channels=16, feat_channels=16)
+    >>> scores, boxes = head.forward_single(torch.ones(1, 16, 4, 4))
+    >>> scores.shape[1], boxes.shape[1]  # 9 anchors: a score and 4 box deltas each
+    (9, 36)
     """
 
     def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
@@ -30,7 +35,7 @@ class SpikeRPNHead(SpikingMixin, RPNHead):
         super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and box deltas of one level; membrane potentials pass between the units, negative ones too."""
+        """Compute scores and box deltas of one level; units pass on membrane potentials, negative ones too."""
         x = self.rpn_conv(x)
         return self.rpn_cls(x), self.rpn_reg(x)
 
@@ -45,6 +50,11 @@ class SpikeRetinaHead(SpikingMixin, RetinaHead):
 
     Raises:
         ValueError: an argument is out of range, or the shared neuron does not spike.
+
+    >>> head = SpikeRetinaHead(num_classes=5, in_channels=16, feat_channels=16, stacked_convs=1)
+    >>> scores, boxes = head.forward_single(torch.ones(1, 16, 4, 4))
+    >>> scores.shape[1], boxes.shape[1]  # 9 anchors: 5 classes, 4 box deltas each
+    (45, 36)
     """
 
     def __init__(self, *args: Any, init_cfg: Any = None, shared_neuron: bool = False, **kwargs: Any) -> None:
@@ -58,7 +68,7 @@ class SpikeRetinaHead(SpikingMixin, RetinaHead):
             self.retina_reg.neuron = neuron
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and box deltas of one level."""
+        """Compute scores and box deltas of one level."""
         if not self.shared_neuron:
             return super().forward_single(x)
         scores = boxes = x
@@ -70,11 +80,24 @@ class SpikeRetinaHead(SpikingMixin, RetinaHead):
 
 
 class SpikeConvFCBBoxHead(SpikingMixin, ConvFCBBoxHead):
-    """mmdet's box head of shared and separate branches with a neuron before each layer."""
+    """mmdet's box head of shared and separate branches with a neuron before each layer.
+
+    >>> head = SpikeConvFCBBoxHead(
+    ...     num_shared_fcs=1, in_channels=16, fc_out_channels=32, roi_feat_size=7, num_classes=5)
+    >>> classes, boxes = head(torch.ones(2, 16, 7, 7))
+    >>> classes.shape[1], boxes.shape[1]  # 5 classes and the background, 4 box deltas of each class
+    (6, 20)
+    """
 
 
 class SpikeShared2FCBBoxHead(SpikingMixin, Shared2FCBBoxHead):
-    """mmdet's box head of two shared linear layers: ``N linear`` twice, then ``N linear`` for classes and boxes."""
+    """mmdet's box head of two shared linear layers: ``N linear`` twice, then ``N linear`` for classes and boxes.
+
+    >>> head = SpikeShared2FCBBoxHead(in_channels=16, fc_out_channels=32, roi_feat_size=7, num_classes=5)
+    >>> classes, boxes = head(torch.ones(2, 16, 7, 7))
+    >>> classes.shape[1], boxes.shape[1]  # 5 classes and the background, 4 box deltas of each class
+    (6, 20)
+    """
 
 
 class SpikeFCNMaskHead(SpikingMixin, FCNMaskHead):
@@ -82,12 +105,16 @@ class SpikeFCNMaskHead(SpikingMixin, FCNMaskHead):
 
     Args: those of ``mmdet.FCNMaskHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. ``norm_cfg`` defaults
     to batch norm: without a norm the later layers fall silent.
+
+    >>> head = SpikeFCNMaskHead(num_convs=1, in_channels=16, conv_out_channels=16, num_classes=5)
+    >>> head(torch.ones(2, 16, 7, 7)).shape
+    torch.Size([2, 5, 14, 14])
     """
 
     def __init__(self, *args: Any, norm_cfg: Any = dict(type='BN'), **kwargs: Any) -> None:  # noqa: B006
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
 
     def init_weights(self) -> None:
-        """Units have drawn their weights themselves; mmdet's own method would look for layers where units are."""
+        """Apply ``init_cfg``; units have drawn their weights, and mmdet's own method expects layers in their places."""
         with steps_follow_weights(self), rounding_follows_weights(self):
             BaseModule.init_weights(self)

@@ -16,6 +16,12 @@ class SpikeFPNHead(UnitsDraw, SpikingMixin, FPNHead):
 
     Args: those of ``mmseg.FPNHead``, and ``neuron`` (a spike is worth 1/4), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
+
+    >>> head = SpikeFPNHead(
+    ...     feature_strides=[4, 8], in_channels=[16, 16], in_index=[0, 1], channels=16, num_classes=5,
+    ...     norm_cfg=dict(type='BN'))
+    >>> head([torch.ones(2, 16, 8, 8), torch.ones(2, 16, 4, 4)]).shape
+    torch.Size([2, 5, 8, 8])
     """
 
     NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')
@@ -26,6 +32,10 @@ class SpikeFCNHead(UnitsDraw, SpikingMixin, FCNHead):
 
     Args: those of ``mmseg.FCNHead``, and ``neuron`` (a spike is worth 1/4), ``max_spike_count``, ``weight_bits``.
     Give ``norm_cfg``.
+
+    >>> head = SpikeFCNHead(num_convs=1, in_channels=16, channels=16, num_classes=5, norm_cfg=dict(type='BN'))
+    >>> head([torch.ones(2, 16, 8, 8)]).shape
+    torch.Size([2, 5, 8, 8])
     """
 
     NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')
@@ -41,6 +51,11 @@ class SpikeUPerHead(UnitsDraw, SpikingMixin, UPerHead):
     Give ``norm_cfg``.
 
     Source: UPerNet (arXiv 1807.10221).
+
+    >>> head = SpikeUPerHead(
+    ...     in_channels=[16, 16], in_index=[0, 1], channels=16, num_classes=5, norm_cfg=dict(type='BN'))
+    >>> head([torch.ones(2, 16, 8, 8), torch.ones(2, 16, 4, 4)]).shape
+    torch.Size([2, 5, 8, 8])
     """
 
     NEURON = dict(type='IELIF', threshold=1.0, scale=0.25, rounding='half_even')

@@ -1,4 +1,4 @@
-"""The unit and what is built from it: synapses, attention, blocks."""
+"""The unit and the layers built from it: synapses, attention, blocks."""
 
 from .attention import SpikeDrivenSelfAttention, linear_attention
 from .blocks import Block, MembraneShortcut

@@ -19,7 +19,7 @@ USUAL_TOKENS = 80
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """``q k^T v`` without softmax, in the order that costs fewer multiplications.
+    """Multiply ``q k^T v`` without softmax, in the order that costs fewer multiplications.
 
     Args:
         query, key: ``(B, heads, C_k, L)``, channels before tokens.
@@ -33,13 +33,13 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def keys_first(key: Tensor, value: Tensor) -> bool:
-    """Whether ``q (k^T v)`` costs no more multiplications than ``(q k^T) v``."""
+    """Return whether ``q (k^T v)`` costs no more multiplications than ``(q k^T) v``."""
     (key_width, tokens), value_width = key.shape[-2:], value.shape[-2]
     return 2 * key_width * value_width <= tokens * (key_width + value_width)
 
 
 def tokens(spikes: Tensor) -> Tensor:
-    """``(N, C, H, W) -> (N, C, H * W)``, one token after the other; of a copy, where it came from is kept."""
+    """Flatten ``(N, C, H, W) -> (N, C, H * W)``, one token after the other; of a copy, its source is kept."""
     ordered = spikes.contiguous()
     if ordered is not spikes:
         compact_saving.register_recompute(ordered, Tensor.contiguous, spikes)
@@ -47,10 +47,14 @@ def tokens(spikes: Tensor) -> Tensor:
 
 
 class LinearAttention(nn.Module):
-    """``scale * q k^T v``; see :func:`linear_attention`. A module, so that other views of a network can replace it.
+    """Product ``scale * q k^T v``, see :func:`linear_attention`; a module, so that views of a network can replace it.
 
     Args:
         scale: factor on the product.
+
+    >>> query = key = value = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
+    >>> LinearAttention(scale=0.25)(query, key, value)[0, 0, 0, 0].item()  # 0.25 * 16 tokens * 8 channels
+    32.0
     """
 
     def __init__(self, scale: float) -> None:
@@ -58,7 +62,7 @@ class LinearAttention(nn.Module):
         self.scale = scale
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """``(B, heads, C, L)`` each; the membrane potential ``(B, heads, C_v, L)``."""
+        """Multiply q, k, v, ``(B, heads, C, L)`` each, to the membrane potential ``(B, heads, C_v, L)``."""
         return linear_attention(query, key, value) * self.scale
 
     def extra_repr(self) -> str:
@@ -78,6 +82,11 @@ class SpikeDrivenSelfAttention(nn.Module):
         scale: factor on the product.
 
     Source: Spike-driven Transformer V2 (arXiv 2404.03663); QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
+
+    >>> from qsdt_mm.models.layers.unit import UnitFactory
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> rep_conv_attention(factory, channels=16, num_heads=4)(torch.ones(1, 16, 4, 4)).shape
+    torch.Size([1, 16, 4, 4])
     """
 
     def __init__(
@@ -100,7 +109,7 @@ class SpikeDrivenSelfAttention(nn.Module):
 
     @property
     def neurons(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """The neurons on the outputs of query, key and value."""
+        """Return the neurons on the outputs of query, key and value."""
         return self.query_neuron, self.key_neuron, self.value_neuron
 
     @torch.no_grad()
@@ -126,7 +135,7 @@ class SpikeDrivenSelfAttention(nn.Module):
             unit.norm.weight.fill_(min(low, 1.0))
 
     def forward(self, membrane: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, C, H, W)``; time steps are folded into N and do not mix here."""
+        """Map ``(N, C, H, W) -> (N, C, H, W)``; time steps are folded into N and do not mix here."""
         spikes = self.query.fire(membrane)
         query, key, value = (
             tokens(neuron(unit.drive(spikes))).unflatten(1, (self.num_heads, -1))
@@ -154,7 +163,7 @@ def chain_attention(
     scale: float,
     scale_after: float = 1.0,
 ) -> SpikeDrivenSelfAttention:
-    """Attention whose four synapses are chains from C to C, each in a unit with a norm of its own.
+    """Build attention whose four synapses are chains from C to C, each in a unit with a norm of its own.
 
     Args:
         factory, channels, num_heads, scale: as for the attention.
@@ -170,14 +179,14 @@ def chain_attention(
 
 
 def rep_conv_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
-    """QSD's attention: RepConv synapses, ``a = 0.25 q k^T v``, spikes after it worth twice the usual."""
+    """Build QSD's attention: RepConv synapses, ``a = 0.25 q k^T v``, spikes after it worth twice the usual."""
     return chain_attention(
         factory, channels, num_heads, lambda: RepConvBN(factory, channels), scale=0.25, scale_after=2.0
     )
 
 
 def pointwise_chain_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
-    """Attention of E-SpikeFormer's large sizes: two pointwise convolutions a synapse, ``a = 0.125 q k^T v``."""
+    """Build attention of E-SpikeFormer's large sizes: two pointwise convolutions a synapse, ``a = 0.125 q k^T v``."""
     hidden = channels * 3 // 2
     return chain_attention(factory, channels, num_heads, lambda: PointwiseChain(factory, channels, hidden), scale=0.125)
 
@@ -185,7 +194,7 @@ def pointwise_chain_attention(factory: UnitFactory, channels: int, num_heads: in
 def pointwise_attention(
     factory: UnitFactory, channels: int, num_heads: int, value_ratio: int = 4
 ) -> SpikeDrivenSelfAttention:
-    """E-SpikeFormer's attention: pointwise synapses, values ``value_ratio`` times as wide, ``a = 2 d^-0.5 q k^T v``."""
+    """Build E-SpikeFormer's attention: pointwise synapses, values ``value_ratio`` as wide, ``a = 2 d^-0.5 q k^T v``."""
     require_heads(channels, num_heads)
     wide = channels * value_ratio
     spikes = factory.make_neuron()

@@ -1,4 +1,18 @@
-"""Residual blocks: a membrane shortcut around branches made of units."""
+"""Residual blocks: a membrane shortcut around branches made of units.
+
+Convolution block and transformer block, from ``(N, C, H, W)`` to the same shape; every arrow is a membrane potential::
+
+    x --+--> separable conv (C -> 2C -> C) ---(+)--+--> channel conv (C -> 4C -> C) ---(+)--> y
+        |                                      |   |                                    |
+        +--------------------------------------+   +------------------------------------+
+
+    x --+--> attention (L = H * W tokens) ----(+)--+--> MLP (C -> 4C -> C) ------------(+)--> y
+        |                                      |   |                                    |
+        +--------------------------------------+   +------------------------------------+
+
+E-SpikeFormer's transformer block has a separable convolution before attention; convolution blocks of its large sizes
+have the channel convolution alone. ``(+)`` adds, after layer scale and stochastic depth (:class:`MembraneShortcut`).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +35,9 @@ class MembraneShortcut(nn.Module):
         channels: width, for the layer scale.
         drop_path: rate of stochastic depth.
         layer_scale: first value of the layer scale, one per channel; None for none.
+
+    >>> MembraneShortcut(nn.Identity(), channels=8, layer_scale=0.5)(torch.ones(1, 8, 4, 4)).unique().item()
+    1.5
     """
 
     def __init__(
@@ -40,7 +57,12 @@ class MembraneShortcut(nn.Module):
 
 
 class Block(nn.Sequential):
-    """A block of the pyramid: membrane shortcuts, one after the other."""
+    """A block of the pyramid: membrane shortcuts, one after the other.
+
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> Block([mlp(factory, 8)], channels=8, drop_path=0.0)(torch.ones(2, 8, 4, 4)).shape
+    torch.Size([2, 8, 4, 4])
+    """
 
     def __init__(
         self, branches: Sequence[nn.Module], channels: int, drop_path: float, layer_scale: float | None = None
@@ -49,13 +71,13 @@ class Block(nn.Sequential):
 
 
 def mlp(factory: UnitFactory, channels: int, ratio: int = 4) -> nn.Sequential:
-    """Two pointwise units with bias: C to ratio * C and back."""
+    """Build two pointwise units with bias: C to ratio * C and back."""
     hidden = channels * ratio
     return nn.Sequential(factory.conv_unit(channels, hidden, bias=True), factory.conv_unit(hidden, channels, bias=True))
 
 
 def channel_conv(factory: UnitFactory, channels: int, ratio: int = 4, bias: bool = False) -> nn.Sequential:
-    """Two 3x3 units: C to ratio * C and back."""
+    """Build two 3x3 units: C to ratio * C and back."""
     hidden = channels * ratio
     return nn.Sequential(
         factory.conv_unit(channels, hidden, 3, bias=bias), factory.conv_unit(hidden, channels, 3, bias=bias)
@@ -63,7 +85,7 @@ def channel_conv(factory: UnitFactory, channels: int, ratio: int = 4, bias: bool
 
 
 def sep_conv_chained(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
-    """QSD's separable convolution: ``N pw C->2C BN, N dw pw 2C->C BN``."""
+    """Build QSD's separable convolution: ``N pw C->2C BN, N dw pw 2C->C BN``."""
     hidden = 2 * channels
     return nn.Sequential(
         factory.conv_unit(channels, hidden),
@@ -72,7 +94,7 @@ def sep_conv_chained(factory: UnitFactory, channels: int, kernel_size: int) -> n
 
 
 def sep_conv_spiking(factory: UnitFactory, channels: int, kernel_size: int) -> nn.Sequential:
-    """E-SpikeFormer's separable convolution: ``N pw C->2C BN, N dw BN, N pw 2C->C BN``."""
+    """Build E-SpikeFormer's separable convolution: ``N pw C->2C BN, N dw BN, N pw 2C->C BN``."""
     hidden = 2 * channels
     return nn.Sequential(
         factory.conv_unit(channels, hidden),
@@ -84,14 +106,14 @@ def sep_conv_spiking(factory: UnitFactory, channels: int, kernel_size: int) -> n
 def qsd_conv_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """QSD's convolution block: separable convolution, then channel convolution."""
+    """Build QSD's convolution block: separable convolution, then channel convolution."""
     return Block([sep_conv_chained(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
 
 
 def qsd_attention_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """QSD's transformer block: attention, then MLP, each with layer scale."""
+    """Build QSD's transformer block: attention, then MLP, each with layer scale."""
     branches = [rep_conv_attention(factory, channels, num_heads), mlp(factory, channels)]
     return Block(branches, channels, drop_path, layer_scale)
 
@@ -99,7 +121,7 @@ def qsd_attention_block(
 def espike_conv_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """E-SpikeFormer's convolution block: spiking separable convolution, then channel convolution."""
+    """Build E-SpikeFormer's convolution block: spiking separable convolution, then channel convolution."""
     return Block([sep_conv_spiking(factory, channels, 7), channel_conv(factory, channels)], channels, drop_path)
 
 
@@ -111,7 +133,7 @@ def espike_attention_block(
     layer_scale: float | None,
     separable_conv: bool = True,
 ) -> Block:
-    """E-SpikeFormer's transformer block: separable convolution (or none), attention, MLP."""
+    """Build E-SpikeFormer's transformer block: separable convolution (or none), attention, MLP."""
     branches = [sep_conv_spiking(factory, channels, 3)] if separable_conv else []
     branches += [pointwise_attention(factory, channels, num_heads), mlp(factory, channels)]
     return Block(branches, channels, drop_path, layer_scale)
@@ -120,7 +142,7 @@ def espike_attention_block(
 def espike_large_conv_block(
     factory: UnitFactory, channels: int, num_heads: int, drop_path: float, layer_scale: float | None
 ) -> Block:
-    """Convolution block of E-SpikeFormer's large sizes: channel convolution with bias, and nothing else."""
+    """Build the convolution block of E-SpikeFormer's large sizes: channel convolution with bias, and nothing else."""
     return Block([channel_conv(factory, channels, bias=True)], channels, drop_path)
 
 
@@ -132,7 +154,7 @@ def espike_large_attention_block(
     layer_scale: float | None,
     pointwise_branch: bool = False,
 ) -> Block:
-    """Transformer block of E-SpikeFormer's large sizes: attention, then MLP, each with layer scale.
+    """Build the transformer block of E-SpikeFormer's large sizes: attention, then MLP, each with layer scale.
 
     ``pointwise_branch`` puts ``x + [pw C->C BN pw C->C BN](N(x))`` before them, always kept and without layer scale.
     """
@@ -147,6 +169,6 @@ def espike_large_attention_block(
 def downsampling(
     factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int, stride: int, encoding: bool
 ) -> SpikeUnit:
-    """A strided convolution with bias, and batch norm; the encoding one takes the image and has no neuron."""
+    """Build a strided convolution with bias, and batch norm; the encoding one takes the image and has no neuron."""
     conv = factory.conv(in_channels, out_channels, kernel_size, stride=stride, bias=True)
     return SpikeUnit(None if encoding else factory.make_neuron(), conv, nn.BatchNorm2d(out_channels))

@@ -1,4 +1,4 @@
-"""What of a network computes with floats: its layers outside units, and how much of the work they do."""
+"""Float share of a network: its layers outside units, and their part of the work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _sdpa_macs(query: Tensor, key: Tensor, value: Tensor) -> int:
 
 
 def _attention_macs(query: Tensor, *weights: Tensor) -> int:
-    """Of self-attention ``(N, L, E)``, products and projections, by the one operation that torch has for it."""
+    """Count those of self-attention ``(N, L, E)``, products and projections, by torch's one operation for it."""
     return query.numel() // query.shape[-1] * (sum(w.numel() for w in weights) + 2 * query.shape[-2] * query.shape[-1])
 
 
@@ -35,7 +35,7 @@ def _product_macs(left: Tensor, right: Tensor) -> int:
 
 
 def _convolution_macs(args: tuple, out: Tensor) -> int:
-    """Each output sums over its weights; each input of a transposed convolution spreads over its own."""
+    """Count an output's sum over its weights; of a transposed convolution, an input's spread over its own."""
     return (args[0] if args[6] else out).numel() * args[1][0].numel()
 
 
@@ -53,7 +53,7 @@ FUSED_ATTENTION = '_scaled_dot_product'  # begins the names of all that a device
 
 
 class _Products(TorchDispatchMode):
-    """Reports the multiply-accumulates of each operation that runs within the context."""
+    """Context that reports the multiply-accumulates of each operation that runs within it."""
 
     def __init__(self, report: Callable[[int], None]) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def counting_macs(model: nn.Module) -> Iterator[Counter[str]]:
 
 
 def _macs_of_weights(layer: nn.Module, args: tuple, output: Any) -> int:
-    """Multiply-accumulates of a layer whose operations torch does not see: each output sums over its weights."""
+    """Count multiply-accumulates of a layer whose operations torch does not see: each output sums over its weights."""
     output = next((x for x in (output if isinstance(output, (tuple, list)) else [output]) if torch.is_tensor(x)), None)
     weight = getattr(layer, 'weight', None)
     if output is not None and isinstance(weight, Tensor):
@@ -158,7 +158,7 @@ def products_outside(model: nn.Module, macs: Counter[str]) -> list[tuple[str, st
 
 @dataclass(frozen=True)
 class FloatShare:
-    """How much of a network multiplies real numbers.
+    """Share of a network's work that multiplies real numbers.
 
     Args:
         layers: number of all layers, in and outside units.
@@ -167,6 +167,9 @@ class FloatShare:
         real: names of the layers in units that real numbers drive: the image, membranes inside chains.
         real_share: their part; None where nothing was measured.
         measure: what the shares are shares of.
+
+    >>> print(float_share(nn.Sequential(nn.Conv2d(3, 8, 1))).share)
+    1.0
     """
 
     layers: int
@@ -205,7 +208,7 @@ def percent(share: float) -> str:
 
 
 def float_share(model: nn.Module, run: Callable[[nn.Module], Any] | None = None) -> FloatShare:
-    """Measure how much of a network computes with floats.
+    """Measure the share of a network that computes with floats.
 
     Layers that do not run count too, but their share is nothing; heads that only training needs, losses and teachers do
     not count (:func:`~qsdt_mm.models.layers.unit.layers_outside_units`).
@@ -250,7 +253,7 @@ def float_share(model: nn.Module, run: Callable[[nn.Module], Any] | None = None)
 
 @torch.no_grad()
 def _macs_of(model: nn.Module, run: Callable[[nn.Module], Any] | None) -> Counter[str] | None:
-    """Multiply-accumulates by module; None if the network does not take an image."""
+    """Count multiply-accumulates by module; None if the network does not take an image."""
     if run is not None:
         with counting_macs(model) as macs:
             run(model)

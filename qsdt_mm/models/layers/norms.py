@@ -1,4 +1,4 @@
-"""Batch norm whose output need not be kept: its input, which it keeps for its gradient, gives it again."""
+"""Batch norm whose output is derived again from its input, which it keeps for its gradient, instead of kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qsdt_mm.ops import compact_saving
 
 
 def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
-    """``norm(membrane)``; what follows saves nothing of it for the backward pass, where :func:`can_repeat`."""
+    """Apply ``norm``; the next layer saves nothing of it for the backward pass, where :func:`can_repeat`."""
     out = norm(membrane)
     if can_repeat(norm):
         compact_saving.register_recompute(out, partial(repeat, norm), membrane)
@@ -19,10 +19,10 @@ def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
 
 
 def can_repeat(norm: nn.Module) -> bool:
-    """Whether a norm in training can be repeated, and tensors are being saved compactly."""
+    """Return whether a norm in training can be repeated, and tensors are being saved compactly."""
     return compact_saving.is_compact() and type(norm) is nn.BatchNorm2d and norm.training
 
 
 def repeat(norm: nn.BatchNorm2d, membrane: Tensor) -> Tensor:
-    """What a norm in training made of a batch, again, without touching its statistics."""
+    """Repeat the output of a norm in training on a batch, without touching its statistics."""
     return F.batch_norm(membrane, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)

@@ -1,4 +1,4 @@
-"""Parts of other libraries made spiking: each of their layers becomes a unit."""
+"""Spiking versions of other libraries' parts: each of their layers becomes a unit."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ class UnitsDraw:
     """Mix-in, before :class:`SpikingMixin`: no ``init_cfg`` by default, for units draw weights that drive neurons.
 
     The libraries' own (Xavier, a deviation of 0.01) suit activations without a threshold and leave neurons silent.
+
+    >>> from mmengine.model import BaseModule
+    >>> class Neck(UnitsDraw, BaseModule):
+    ...     pass
+    >>> Neck().init_cfg is None
+    True
     """
 
     def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
@@ -52,7 +58,7 @@ class UnitsDraw:
 
 @refuse_old_arguments
 class SpikingMixin:
-    """Mix-in for necks and heads of other libraries: their layers become units when they have been built.
+    """Mix-in for necks and heads of other libraries: turns their layers into units after construction.
 
     Args:
         args, kwargs: those of the library's class.
@@ -62,6 +68,11 @@ class SpikingMixin:
 
     Raises:
         ValueError: an argument is out of range.
+
+    >>> class Neck(SpikingMixin, nn.Sequential):
+    ...     pass
+    >>> type(Neck(nn.Conv2d(3, 8, 1), nn.ReLU(), weight_bits=4)[0]).__name__
+    'SpikeUnit'
     """
 
     NEURON: dict[str, Any] = dict(type='IELIF', threshold=1.0, scale=1.0, rounding='half_even')

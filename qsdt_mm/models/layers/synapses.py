@@ -12,7 +12,7 @@ from .unit import UnitFactory
 
 
 class BNAndPad(nn.Module):
-    """Batch norm, then a border of one pixel with what batch norm makes of a zero input.
+    """Batch norm, then a border of one pixel that holds the norm's output for a zero input.
 
     So a zero-padded convolution *before* the norm and an unpadded one after it are the same map, and the whole chain
     merges into one convolution. In training the border uses the running statistics, as the published networks do.
@@ -20,6 +20,9 @@ class BNAndPad(nn.Module):
     ``(N, C, H, W) -> (N, C, H + 2, W + 2)``
 
     Source: RepVGG-style re-parameterisation (arXiv 2101.03697) as used by QSD (arXiv 2501.13492).
+
+    >>> BNAndPad(8)(torch.ones(2, 8, 4, 4)).shape
+    torch.Size([2, 8, 6, 6])
     """
 
     def __init__(self, channels: int) -> None:
@@ -27,7 +30,7 @@ class BNAndPad(nn.Module):
         self.norm = nn.BatchNorm2d(channels)  # a child, so that tools which swap norms (SyncBN) find it
 
     def border(self) -> Tensor:
-        """What the norm makes of zero, ``(1, C, 1, 1)``."""
+        """Return the norm's output for zero, ``(1, C, 1, 1)``."""
         norm = self.norm
         # Cloned: the next forward updates the statistics in place, maybe before this graph is used.
         mean, inv_std = norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt()
@@ -47,7 +50,11 @@ class BNAndPad(nn.Module):
 
 
 class NormedChain(nn.Sequential):
-    """Layers, the last a batch norm. Another norm follows in the unit, so that its input is derived, not kept."""
+    """Layers, the last a batch norm. Another norm follows in the unit, so that its input is derived, not kept.
+
+    >>> NormedChain(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))(torch.ones(2, 3, 4, 4)).shape
+    torch.Size([2, 8, 4, 4])
+    """
 
     def forward(self, spikes: Tensor) -> Tensor:
         *layers, norm = self
@@ -66,6 +73,10 @@ class RepConvBN(NormedChain):
         channels: C.
 
     Source: QSD (arXiv 2501.13492), attention.
+
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> RepConvBN(factory, 8)(torch.ones(2, 8, 4, 4)).shape
+    torch.Size([2, 8, 4, 4])
     """
 
     def __init__(self, factory: UnitFactory, channels: int) -> None:
@@ -82,6 +93,10 @@ class DepthwiseSeparableConv(nn.Sequential):
     """``dw k, pw C_in->C_out``, without bias; only the depthwise part is driven by spikes.
 
     Source: QSD (arXiv 2501.13492), convolution blocks.
+
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> DepthwiseSeparableConv(factory, 8, 4, kernel_size=7)(torch.ones(2, 8, 4, 4)).shape
+    torch.Size([2, 4, 4, 4])
     """
 
     def __init__(self, factory: UnitFactory, in_channels: int, out_channels: int, kernel_size: int) -> None:
@@ -99,6 +114,10 @@ class PointwiseChain(NormedChain):
         hidden: channels between the two.
 
     Source: SFA (arXiv 2411.16061), large sizes.
+
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> PointwiseChain(factory, 8, hidden=16)(torch.ones(2, 8, 4, 4)).shape
+    torch.Size([2, 8, 4, 4])
     """
 
     def __init__(self, factory: UnitFactory, channels: int, hidden: int) -> None:

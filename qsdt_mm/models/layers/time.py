@@ -1,4 +1,4 @@
-"""What is done with time steps, which lie in the batch, T first."""
+"""Operations on time steps, which lie in the batch, T first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def mean_over_time(feature: Tensor, time_steps: int) -> Tensor:
-    """``(T * N, ...) -> (N, ...)``: the steps summed in their order, times 1/T, so that all devices round alike."""
+    """Average ``(T * N, ...) -> (N, ...)``: steps summed in their order, times 1/T, so that all devices round alike."""
     steps = feature.unflatten(0, (time_steps, -1))
     if feature.dtype not in (torch.float32, torch.float64):
         return steps.mean(0)  # sums in float32

@@ -38,6 +38,11 @@ class SpikeUnit(nn.Module):
         synapse: a linear map of the spikes: a convolution, a linear layer, or a chain of them.
         norm: batch norm, or None.
         input_kind: what drives a synapse without a neuron: 'image' or 'membrane'.
+
+    >>> from qsdt_mm.models import IELIF, QuantConv2d
+    >>> unit = SpikeUnit(IELIF(), QuantConv2d(3, 8, 1, weight_bits=4), nn.BatchNorm2d(8))
+    >>> unit(torch.ones(1, 3, 5, 5)).shape, unit.driven_by
+    (torch.Size([1, 8, 5, 5]), 'spikes')
     """
 
     def __init__(
@@ -56,22 +61,22 @@ class SpikeUnit(nn.Module):
 
     @property
     def driven_by(self) -> str:
-        """What drives the synapse: 'spikes', 'image', 'membrane', or 'floats' of an activation that does not spike."""
+        """Name the synapse's drive: 'spikes', 'image', 'membrane', or 'floats' of an activation that does not spike."""
         if self.neuron is None:
             return self.input_kind
         return 'spikes' if isinstance(self.neuron, SpikingNeuron) else 'floats'
 
     def fire(self, membrane: Tensor) -> Tensor:
-        """Scaled spike counts of a membrane potential; the identity without a neuron."""
+        """Fire scaled spike counts of a membrane potential; the identity without a neuron."""
         return membrane if self.neuron is None else self.neuron(membrane)
 
     def drive(self, spikes: Tensor) -> Tensor:
-        """Membrane potential that spikes cause: synapse, then norm."""
+        """Compute the membrane potential that spikes cause: synapse, then norm."""
         membrane = self.synapse(spikes)
         return membrane if self.norm is None else normalise(self.norm, membrane)
 
     def forward(self, membrane: Tensor) -> Tensor:
-        """``(N, C_in, ...) -> (N, C_out, ...)``."""
+        """Map ``(N, C_in, ...) -> (N, C_out, ...)``."""
         return self.drive(self.fire(membrane))
 
     @torch.no_grad()
@@ -133,7 +138,7 @@ def layers_of(unit: SpikeUnit) -> list[tuple[str, nn.Module]]:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether a module multiplies its input by weights: a convolution, a linear map, an attention, a recurrence.
+    """Return whether a module multiplies its input by weights: a convolution, linear map, attention, recurrence.
 
     Layers of other libraries (deformable convolutions, say) are known by a ``weight`` of two dimensions or more.
     """
@@ -146,7 +151,7 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def layers_outside_units(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the layers that no unit's synapse holds, in order, with their names: what a view would pass over.
+    """Return the layers that no unit's synapse holds, in order, with their names: those that a view would miss.
 
     Parts that training alone runs do not count: auxiliary heads, losses, distillation and its teachers.
     """
@@ -161,7 +166,7 @@ def layers_outside_units(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def response(neuron: nn.Module, deviation: float = 1.0, points: int = 4096) -> Tensor:
-    """A neuron's output for a normal membrane potential, at the midpoints of so many quantiles (of each time step).
+    """Compute a neuron's output for a normal membrane, at the midpoints of so many quantiles (of each time step).
 
     Means over it are expectations: ``response(neuron).square().mean()`` is ``E[y^2]``.
     """
@@ -175,7 +180,7 @@ def response(neuron: nn.Module, deviation: float = 1.0, points: int = 4096) -> T
 @refuse_old_arguments
 @dataclass(frozen=True)
 class UnitFactory:
-    """Makes the neurons and units of one network: what they share is said once.
+    """Maker of the neurons and units of one network, with their shared settings.
 
     Args:
         neuron: config of the neuron, without T and D.
@@ -183,6 +188,10 @@ class UnitFactory:
         time_steps: T.
         weight_bits: 2, 3, 4, 8 or 32.
         preset: config of the network's usual neuron, see :func:`make_neuron`.
+
+    >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
+    >>> factory.conv_unit(3, 8, 3)(torch.ones(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 5, 5])
     """
 
     neuron: dict[str, Any] | None
@@ -192,7 +201,7 @@ class UnitFactory:
     preset: dict[str, Any] | None = None
 
     def make_neuron(self, scale_factor: float = 1.0) -> nn.Module:
-        """A new neuron, whose spikes are worth ``scale_factor`` times the usual."""
+        """Build a new neuron, whose spikes are worth ``scale_factor`` times the usual."""
         return make_neuron(self.neuron, self.max_spike_count, self.time_steps, scale_factor, self.preset)
 
     def conv(
@@ -206,7 +215,7 @@ class UnitFactory:
         groups: int = 1,
         bias: bool = False,
     ) -> QuantConv2d:
-        """A low-bit convolution; padding defaults to half the kernel."""
+        """Build a low-bit convolution; padding defaults to half the kernel."""
         padding = kernel_size // 2 if padding is None else padding
         return QuantConv2d(
             in_channels,
@@ -220,15 +229,15 @@ class UnitFactory:
         )
 
     def depthwise(self, channels: int, kernel_size: int, padding: int | None = None) -> QuantConv2d:
-        """A low-bit depthwise convolution."""
+        """Build a low-bit depthwise convolution."""
         return self.conv(channels, channels, kernel_size, padding=padding, groups=channels)
 
     def conv_unit(self, in_channels: int, out_channels: int, kernel_size: int = 1, **conv_args: Any) -> SpikeUnit:
-        """The usual unit: a neuron, one convolution, batch norm."""
+        """Build the usual unit: a neuron, one convolution, batch norm."""
         return self.unit(self.conv(in_channels, out_channels, kernel_size, **conv_args), out_channels)
 
     def unit(self, synapse: nn.Module, out_channels: int) -> SpikeUnit:
-        """A unit around a synapse of your own, with a new neuron and batch norm."""
+        """Build a unit around a synapse of your own, with a new neuron and batch norm."""
         return SpikeUnit(self.make_neuron(), synapse, nn.BatchNorm2d(out_channels))
 
 

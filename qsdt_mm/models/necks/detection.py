@@ -11,4 +11,8 @@ class SpikeFPN(UnitsDraw, SpikingMixin, FPN):
     Args: those of ``mmdet.FPN``, and ``neuron``, ``max_spike_count``, ``weight_bits``.
 
     Source: design of SFA (arXiv 2411.16061), detection.
+
+    >>> neck = SpikeFPN(in_channels=[8, 16], out_channels=16, num_outs=2)
+    >>> [tuple(level.shape) for level in neck([torch.ones(1, 8, 8, 8), torch.ones(1, 16, 4, 4)])]
+    [(1, 16, 8, 8), (1, 16, 4, 4)]
     """

@@ -1,5 +1,17 @@
 """Spiking neurons as pure functions of the membrane potential.
 
+======  ================  ======================================================
+symbol  name              meaning
+======  ================  ======================================================
+u       ``membrane``      membrane potential, real
+h       ``carried``       membrane that is carried over to the next time step
+n       count             spikes fired in one time step, in ``{0..D}``
+theta   ``threshold``     firing threshold, in units of u
+D       max_spike_count   highest count in one time step
+T       ``time_steps``    number of time steps
+scale   ``scale``         worth of one spike downstream: output = ``n * scale``
+======  ================  ======================================================
+
 Counts are integers in ``{0..D}`` carried in the dtype of the membrane, so that convolutions take them directly.
 Sources: QSD ("Quantized Spike-driven Transformer", arXiv 2501.13492) and SFA ("Scaling Spike-driven Transformer with
 Efficient Spike Firing Approximation Training", arXiv 2411.16061).
@@ -64,7 +76,7 @@ class _SpikeCount(torch.autograd.Function):
 def spike_count(
     membrane: Tensor, threshold: float = 1.0, max_spike_count: int = 4, rounding: str = 'half_up'
 ) -> Tensor:
-    """Number of spikes that a membrane potential fires.
+    """Count the spikes that a membrane potential fires.
 
     ``n = clip(round(u / threshold), 0, D)``. Exactly on a half, 'half_up' is ``floor(u / threshold + 0.5)``: the d-th
     spike fires when ``u >= (d - 0.5) * threshold``; 'half_even' is ``torch.round``: the same for even d, while for odd
@@ -91,7 +103,7 @@ def spike_count(
 def scaled_spikes(
     membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str = 'half_up'
 ) -> Tensor:
-    """``scale * spike_count(...)`` of the same arguments in one function, with one byte kept for all gradients."""
+    """Compute ``scale * spike_count(...)`` of the same arguments at once, with one byte kept for all gradients."""
     check_rounding(rounding)
     if is_recording():
         return _recorded_spikes(membrane, threshold, max_spike_count, scale, rounding)
@@ -99,7 +111,7 @@ def scaled_spikes(
 
 
 def _recorded_spikes(membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str) -> Tensor:
-    """:func:`scaled_spikes` in operations that can be recorded, to the same bits."""
+    """Compute :func:`scaled_spikes` in operations that can be recorded, to the same bits."""
     ratio = membrane / threshold
     rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
     count = rounded.clamp(0, max_spike_count)
@@ -114,7 +126,7 @@ def integrate_and_fire_step(
     decay: float | Tensor = 1.0,
     rounding: str = 'half_up',
 ) -> tuple[Tensor, Tensor]:
-    """One time step of an integer integrate-and-fire neuron with soft reset.
+    """Advance an integer integrate-and-fire neuron with soft reset by one time step.
 
     ``u = h + x;  n = spike_count(u);  h' = decay * (u - n * threshold)``
 
@@ -143,7 +155,7 @@ def integrate_and_fire(
     scale: float,
     rounding: str = 'half_up',
 ) -> Tensor | None:
-    """All steps of :func:`integrate_and_fire_step` in one kernel; None where none serves.
+    """Run all steps of :func:`integrate_and_fire_step` in one kernel; None where none serves.
 
     Args:
         inputs: ``(T * N, ...)``, time first.
@@ -188,7 +200,7 @@ SURROGATES = ('sigmoid', 'atan')
 
 
 def binary_spike(excess: Tensor, surrogate: str = 'sigmoid', alpha: float = 4.0) -> Tensor:
-    """A spike (1) where the membrane is at or above its threshold, else 0.
+    """Fire a spike (1) where the membrane is at or above its threshold, else 0.
 
     Backward uses the derivative of ``sigmoid(alpha * e)``, or of ``atan(pi/2 * alpha * e) / pi + 1/2``.
 
@@ -213,7 +225,7 @@ def lif_step(
     surrogate: str = 'sigmoid',
     alpha: float = 4.0,
 ) -> tuple[Tensor, Tensor]:
-    """One time step of a leaky integrate-and-fire neuron with hard reset.
+    """Advance a leaky integrate-and-fire neuron with hard reset by one time step.
 
     ``u = h + (x - (h - reset)) / tau;  s = [u >= threshold];  h' = s * reset + (1 - s) * u``
 
@@ -239,7 +251,7 @@ def parametric_lif_step(
     surrogate: str = 'sigmoid',
     alpha: float = 4.0,
 ) -> tuple[Tensor, Tensor]:
-    """One time step of a leaky integrate-and-fire neuron whose decay is learned.
+    """Advance a leaky integrate-and-fire neuron whose decay is learned by one time step.
 
     ``decay = sigmoid(w);  u = h + (1 - decay) * (x - (h - reset));
     s = [u >= threshold];  h' = s * reset + (1 - s) * u``
@@ -271,7 +283,7 @@ def _fire_and_reset(
 
 
 def _times(values: Tensor, factor: Tensor) -> Tensor:
-    """``values * factor`` in the type of the values, for one number that is learned."""
+    """Multiply ``values * factor`` in the type of the values, for one number that is learned."""
     if is_recording():
         return values * factor.to(values.dtype)
     return _Times.apply(values, factor)

@@ -42,6 +42,12 @@ class SpikingNeuron(nn.Module):
 
     Raises:
         ValueError: a constant is out of range, or a batch does not divide by T.
+
+    >>> class Threshold(SpikingNeuron):
+    ...     def step(self, inputs, carried):
+    ...         return (inputs >= self.threshold).float(), carried
+    >>> Threshold(1.0, scale=0.5, max_spike_count=1, time_steps=1)(torch.tensor([0.9, 1.1])).tolist()
+    [0.0, 0.5]
     """
 
     def __init__(self, threshold: float, scale: float, max_spike_count: int, time_steps: int) -> None:
@@ -57,10 +63,10 @@ class SpikingNeuron(nn.Module):
 
     @abstractmethod
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One time step: ``(input current, carried membrane) -> (count, carried membrane)``."""
+        """Advance one time step: ``(input current, carried membrane) -> (count, carried membrane)``."""
 
     def count(self, inputs: Tensor) -> Tensor:
-        """Spike counts in ``{0..D}`` of inputs ``(T * N, ...)``, same shape."""
+        """Count spikes in ``{0..D}`` of inputs ``(T * N, ...)``, same shape."""
         require(
             inputs.shape[0] % self.time_steps == 0,
             'batch',
@@ -74,7 +80,7 @@ class SpikingNeuron(nn.Module):
         return torch.cat(counts)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scaled counts ``n * scale`` of inputs ``(T * N, ...)``, same shape."""
+        """Compute scaled counts ``n * scale`` of inputs ``(T * N, ...)``, same shape."""
         spikes = self.count(inputs) * self.scale
         if compact_saving.is_compact() and self.max_spike_count < 256:
             register_spikes(spikes, self.scale)
@@ -85,7 +91,7 @@ class SpikingNeuron(nn.Module):
 
 
 def register_spikes(spikes: Tensor, scale: float) -> None:
-    """Say that scaled counts fit bytes."""
+    """Register scaled counts as values that fit bytes."""
     code = (spikes.detach() / scale).round_().to(torch.uint8)
     compact_saving.register_product(spikes, scale, code)
 
@@ -107,6 +113,10 @@ class IELIF(SpikingNeuron):
             loaded says.
 
     Source: QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
+
+    >>> neuron = IELIF(threshold=1.0, scale=1.0, max_spike_count=4)
+    >>> neuron(torch.tensor([-1.0, 0.4, 1.6, 9.0])).tolist()
+    [0.0, 0.0, 2.0, 4.0]
     """
 
     _version = 2  # in torch's notes on a state dict; 1 had no rule on record and rounded half up
@@ -179,6 +189,10 @@ class LIF(SpikingNeuron):
         alpha: steepness of the surrogate.
 
     Source: the formulation of Fang et al., "Incorporating learnable membrane time constant" (ICCV 2021), tau fixed.
+
+    >>> neuron = LIF(tau=2.0, time_steps=2)
+    >>> neuron(torch.tensor([[1.5], [1.5]])).tolist()  # u = 0.75, then 0.75 / 2 + 1.5 / 2
+    [[0.0], [1.0]]
     """
 
     def __init__(
@@ -256,7 +270,7 @@ class ParametricLIF(LIF):
 
     @property
     def decay(self) -> Tensor:
-        """Share of the membrane, above the reset potential, that is carried over; of shape ``(1,)``."""
+        """Return the share of the membrane, above the reset potential, that is carried over; of shape ``(1,)``."""
         return torch.sigmoid(self.w)
 
     def step(self, inputs: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Which rule on halves a checkpoint was trained with: kept in torch's notes on a state dict, not among its tensors."""
+"""A checkpoint's rule on halves: kept in torch's notes on a state dict, not among its tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Speaker:
-    """Says one line for all neurons of a network."""
+    """Log of one line for all neurons of a network."""
 
     def __init__(self) -> None:
         self.load: Any = None
@@ -39,7 +39,7 @@ _speaker = _Speaker()
 
 @contextmanager
 def rounding_follows_weights(module: nn.Module) -> Iterator[None]:
-    """Within the context, ``init_cfg`` may load a part of a checkpoint, whose notes mmengine leaves behind.
+    """Let ``init_cfg``, within the context, load a part of a checkpoint, whose notes mmengine leaves behind.
 
     Raises:
         CheckpointError: the file cannot be loaded as data.
@@ -59,7 +59,7 @@ def rounding_follows_weights(module: nn.Module) -> Iterator[None]:
 
 
 def adopt(neuron: IELIF, notes: Mapping[str, Any], load: Any) -> None:
-    """Let a neuron round as a checkpoint's network did, unless its config says how; one line says what comes of it.
+    """Set a neuron's rounding to that of a checkpoint's network, unless its config gives one; log one line about it.
 
     Args:
         neuron: of the network that is being loaded.

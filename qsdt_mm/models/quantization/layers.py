@@ -44,7 +44,7 @@ def low_bit(layer: nn.Module, weight_bits: int) -> QuantWeightMixin:
 
 
 def _shape(layer: nn.Module) -> tuple[tuple, dict[str, Any]]:
-    """Constructor arguments of a layer's shape."""
+    """Return the constructor arguments of a layer's shape."""
     bias = layer.bias is not None
     if isinstance(layer, nn.Linear):
         return (layer.in_features, layer.out_features), dict(bias=bias)
@@ -91,6 +91,10 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
 
     Raises:
         ValueError: ``weight_bits`` is not one of these.
+
+    >>> conv = QuantConv2d(3, 8, 3, padding=1, weight_bits=4)
+    >>> conv(torch.ones(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 5, 5])
     """
 
     float_class = nn.Conv2d
@@ -100,7 +104,7 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
         self._init_quantizer(self.out_channels, weight_bits)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, C_in, H, W) -> (N, C_out, H', W')``."""
+        """Convolve ``(N, C_in, H, W) -> (N, C_out, H', W')``."""
         check_width(self, self.in_channels, input.shape[-3])
         return self._conv_forward(input, self.compute_weight, self.bias)
 
@@ -114,6 +118,10 @@ class QuantConvTranspose2d(_ToAndFromFloat, nn.ConvTranspose2d):
 
     Raises:
         ValueError: ``weight_bits`` is not one of these, or there are groups.
+
+    >>> conv = QuantConvTranspose2d(3, 8, 2, stride=2, weight_bits=4)
+    >>> conv(torch.ones(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 10, 10])
     """
 
     float_class = nn.ConvTranspose2d
@@ -126,11 +134,11 @@ class QuantConvTranspose2d(_ToAndFromFloat, nn.ConvTranspose2d):
 
     @property
     def fan_in(self) -> float:
-        """Inputs that one output sums over, on average."""
+        """Count the inputs that one output sums over, on average."""
         return super().fan_in / (self.stride[0] * self.stride[1])
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(N, C_in, H, W) -> (N, C_out, H', W')``."""
+        """Convolve ``(N, C_in, H, W) -> (N, C_out, H', W')``."""
         check_width(self, self.in_channels, input.shape[-3])
         return F.conv_transpose2d(
             input, self.quantized_weight, self.bias, self.stride, self.padding, self.output_padding, 1, self.dilation
@@ -146,6 +154,10 @@ class QuantLinear(_ToAndFromFloat, nn.Linear):
 
     Raises:
         ValueError: ``weight_bits`` is not one of these.
+
+    >>> linear = QuantLinear(16, 8, weight_bits=2)
+    >>> len(linear.quantized_weight[0].unique()) <= 4
+    True
     """
 
     float_class = nn.Linear
@@ -155,6 +167,6 @@ class QuantLinear(_ToAndFromFloat, nn.Linear):
         self._init_quantizer(self.out_features, weight_bits)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``(..., C_in) -> (..., C_out)``."""
+        """Map ``(..., C_in) -> (..., C_out)``."""
         check_width(self, self.in_features, input.shape[-1])
         return F.linear(input, self.compute_weight, self.bias)

@@ -58,7 +58,7 @@ class _PositiveStep(torch.autograd.Function):
 
 
 def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
-    """Weights on a grid of ``2^bits`` integers times one step per output channel.
+    """Quantize weights to a grid of ``2^bits`` integers times one step per output channel.
 
     ``w_q = round(clip(w / step, Qn, Qp)) * step``, ``Qn = -2^(b-1)``, ``Qp = 2^(b-1) - 1``. Gradient of w: straight
     through where ``Qn <= w / step <= Qp``, else 0. Gradient of step: ``round(w/step) - w/step`` inside, Qn or Qp
@@ -85,6 +85,10 @@ class LSQ(nn.Module):
     magnitude and never below :data:`MIN_STEP`.
 
     Source: LSQ (arXiv 1902.08153); per output channel as in QSD (arXiv 2501.13492).
+
+    >>> quantizer = LSQ(out_channels=1, bits=2)  # integers -2, -1, 0, 1; steps of 1 to begin with
+    >>> quantizer(torch.tensor([[-3.0, -0.8, 0.2, 3.0]])).tolist()
+    [[-2.0, -1.0, 0.0, 1.0]]
     """
 
     def __init__(self, out_channels: int, bits: int) -> None:
@@ -96,7 +100,7 @@ class LSQ(nn.Module):
 
     @property
     def positive_step(self) -> Tensor:
-        """The step in use, ``(C_out,)``."""
+        """Return the step in use, ``(C_out,)``."""
         return self.step.abs().clamp_min(MIN_STEP) if is_recording() else _PositiveStep.apply(self.step)
 
     @torch.no_grad()
@@ -108,11 +112,11 @@ class LSQ(nn.Module):
         self.step.fill_((2 * weight.abs().mean() / math.sqrt(high)).clamp_min(MIN_STEP))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Quantized weight, same shape; see :func:`lsq_quantize`."""
+        """Quantize a weight, same shape; see :func:`lsq_quantize`."""
         return lsq_quantize(weight, self.positive_step.to(weight.dtype), self.bits)
 
     def integers(self, weight: Tensor) -> Tensor:
-        """The integers behind the quantized weight, ``round(clip(w / step, Qn, Qp))``, in the weight's dtype."""
+        """Return the integers behind the quantized weight, ``round(clip(w / step, Qn, Qp))``, in the weight's dtype."""
         step = self.positive_step.view(-1, *[1] * (weight.dim() - 1))
         return (weight.detach() / step.detach()).clamp(*quant_range(self.bits)).round()
 
@@ -121,19 +125,25 @@ class LSQ(nn.Module):
 
 
 class QuantWeightMixin:
-    """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded."""
+    """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded.
+
+    >>> from qsdt_mm.models.quantization import QuantLinear
+    >>> layer = QuantLinear(16, 8, weight_bits=2)
+    >>> isinstance(layer, QuantWeightMixin), layer.fan_in
+    (True, 16)
+    """
 
     quantizer: LSQ | None
     channel_dim = 0  # of the weight, where its output channels lie
 
     @property
     def channels_first(self) -> Tensor:
-        """The weight as ``(C_out, ...)``, a view."""
+        """View the weight as ``(C_out, ...)``."""
         return self.weight.transpose(0, self.channel_dim)
 
     @property
     def fan_in(self) -> float:
-        """Inputs that one output sums over."""
+        """Count the inputs that one output sums over."""
         return self.channels_first[0].numel()
 
     def _init_quantizer(self, out_channels: int, weight_bits: int) -> None:
@@ -144,14 +154,14 @@ class QuantWeightMixin:
 
     @property
     def quantized_weight(self) -> Tensor:
-        """The weight that the layer computes with."""
+        """Return the weight that the layer computes with."""
         if self.quantizer is None:
             return self.weight
         return self.quantizer(self.channels_first).transpose(0, self.channel_dim)
 
     @property
     def compute_weight(self) -> Tensor:
-        """:attr:`quantized_weight` for a layer's forward pass: of its copies in mixed precision none is kept."""
+        """Return :attr:`quantized_weight` for a layer's forward pass: of its copies in mixed precision none is kept."""
         weight = self.quantized_weight
         dtype = autocast_dtype(weight.device) if compact_saving.is_compact() else None
         if dtype is None or weight.dtype == dtype:
@@ -196,7 +206,7 @@ class QuantWeightMixin:
 
 @contextmanager
 def steps_follow_weights(module: nn.Module) -> Iterator[None]:
-    """Within the context, weights of ``module`` may be initialised; steps that were left alone are derived anew."""
+    """Derive anew, after the context, the steps of weights of ``module`` that were initialised without theirs."""
     layers = [m for m in module.modules() if isinstance(m, QuantWeightMixin) and m.quantizer is not None]
     before = [(m.weight.detach().clone(), m.quantizer.step.detach().clone()) for m in layers]
     yield

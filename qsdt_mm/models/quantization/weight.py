@@ -1,4 +1,4 @@
-"""The weight of a layer as integers and steps: one value for all who compute with it, pack it or write it to files."""
+"""The weight of a layer as integers and steps: one value to compute with, to pack and to write to files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_weight_bits(weight_bits: int) -> None:
 
 
 def quant_range(bits: int) -> tuple[int, int]:
-    """Lowest and highest integer of a signed ``bits``-wide weight."""
+    """Return the lowest and highest integer of a signed ``bits``-wide weight."""
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
@@ -38,6 +38,10 @@ class QuantizedWeight:
         step: float64, ``(C_out,)``, positive.
         bits: width of the integers.
         channel_dim: dimension of ``integers`` that holds the output channels: 1 of a transposed convolution, else 0.
+
+    >>> weight = QuantizedWeight(torch.tensor([[1, -2]], dtype=torch.int8), torch.tensor([0.5]).double(), bits=2)
+    >>> weight.dequantize().tolist()
+    [[0.5, -1.0]]
     """
 
     integers: Tensor
@@ -47,7 +51,7 @@ class QuantizedWeight:
 
     @property
     def by_channel(self) -> Tensor:
-        """The integers as ``(C_out, ...)``, a view."""
+        """View the integers as ``(C_out, ...)``."""
         return self.integers.transpose(0, self.channel_dim)
 
     def dequantize(self, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -9,13 +9,19 @@ from qsdt_mm.models.layers import SpikeUnit
 
 
 class PatchMask:
-    """Which patches are visible now, at any resolution; shared by all layers of one network."""
+    """Mask of the visible patches, at any resolution; shared by all layers of one network.
+
+    >>> mask = PatchMask()
+    >>> mask.patches = torch.tensor([[[[True, False]]]])
+    >>> mask.hold(torch.ones(1, 3, 2, 4))[0, 0].tolist()
+    [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
+    """
 
     def __init__(self) -> None:
         self.patches: Tensor | None = None
 
     def at(self, feature: Tensor) -> Tensor | None:
-        """The mask ``(N, 1, H, W)`` for a feature map ``(N, C, H, W)``, boolean; None when nothing is masked."""
+        """Return the mask ``(N, 1, H, W)`` for a feature map ``(N, C, H, W)``, boolean; None when nothing is masked."""
         if self.patches is None:
             return None
         height, width = (size // patch for size, patch in zip(feature.shape[-2:], self.patches.shape[-2:]))
@@ -23,7 +29,7 @@ class PatchMask:
         return mask.expand(len(feature), -1, -1, -1)
 
     def hold(self, feature: Tensor) -> Tensor:
-        """The feature map with masked positions at zero."""
+        """Set masked positions of the feature map to zero."""
         mask = self.at(feature)
         return feature if mask is None else torch.where(mask, feature, feature.new_zeros(()))
 
@@ -34,6 +40,10 @@ class SparseBatchNorm2d(nn.BatchNorm2d):
     Args:
         norm: the norm whose parameters and statistics it takes over.
         visibility: what is visible.
+
+    >>> norm = SparseBatchNorm2d(nn.BatchNorm2d(3), PatchMask())  # nothing is masked
+    >>> norm(torch.ones(2, 3, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
     """
 
     def __init__(self, norm: nn.BatchNorm2d, visibility: PatchMask) -> None:
@@ -44,7 +54,7 @@ class SparseBatchNorm2d(nn.BatchNorm2d):
         self.train(norm.training)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, C, H, W)``."""
+        """Normalise ``(N, C, H, W) -> (N, C, H, W)``."""
         mask = self.visibility.at(feature)
         if mask is None:
             return super().forward(feature)

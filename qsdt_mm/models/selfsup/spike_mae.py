@@ -24,10 +24,16 @@ class SpikeMAEDecoder(MAEPretrainDecoder):
     """MAE's light ViT decoder on full-length tokens: each token keeps its place, masked places get the mask token.
 
     Args: those of mmpretrain's ``MAEPretrainDecoder``.
+
+    >>> decoder = SpikeMAEDecoder(
+    ...     num_patches=4, patch_size=16, embed_dim=32, decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2)
+    >>> masked = torch.ones(1, 4, dtype=torch.bool)
+    >>> decoder(torch.ones(1, 4, 32), masked).shape  # 16 * 16 pixels, 3 colours
+    torch.Size([1, 4, 768])
     """
 
     def forward(self, tokens: Tensor, masked: Tensor) -> Tensor:
-        """Pixels of each patch.
+        """Predict the pixels of each patch.
 
         Args:
             tokens: the encoder's, ``(N, L, C)``.
@@ -60,6 +66,15 @@ class SpikeMAE(BaseSelfSupervisor):
     Raises:
         ValueError: an argument is out of range or does not fit the others.
         InputError: images are not of the size that the decoder is made for.
+
+    >>> arch = dict(preset='qsd-8m', widths=(8, 8, 16, 16, 16), depths=(1, 1, 1, 1, 1), num_heads=2)
+    >>> model = SpikeMAE(
+    ...     dict(type='qsdt_mm.SpikeDrivenTransformer', arch=arch),
+    ...     neck=dict(type='qsdt_mm.SpikeMAEDecoder', num_patches=4, patch_size=16, embed_dim=16,
+    ...         decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=2),
+    ...     head=dict(type='MAEPretrainHead', patch_size=16, loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+    >>> model.draw_visible(torch.ones(1, 3, 32, 32)).sum().item()  # half of 4 patches
+    2
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict, mask_ratio: float = 0.5, **kwargs: Any) -> None:
@@ -80,7 +95,7 @@ class SpikeMAE(BaseSelfSupervisor):
             mask_stages(part, self.visibility)
 
     def draw_visible(self, inputs: Tensor) -> Tensor:
-        """A random mask of visible patches ``(N, 1, H / patch, W / patch)``, as many in each image."""
+        """Draw a mask of visible patches ``(N, 1, H / patch, W / patch)``, as many in each image."""
         height, width = (size // self.head.patch_size for size in inputs.shape[-2:])
         patches = height * width
         seen = max(patches - int(patches * self.mask_ratio), 1)
@@ -88,7 +103,7 @@ class SpikeMAE(BaseSelfSupervisor):
         return (order < seen).view(-1, 1, height, width)
 
     def encode(self, inputs: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Tokens ``(N, L, C)`` of images ``(N, C, H, W)``, in their places; ``visible`` as :meth:`draw_visible`."""
+        """Encode images ``(N, C, H, W)`` as tokens ``(N, L, C)``, in place; ``visible`` as :meth:`draw_visible`."""
         self.visibility.patches = visible
         try:
             (feature,) = self.backbone(self.visibility.hold(inputs))
@@ -98,15 +113,15 @@ class SpikeMAE(BaseSelfSupervisor):
         return self.norm(feature.flatten(2)).mT
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """The encoder's tokens, nothing masked."""
+        """Return the encoder's tokens, nothing masked."""
         return self.encode(inputs)
 
     def reconstruct(self, inputs: Tensor, visible: Tensor) -> Tensor:
-        """Predicted pixels of each patch ``(N, L, patch^2 * C)``, in the head's units."""
+        """Predict the pixels of each patch ``(N, L, patch^2 * C)``, in the head's units."""
         return self.neck(self.encode(inputs, visible), ~visible.flatten(1))
 
     def loss(self, inputs: Tensor, data_samples: list | None = None, **kwargs: Any) -> dict[str, Tensor]:
-        """Mean square error on masked patches."""
+        """Compute the mean square error on masked patches."""
         patches = (inputs.shape[-2] // self.head.patch_size) * (inputs.shape[-1] // self.head.patch_size)
         if patches != self.neck.num_patches or inputs.shape[-1] != inputs.shape[-2]:
             side = math.isqrt(self.neck.num_patches) * self.head.patch_size

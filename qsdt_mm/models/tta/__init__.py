@@ -1,1 +1,1 @@
-"""What merges the views of test-time augmentation; each module needs its own task library."""
+"""Merging of views in test-time augmentation; each module needs its own task library."""

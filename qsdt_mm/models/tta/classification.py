@@ -10,6 +10,9 @@ class MeanScoreTTAModel(AverageClsScoreTTA):
     """mmpretrain's mean of scores, whose label too is that of the mean: mmpretrain keeps the first view's.
 
     Args: those of ``mmpretrain.AverageClsScoreTTA``.
+
+    >>> issubclass(MeanScoreTTAModel, AverageClsScoreTTA)
+    True
     """
 
     def _merge_single_sample(self, data_samples: list[DataSample]) -> DataSample:

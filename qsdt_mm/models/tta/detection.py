@@ -15,6 +15,11 @@ class InstanceTTAModel(DetTTAModel):
     """mmdet's merging by non-maximum suppression, for detections with masks too: each keeps the mask of its view.
 
     Args: those of ``mmdet.DetTTAModel``.
+
+    >>> from mmengine.model import BaseModel
+    >>> model = InstanceTTAModel(BaseModel(), tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=9))
+    >>> model.tta_cfg['max_per_img']
+    9
     """
 
     def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
@@ -30,7 +35,7 @@ class InstanceTTAModel(DetTTAModel):
 
 
 def turned_back(sample: DetDataSample) -> InstanceData:
-    """What was found in a view that may be flipped, in the places of the image."""
+    """Map the detections of a view, which may be flipped, back to places in the image."""
     found, direction = sample.pred_instances, sample.metainfo.get('flip_direction')
     if sample.metainfo.get('flip') and direction:
         found.bboxes = bbox_flip(found.bboxes, sample.ori_shape, direction)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def widened(x):
-    """Loaded values as float32."""
+    """Widen loaded values to float32."""
     if x.dtype == tl.bfloat16:
         y = (x.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
     else:
@@ -19,7 +19,7 @@ def widened(x):
 
 @triton.jit
 def rounded(x, dtype: tl.constexpr):
-    """float32 values rounded to ``dtype``, half to even, still as float32."""
+    """Round float32 values to ``dtype``, half to even, still as float32."""
     if dtype == tl.bfloat16:
         bits = x.to(tl.uint32, bitcast=True)
         bits = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) << 16
@@ -34,7 +34,7 @@ def rounded(x, dtype: tl.constexpr):
 
 @triton.jit
 def narrowed(x, dtype: tl.constexpr):
-    """float32 values that ``dtype`` holds, in that dtype."""
+    """Narrow float32 values that ``dtype`` holds to that dtype."""
     if dtype == tl.bfloat16:
         y = (x.to(tl.uint32, bitcast=True) >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
     else:
@@ -44,19 +44,19 @@ def narrowed(x, dtype: tl.constexpr):
 
 @triton.jit
 def divided(x, y, dtype: tl.constexpr):
-    """``x / y``, correctly rounded; Triton's own ``/`` is not."""
+    """Divide ``x / y``, correctly rounded; Triton's own ``/`` is not."""
     return rounded(tl.math.div_rn(x, y), dtype)
 
 
 @triton.jit
 def clipped(x, low, high):
-    """``x`` within ``low..high``; not-a-number stays, which minimum and maximum would lose."""
+    """Clip ``x`` to ``low..high``; not-a-number stays, which minimum and maximum would lose."""
     return tl.where(x < low, low, tl.where(x > high, high, x))
 
 
 @triton.jit
 def rint(x):
-    """The nearest integer, half to even, of ``|x| <= 2^22``."""
+    """Round to the nearest integer, half to even, ``|x| <= 2^22``."""
     # Beside 1.5 * 2^23 float32 has no fractions, so that the sum itself rounds.
     y = (x + 12582912.0) - 12582912.0
     return tl.where(y == 0, x * 0.0, y)  # the sign of zero
@@ -64,5 +64,5 @@ def rint(x):
 
 @triton.jit
 def block(BLOCK: tl.constexpr):
-    """Offsets of this program's elements, in 64 bits."""
+    """Compute offsets of this program's elements, in 64 bits."""
     return tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -67,13 +67,13 @@ def _quantize_backward(
 
 
 def blocks(width: int) -> tuple[int, int]:
-    """Width of a block, a power of two, and how many of them a channel takes."""
+    """Return the width of a block, a power of two, and the number of blocks in a channel."""
     block = min(triton.next_power_of_2(width), LARGEST_BLOCK)
     return block, -(-width // block)
 
 
 def quantize(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-    """The quantized weight."""
+    """Quantize the weight."""
     weight, step = dense(weight, rows_first=True), step.contiguous()
     result = torch.empty_like(weight)
     channels, width = step.numel(), weight.numel() // step.numel()
@@ -85,7 +85,7 @@ def quantize(weight: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 
 
 def quantize_backward(grad: Tensor, weight: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
-    """Gradients of the weight and of the steps."""
+    """Compute gradients of the weight and of the steps."""
     weight, step = dense(weight, rows_first=True), step.contiguous()
     grad = laid_out(grad, weight)
     of_weight, of_step = torch.empty_like(weight), torch.empty_like(step)

@@ -18,7 +18,7 @@ BLOCK = 1024
 
 @triton.jit
 def count_of(membrane, threshold, max_spike_count, EVEN: tl.constexpr, dtype: tl.constexpr):
-    """``clip(round(u / threshold), 0, D)``, halves to even or up."""
+    """Count ``clip(round(u / threshold), 0, D)``, halves to even or up."""
     ratio = divided(membrane, threshold, dtype)
     if EVEN:  # noqa: SIM108  clipped first, for rint ends at 2^22
         count = rint(clipped(ratio, 0.0, max_spike_count))
@@ -29,7 +29,7 @@ def count_of(membrane, threshold, max_spike_count, EVEN: tl.constexpr, dtype: tl
 
 @triton.jit
 def byte_of(membrane, count, top, BIT: tl.constexpr):
-    """What is kept: ``BIT`` where the gradient passes and, unless that is the lowest bit, the count."""
+    """Make the byte to keep: ``BIT`` where the gradient passes and, unless that is the lowest bit, the count."""
     byte = tl.where((membrane >= 0) & (membrane <= top), BIT, 0)
     if BIT > 1:
         byte += tl.where(count == count, count, 0.0).to(tl.int32)
@@ -38,7 +38,7 @@ def byte_of(membrane, count, top, BIT: tl.constexpr):
 
 @triton.jit
 def passed(grad, byte, threshold, BIT: tl.constexpr, dtype: tl.constexpr):
-    """Gradient of the membrane from that of the count."""
+    """Compute the gradient of the membrane from that of the count."""
     # A product, as in the plain function: what is not finite does not vanish.
     return divided(rounded(grad * tl.where(byte >= BIT, 1.0, 0.0), dtype), threshold, dtype)
 
@@ -77,19 +77,19 @@ def _fire_backward(grads, kept, result, size, threshold, scale, BIT: tl.constexp
 
 @lru_cache
 def in_dtype(value: float, dtype: torch.dtype) -> float:
-    """A number as torch compares tensors of ``dtype`` with it."""
+    """Return a number as torch compares tensors of ``dtype`` with it."""
     return torch.tensor(value, dtype=dtype, device='cpu').item()
 
 
 def grid(size: int) -> tuple[int]:
-    """Programs for so many elements."""
+    """Return the programs for so many elements."""
     return (-(-size // BLOCK),)
 
 
 def fire(
     membrane: Tensor, threshold: float, max_spike_count: int, scale: float, bit: int, rounding: str = 'half_up'
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled counts, and a byte for each: ``bit`` where the gradient passes and, if that is above 1, the count."""
+    """Compute scaled counts, and a byte for each: ``bit`` where the gradient passes and, if above 1, the count."""
     membrane = dense(membrane)
     spikes, kept = torch.empty_like(membrane), torch.empty_like(membrane, dtype=torch.uint8) if bit else None
     top, max_spike_count = (
@@ -117,7 +117,7 @@ def fire(
 
 
 def fire_backward(grad: Tensor, kept: Tensor, threshold: float, scale: float, bit: int) -> Tensor:
-    """Gradient of the membrane from that of the scaled counts."""
+    """Compute the gradient of the membrane from that of the scaled counts."""
     grad, result = laid_out(grad, kept), torch.empty_like(kept, dtype=grad.dtype)
     size = grad.numel()
     with torch.cuda.device_of(grad):

@@ -15,7 +15,7 @@ from . import neuron
 
 @torch.no_grad()
 def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """What comes out differently, on this device, than from the plain functions on a CPU."""
+    """Return the results that differ, on this device, from the plain functions on a CPU."""
     # Up to six thresholds of 0.3, on every boundary of the count, before and behind it.
     membrane = (torch.arange(-40, 240, device='cpu') * 0.0075).to(dtype)
     step = (torch.arange(1, 8, device='cpu') * 0.03).to(dtype)
@@ -39,10 +39,10 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
 
 
 def by_either_rule(fire: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, ...]]:
-    """What a function that fires gives under one rule on halves, then under the other."""
+    """Run a function that fires under one rule on halves, then under the other."""
     return lambda *arguments: tuple(x for rounding in spiking.ROUNDINGS for x in fire(*arguments, rounding))
 
 
 def listed(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A single result as a tuple of one."""
+    """Wrap a single result in a tuple of one."""
     return found if isinstance(found, tuple) else (found,)

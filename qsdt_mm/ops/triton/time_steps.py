@@ -117,7 +117,7 @@ def integrate_and_fire(
     scale: float,
     rounding: str = 'half_up',
 ) -> Tensor:
-    """Scaled counts of inputs ``(T * N, ...)``, differentiable, with one byte kept for all gradients.
+    """Compute scaled counts of inputs ``(T * N, ...)``, differentiable, with one byte kept for all gradients.
 
     Args:
         inputs: input currents, time first.
@@ -139,7 +139,7 @@ def walk(
     bit: int,
     rounding: str = 'half_up',
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled counts, and a byte for each: the count, and ``bit`` where the gradient passes; no bytes for ``bit`` 0."""
+    """Compute scaled counts, and a byte for each: the count, and ``bit`` where the gradient passes; none for 0."""
     inputs = dense(inputs, rows_first=True)
     spikes, kept = torch.empty_like(inputs), torch.empty_like(inputs, dtype=torch.uint8) if bit else None
     top, size = in_dtype(max_spike_count * threshold, inputs.dtype), inputs.numel() // time_steps
@@ -165,7 +165,7 @@ def walk(
 
 
 def walk_back(grad: Tensor, kept: Tensor, time_steps: int, threshold: float, decay: float, scale: float) -> Tensor:
-    """Gradient of the inputs from that of the scaled counts."""
+    """Compute the gradient of the inputs from that of the scaled counts."""
     grad, result = laid_out(grad, kept), torch.empty_like(kept, dtype=grad.dtype)
     size = grad.numel() // time_steps
     with torch.cuda.device_of(grad):
@@ -189,7 +189,7 @@ def walk_back(grad: Tensor, kept: Tensor, time_steps: int, threshold: float, dec
 def walk_back_plainly(
     grad: Tensor, kept: Tensor, time_steps: int, threshold: float, decay: float, scale: float
 ) -> Tensor:
-    """:func:`walk_back` in plain operations."""
+    """Compute :func:`walk_back` in plain operations."""
     later, found = None, []
     for of_count, byte in reversed(list(zip((grad * scale).chunk(time_steps), kept.chunk(time_steps)))):
         left = 0 if later is None else later * decay
