@@ -16,9 +16,10 @@ class InstanceTTAModel(DetTTAModel):
 
     Args: those of ``mmdet.DetTTAModel``.
 
-    >>> model = InstanceTTAModel(torch.nn.Identity(), tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
-    >>> model.tta_cfg.max_per_img
-    100
+    >>> from torch import nn
+    >>> model = InstanceTTAModel(nn.Identity(), tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=9))
+    >>> model.tta_cfg['max_per_img']
+    9
     """
 
     def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
