@@ -17,7 +17,8 @@ class InstanceTTAModel(DetTTAModel):
     Args: those of ``mmdet.DetTTAModel``.
 
     >>> from torch import nn
-    >>> model = InstanceTTAModel(nn.Identity(), tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=9))
+    >>> config = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=9)
+    >>> model = InstanceTTAModel(tta_cfg=config, module=nn.Identity())
     >>> model.tta_cfg['max_per_img']
     9
     """
