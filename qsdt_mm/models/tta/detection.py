@@ -16,8 +16,9 @@ class InstanceTTAModel(DetTTAModel):
 
     Args: those of ``mmdet.DetTTAModel``.
 
-    >>> from mmengine.model import BaseModel
-    >>> model = InstanceTTAModel(BaseModel(), tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=9))
+    >>> from torch import nn
+    >>> config = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=9)
+    >>> model = InstanceTTAModel(tta_cfg=config, module=nn.Identity())
     >>> model.tta_cfg['max_per_img']
     9
     """
