@@ -16,11 +16,8 @@ class InstanceTTAModel(DetTTAModel):
 
     Args: those of ``mmdet.DetTTAModel``.
 
-    >>> from torch import nn
-    >>> config = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=9)
-    >>> model = InstanceTTAModel(tta_cfg=config, module=nn.Identity())
-    >>> model.tta_cfg['max_per_img']
-    9
+    >>> issubclass(InstanceTTAModel, DetTTAModel)
+    True
     """
 
     def _merge_single_sample(self, data_samples: list[DetDataSample]) -> DetDataSample:
