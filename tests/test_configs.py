@@ -66,7 +66,15 @@ def shrink(cfg, images):
     return cfg
 
 
-@pytest.mark.parametrize('path', CLASSIFICATION, ids=lambda path: path.stem)
+# The largest sizes take as long as all others together, and run the same code.
+LARGE = ('qsd-31m', 'qsd-55m')
+SIZES = [
+    pytest.param(path, marks=pytest.mark.slow) if any(size in path.stem for size in LARGE) else path
+    for path in CLASSIFICATION
+]
+
+
+@pytest.mark.parametrize('path', SIZES, ids=lambda path: path.stem)
 def test_one_iteration_and_a_validation(path, images, tmp_path):
     runner = short_run(shrink(cli.load_config(str(path)), images), tmp_path / 'run', ('backbone', 'head'))
     assert runner.iter == 1

@@ -69,7 +69,14 @@ def shrink(cfg, coco):
     return cfg
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+# The largest sizes take as long as all others together, and run the same code.
+LARGE = ('qsd-31m', 'qsd-55m')
+SIZES = [
+    pytest.param(path, marks=pytest.mark.slow) if any(size in path.stem for size in LARGE) else path for path in CONFIGS
+]
+
+
+@pytest.mark.parametrize('path', SIZES, ids=lambda path: path.stem)
 def test_two_iterations_and_an_evaluation(path, coco, tmp_path):
     cfg = shrink(cli.load_config(str(path)), coco)
     parts = [part for part in ('backbone', 'neck', 'roi_head', 'bbox_head') if cfg.model.get(part)]

@@ -119,6 +119,7 @@ def test_stand_in_is_found_without_importing_the_package(site, mmcv):
 
 def test_starting_up_imports_one_small_module(site):
     code = f"""
+import encodings.utf_8_sig  # from Python 3.13 on, .pth files are read with it
 before = set(sys.modules)
 site.addsitedir({str(site)!r})
 print(sorted(set(sys.modules) - before))
