@@ -1,4 +1,4 @@
-"""Run a network on one image: what it found, and where its backbone fires."""
+"""Run a network on one image: its prediction, and the places where its backbone fires."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def packed(cfg, path: str) -> dict:
-    """The image as the configuration's test pipeline packs it."""
+    """Return the image as the configuration's test pipeline packs it."""
     from mmengine.dataset import Compose, pseudo_collate
 
     steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
@@ -46,7 +46,7 @@ def packed(cfg, path: str) -> dict:
 
 
 def metainfo(cfg) -> dict:
-    """Names and colours of the classes, from the configuration or its data set's class."""
+    """Return the names and colours of the classes, from the configuration or its data set's class."""
     from mmengine.registry import DATASETS
 
     from qsdt_mm.cli.cfg_options import resolve_type

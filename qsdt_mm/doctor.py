@@ -1,4 +1,4 @@
-"""What is installed, what works, and what to do about what does not: ``python -m qsdt_mm.doctor``."""
+"""Report of installed packages, of working parts, and of remedies for the others: ``python -m qsdt_mm.doctor``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Finding(NamedTuple):
 
 
 def packages() -> Iterator[Finding]:
-    """Versions, and whether each package imports."""
+    """Return versions, and whether each package imports."""
     for module, purpose in MODULES.items():
         distributions, install = DISTRIBUTIONS.get(module, (module,)), to_install(module)
         version, advice = version_of(*distributions), ''
@@ -143,7 +143,7 @@ def can_write(folder: Path) -> bool:
 
 
 def multimodal() -> Iterator[Finding]:
-    """Whether mmpretrain had to be imported without its multimodal models."""
+    """Return whether mmpretrain had to be imported without its multimodal models."""
     from qsdt_mm import compat
 
     failure = compat.multimodal_failure()
@@ -159,7 +159,7 @@ def multimodal() -> Iterator[Finding]:
 
 
 def compiled_ops() -> Iterator[Finding]:
-    """Which of mmcv's ops are compiled, and which are stood in for."""
+    """List mmcv's ops that are compiled, and those that are stood in for."""
     from qsdt_mm import compat
     from qsdt_mm.compat.mmcv_ext import HOW_TO_COMPILE, OPS
 
@@ -190,7 +190,7 @@ def loading_fault() -> Iterator[str]:
 
 
 def devices() -> Iterator[Finding]:
-    """What there is to compute on."""
+    """List the devices to compute on."""
     import torch
 
     yield Finding('CPU', f'{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}')
@@ -206,7 +206,7 @@ def devices() -> Iterator[Finding]:
 
 
 def examine() -> list[Finding]:
-    """All findings, in the order of the report."""
+    """Return all findings, in the order of the report."""
     findings = [Finding('Python', platform.python_version()), *packages()]
     if not any(finding.fatal and finding.advice for finding in findings):
         from qsdt_mm.version import __version__

@@ -18,7 +18,7 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 class InputError(ValueError):
-    """What the user gave (a file, a key, an argument) cannot be used; the tools exit with status 2."""
+    """Unusable input (a file, a key, an argument); the tools exit with status 2."""
 
 
 class CheckpointError(InputError):
@@ -65,7 +65,7 @@ def require_positive(argument: str, given: Any) -> None:
 
 
 def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
-    """Whether an error is a fault of this package rather than of what it was given.
+    """Return whether an error is a fault of this package rather than of what it was given.
 
     It is if the innermost frame is in the package and the error is no ``ValueError`` (what checks of arguments raise),
     ``OSError``, missing module or missing memory. What other libraries raise is put down to what they were given, and
@@ -88,7 +88,7 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
 
 
 def disk_fault(error: BaseException | None) -> OSError | None:
-    """What the disk said when it took no more, also where a library has put an error of its own in its place."""
+    """Find the disk's error when it took no more, also where a library has put an error of its own in its place."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in DISK_FAULTS:
             return error
@@ -97,7 +97,7 @@ def disk_fault(error: BaseException | None) -> OSError | None:
 
 
 def refusal(error: BaseException) -> str | None:
-    """What a file wanted to run, from the error that refused it; None if it was refused for another reason."""
+    """Name the code that a file wanted to run, from the error that refused it; None if the reason was another."""
     wanted = re.search(r'GLOBAL (\S+)', str(error))
     if wanted:
         return (
@@ -111,7 +111,7 @@ def refusal(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error in one line."""
+    """Put an error into one line."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f'{error.filename}: {error.strerror}'
     elif isinstance(error, OSError) and error.strerror:

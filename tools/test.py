@@ -93,7 +93,7 @@ def enable_pictures(cfg, args: argparse.Namespace) -> None:
 
 
 def keep_predictions(runner, cfg, path: str) -> None:
-    """Have the predictions written beside the metrics."""
+    """Write the predictions beside the metrics."""
     from mmengine.evaluator import DumpResults
     from mmengine.fileio import dump
 
@@ -116,7 +116,7 @@ def keep_predictions(runner, cfg, path: str) -> None:
 
 
 def converted(model, args: argparse.Namespace, run=None):
-    """The model in the form that --inference asks for; ``run`` passes an image through it."""
+    """Return the model in the form that --inference asks for; ``run`` passes an image through it."""
     from qsdt_mm.errors import InputError
     from qsdt_mm.inference import convert, fold_norms
 
@@ -129,7 +129,7 @@ def converted(model, args: argparse.Namespace, run=None):
 
 
 def one_image(runner):
-    """A function that passes the first test image through a network, the way the test loop does.
+    """Return a function that passes the first test image through a network, as the test loop does.
 
     None for test-time augmentation, whose samples are not what the network itself takes.
     """

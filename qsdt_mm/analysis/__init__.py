@@ -1,4 +1,4 @@
-"""What a network does with its spikes: which synapses they drive, how many operations that takes, and the energy."""
+"""Spikes of a network: the synapses that they drive, the operations that this takes, and the energy."""
 
 from .audit import SynapseAudit, audit
 from .energy import PRESETS, EnergyReport, measure_energy

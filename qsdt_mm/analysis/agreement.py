@@ -1,4 +1,4 @@
-"""What a network of any task says about an image, as tensors, and how often two networks say the same."""
+"""Predictions of a network of any task, as tensors, and how often those of two networks agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIKELY = 0.3  # score from which a detection counts
 
 @torch.no_grad()
 def predictions(model: nn.Module, data: dict[str, Any]) -> list[dict[str, Tensor]]:
-    """What a model says about each image of a batch that its data preprocessor has made.
+    """Return a model's prediction for each image of a batch that its data preprocessor has made.
 
     Returns:
         For each image ``logits`` (a classifier's), ``map`` of class scores (mmseg's), or ``bboxes``, ``scores``,
@@ -28,12 +28,12 @@ def predictions(model: nn.Module, data: dict[str, Any]) -> list[dict[str, Tensor
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two predictions are equal, bit for bit."""
+    """Return whether two predictions are equal, bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 def agreement(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[int, int, str]:
-    """On how many decisions of ``one`` the other prediction agrees, out of how many, and what a decision is.
+    """Count the decisions of ``one`` that the other prediction shares; return also their number and their kind.
 
     The class of an image; the class of each pixel; each detection of score 0.3 or more, which the other has with the
     same label and a box of IoU 0.9 or more.
@@ -53,5 +53,5 @@ def agreement(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[int, in
 
 
 def _classes(scores: Tensor) -> Tensor:
-    """Class of each pixel; one channel is the logit of the second of two classes."""
+    """Return the class of each pixel; one channel is the logit of the second of two classes."""
     return scores.argmax(0) if len(scores) > 1 else scores[0] > 0

@@ -1,4 +1,4 @@
-"""Which synapses are driven by binary spikes alone, and which are not."""
+"""Audit of synapses: those driven by binary spikes alone, and the others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SynapseAudit:
 
 
 def merged(unit: SpikeUnit) -> nn.Module:
-    """A layer of the shape that a unit's chain would merge into (without weights, on the meta device)."""
+    """Return a layer of the shape that a unit's chain would merge into (without weights, on the meta device)."""
     layers = [layer for _, layer in layers_of(unit)]
     if len(layers) == 1:
         return layers[0]
@@ -64,7 +64,7 @@ def merged(unit: SpikeUnit) -> nn.Module:
 
 
 def is_chain(layers: list[tuple[str, nn.Module]]) -> bool:
-    """Whether a unit's layers merge into one: there are several, and all are convolutions."""
+    """Return whether a unit's layers merge into one: there are several, and all are convolutions."""
     return len(layers) > 1 and all(isinstance(layer, nn.Conv2d) for _, layer in layers)
 
 

@@ -60,7 +60,7 @@ class LayerEnergy:
 
 @dataclass
 class EnergyReport:
-    """What inference costs, per image, all time steps together.
+    """Cost of inference, per image, all time steps together.
 
     Args:
         preset: name of the energies used.
@@ -78,28 +78,28 @@ class EnergyReport:
 
     @property
     def energy_mj(self) -> float:
-        """Total, in mJ."""
+        """Return the total, in mJ."""
         return sum(layer.energy for layer in self.layers) * 1e-9
 
     @property
     def dense_energy_mj(self) -> float:
-        """Total of the equivalent dense network, in mJ."""
+        """Return the total of the equivalent dense network, in mJ."""
         return sum(layer.dense_energy for layer in self.layers) * 1e-9
 
     @property
     def outside(self) -> list[LayerEnergy]:
-        """Layers outside units, and what else multiplies floats there."""
+        """Return the layers outside units, and other multiplications of floats there."""
         return [layer for layer in self.layers if layer.driven_by == 'floats']
 
     @property
     def rate(self) -> float:
-        """Mean firing rate over all neurons' elements."""
+        """Return the mean firing rate over all neurons' elements."""
         places = sum(n.elements * n.max_spike_count for n in self.neurons.values())
         return sum(n.spikes for n in self.neurons.values()) / max(places, 1)
 
     @property
     def step_rates(self) -> list[float]:
-        """Mean firing rate in each time step, over the neurons that have the most of them."""
+        """Return the mean firing rate in each time step, over the neurons that have the most of them."""
         time_steps = max(n.time_steps for n in self.neurons.values())
         neurons = [n for n in self.neurons.values() if n.time_steps == time_steps]
         places = max(sum(n.elements * n.max_spike_count for n in neurons), 1) / time_steps
@@ -107,7 +107,7 @@ class EnergyReport:
 
     @property
     def count_distribution(self) -> list[float]:
-        """Share of each count, from 0 to the largest D, over all neurons' elements."""
+        """Return the share of each count, from 0 to the largest D, over all neurons' elements."""
         max_spike_count = max(neuron.max_spike_count for neuron in self.neurons.values())
         total = NeuronActivity(max_spike_count)
         for neuron in self.neurons.values():
@@ -116,7 +116,7 @@ class EnergyReport:
         return total.count_distribution
 
     def as_dict(self) -> dict[str, Any]:
-        """All numbers, in types that JSON has."""
+        """Return all numbers, in types that JSON has."""
         mac, ac = PRESETS[self.preset]
         return dict(
             preset=dict(name=self.preset, mac_pj=mac, ac_pj=ac),
@@ -217,7 +217,7 @@ def measure_energy(
     merge: bool = False,
     run: Any = None,
 ) -> EnergyReport:
-    """Count operations on images, and what they cost.
+    """Count operations on images, and estimate their energy.
 
     ``energy = MACs * E_MAC + SOPs * E_AC``; norms are folded away and cost nothing, like the gain of a shortcut. Layers
     outside units, and products that are made outside them (in a stock attention, say), count as MACs of floats.

@@ -1,4 +1,4 @@
-"""What neurons fire: rates, and how often each count occurs."""
+"""Activity of neurons: firing rates, and the frequency of each spike count."""
 
 from __future__ import annotations
 
@@ -42,31 +42,31 @@ class NeuronActivity:
 
     @property
     def elements(self) -> int:
-        """Elements seen, time steps included."""
+        """Return the number of elements seen, time steps included."""
         return sum(self.histogram)
 
     @property
     def spikes(self) -> int:
-        """Spikes fired."""
+        """Return the number of spikes fired."""
         return sum(n * times for n, times in enumerate(self.histogram))
 
     @property
     def rate(self) -> float:
-        """Firing rate: spikes / (elements x T x D), in [0, 1]."""
+        """Return the firing rate: spikes / (elements x T x D), in [0, 1]."""
         return self.spikes / max(self.elements * self.max_spike_count, 1)
 
     @property
     def step_rates(self) -> list[float]:
-        """Firing rate in each time step."""
+        """Return the firing rate in each time step."""
         places = max(self.elements * self.max_spike_count, 1) / self.time_steps
         return [spikes / places for spikes in self.step_spikes]
 
     @property
     def count_distribution(self) -> list[float]:
-        """Share of each count 0..D."""
+        """Return the share of each count 0..D."""
         return [times / max(self.elements, 1) for times in self.histogram]
 
 
 def spike_counts(output: Tensor, scale: float) -> Tensor:
-    """Counts behind a neuron's output ``n * scale``, exact integers."""
+    """Return the counts behind a neuron's output ``n * scale``, exact integers."""
     return torch.round(output.detach() / scale)

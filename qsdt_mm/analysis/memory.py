@@ -1,4 +1,4 @@
-"""How many bytes a network keeps for its backward pass."""
+"""Bytes that a network keeps for its backward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qsdt_mm.ops import compact_saving
 
 
 def bytes_saved_for_backward(model: nn.Module, run: Callable[[], Any]) -> int:
-    """Bytes of all distinct storages that autograd keeps after ``run()``, those of parameters left out.
+    """Count the bytes of all distinct storages that autograd keeps after ``run()``, without those of parameters.
 
     Short forms (:mod:`qsdt_mm.ops.compact_saving`) count as what is really kept.
 

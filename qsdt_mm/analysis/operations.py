@@ -13,7 +13,7 @@ from qsdt_mm.models.layers.attention import keys_first
 
 
 def dense_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
-    """Multiply-accumulates of a layer without regard to zeros; what a padding adds is counted.
+    """Count a layer's multiply-accumulates without regard to zeros; what a padding adds is counted.
 
     Args:
         layer: a convolution, transposed convolution or linear layer.
@@ -26,7 +26,7 @@ def dense_macs(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _fan_out(height: int, width: int, kernel: tuple, transposed: bool, **geometry: Any) -> Tensor:
-    """How many outputs of one channel each place of the input reaches, ``(H, W)``, float64."""
+    """Count the outputs of one channel that each place of the input reaches, ``(H, W)``, float64."""
     image = torch.zeros(1, 1, height, width, dtype=torch.float64, requires_grad=True)
     ones = torch.ones(1, 1, *kernel, dtype=torch.float64)
     with torch.enable_grad():
@@ -35,7 +35,7 @@ def _fan_out(height: int, width: int, kernel: tuple, transposed: bool, **geometr
 
 
 def synaptic_operations(layer: nn.Module, spikes: Tensor) -> int:
-    """Accumulates of a layer driven by spikes: each spike times the outputs that it really reaches.
+    """Count the accumulates of a layer driven by spikes: each spike times the outputs that it really reaches.
 
     Borders, stride, dilation and groups are taken into account.
 
@@ -55,7 +55,7 @@ def synaptic_operations(layer: nn.Module, spikes: Tensor) -> int:
 
 
 def attention_macs(query: Tensor, key: Tensor, value: Tensor) -> int:
-    """Multiply-accumulates of ``q k^T v`` in the cheaper order, without regard to zeros; ``(B, heads, C, L)`` each."""
+    """Count multiply-accumulates of ``q k^T v`` in the cheaper order, zeros included; ``(B, heads, C, L)`` each."""
     (batch, heads, width, tokens), value_width = key.shape, value.shape[-2]
     inner = 2 * width * value_width * tokens
     outer = tokens * tokens * (width + value_width)
@@ -63,7 +63,7 @@ def attention_macs(query: Tensor, key: Tensor, value: Tensor) -> int:
 
 
 def attention_operations(query: Tensor, key: Tensor, value: Tensor) -> int:
-    """Accumulates of ``q k^T v`` over binary slots, as spike-driven inference runs it; ``(B, heads, C, L)`` counts.
+    """Count accumulates of ``q k^T v`` over binary slots, as in spike-driven inference; counts ``(B, heads, C, L)``.
 
     Of the two streams of the first product, each spike of the left one adds a row of the right one's running sum, and
     each spike of the right one after the first slot adds a row of the left one's. In the second product each spike adds

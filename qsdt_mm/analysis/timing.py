@@ -1,4 +1,4 @@
-"""How long a network takes, what it keeps in memory, and how far that is from what the machine could do."""
+"""Time and memory that a network takes, and their distance from the limits of the machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def tensors_in(outputs: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
+    """Return the tensors in nested tuples, lists and dicts."""
     if isinstance(outputs, Tensor):
         yield outputs
     elif isinstance(outputs, dict):
@@ -61,12 +61,12 @@ def seconds_of(runs: dict[str, Callable[[], Any]], repeats: int, device: torch.d
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, fastest and slowest."""
+    """Return the median, the fastest and the slowest."""
     return dict(median=statistics.median(seconds), fastest=min(seconds), slowest=max(seconds))
 
 
 def peak_bytes(run: Callable[[], Any], device: torch.device) -> int | None:
-    """The most memory in use at a time during a call, beyond what was in use before; None where nobody counts it.
+    """Return the most memory in use during a call, beyond that in use before; None where it is not counted.
 
     On a GPU what torch allocated, on Linux what the process occupied.
     """
@@ -114,7 +114,7 @@ def _counting(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
 
 
 def work(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
-    """What a forward pass cannot do without: dense multiply-accumulates, and values that its layers read and write."""
+    """Count the least work of a forward pass: dense multiply-accumulates, and values that layers read and write."""
     counts = dict(macs=0, values=0)
     with _counting(model, counts), torch.no_grad():
         run()
@@ -122,7 +122,7 @@ def work(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
 
 
 def machine_rates(device: torch.device, side: int = 2048, repeats: int = 5) -> dict[str, float]:
-    """What the machine does at its best: multiply-accumulates a second in float32, bytes read and written a second."""
+    """Measure the machine at its best: float32 multiply-accumulates a second, bytes read and written a second."""
     left, right = torch.rand(side, side, device=device), torch.rand(side, side, device=device)
     source = torch.rand(2**26, device=device)
     target = torch.empty_like(source)
@@ -137,7 +137,7 @@ def machine_rates(device: torch.device, side: int = 2048, repeats: int = 5) -> d
 
 
 def floor_seconds(counts: dict[str, int], rates: dict[str, float], training: bool) -> float:
-    """The time below which the work cannot be done in float32, be it bound by arithmetic or by memory.
+    """Return the time below which the work cannot be done in float32, be it bound by arithmetic or by memory.
 
     A training step does three times the forward pass: itself, and the gradients of inputs and of weights.
     """

@@ -1,4 +1,4 @@
-"""How far a converted network is from the trained one, unit by unit."""
+"""Error of a converted network against the trained one, unit by unit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qsdt_mm.models.layers import SpikeUnit, named_units
 
 @torch.no_grad()
 def unit_errors(model: nn.Module, exact: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, float]:
-    """Relative error of each unit of a converted network, given the trained network's own spikes.
+    """Measure each unit's relative error in a converted network, given the trained network's own spikes.
 
     ``max |exact - float| / max |float|`` of a unit's membrane potentials, the largest over all calls.
 

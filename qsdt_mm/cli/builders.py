@@ -38,7 +38,7 @@ def build_runner(cfg: Any) -> Any:
 
 
 def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
-    """The configuration's model in evaluation mode, with the weights of a checkpoint if one is given.
+    """Return the configuration's model in evaluation mode, with the weights of a checkpoint if one is given.
 
     To be called under the configuration's default scope.
 

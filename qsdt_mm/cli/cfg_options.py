@@ -67,7 +67,7 @@ _FREE = {'custom_keys', 'data_prefix', 'dist_cfg', 'metainfo'}  #: dicts whose k
 
 
 def accepted_arguments(target: Any) -> tuple[set[str], bool]:
-    """As :func:`qsdt_mm.compat.signatures.accepted_arguments`, with what mmengine's checkpoint hook passes on."""
+    """Extend :func:`qsdt_mm.compat.signatures.accepted_arguments` by what mmengine's checkpoint hook passes on."""
     names, open_ended = signatures.accepted_arguments(target)
     if inspect.isclass(target) and issubclass(target, CheckpointHook):  # its rest goes to save_checkpoint
         return names | parameters_of(Runner.save_checkpoint)[0], False
@@ -93,7 +93,7 @@ def _silence() -> Iterator[None]:
 
 
 def resolve_type(name: Any, scope: str | None = None) -> list[Any]:
-    """Everything that mmengine's registries know by a type name.
+    """Return everything that mmengine's registries know by a type name.
 
     Args:
         name: The value of ``type``: a name, with or without a scope, or the class itself.
@@ -115,7 +115,7 @@ def resolve_type(name: Any, scope: str | None = None) -> list[Any]:
 
 
 def _typeless(path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool] | None:
-    """What a dict without ``type`` takes where mmengine gives its place a meaning, else ``None``."""
+    """Return the class or function that a dict without ``type`` configures, else ``None``."""
     last = path[-1]
     if last in _FREE:
         return set(), True
@@ -155,7 +155,7 @@ class _Checker:
         self.scope = after.get('default_scope')
 
     def accepted(self, path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool]:
-        """The names a dict takes besides those it has, and whether it takes any other."""
+        """Return the names a dict takes besides those it has, and whether it takes any other."""
         if not path:
             return parameters_of(Runner.__init__)[0] - {'cfg'} | _TOP_LEVEL, False
         if path == ('default_hooks',):  # a new hook must say what it is
@@ -281,7 +281,7 @@ def refuse_old_names(config: Mapping, source: str) -> None:
 
 
 def is_renamed(key: str, path: tuple[str, ...], node: Mapping, scope: str | None) -> bool:
-    """Whether the class that a dict describes takes the new name of an argument and not the old one.
+    """Return whether the class that a dict describes takes an argument's new name and not the old one.
 
     Args:
         key: the argument.

@@ -108,7 +108,7 @@ def import_library(cfg: Any) -> None:
 
 
 def of_root(loader: Any) -> str:
-    """Where a loader's data are, as an addition to a message; empty if its configuration does not say."""
+    """Return the place of a loader's data, as an addition to a message; empty if its configuration gives none."""
     dataset = loader.get('dataset') if hasattr(loader, 'get') else None
     root = dataset.get('data_root') if hasattr(dataset, 'get') else None
     return f' in {root}' if root else ''

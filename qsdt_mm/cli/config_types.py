@@ -17,7 +17,7 @@ UNFIT = object()
 
 
 def fitted(value: Any, hint: Any) -> Any:
-    """A value as an annotation wants it, lists turned into tuples where need be; ``UNFIT`` if it does not fit."""
+    """Fit a value to an annotation, lists turned into tuples where need be; return ``UNFIT`` if it does not fit."""
     origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
     if hint in (Any, inspect.Parameter.empty) or isinstance(hint, typing.TypeVar):
         return value
@@ -43,7 +43,7 @@ def fitted(value: Any, hint: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal, lists and tuples told apart."""
+    """Compare two values, lists and tuples told apart."""
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(map(_same, a, b))
     return bool(a == b)
@@ -51,7 +51,7 @@ def _same(a: Any, b: Any) -> bool:
 
 @functools.cache
 def _annotations(target: Any) -> dict[str, Any]:
-    """What a class's constructors, or a function, say of their arguments."""
+    """Return the annotations of the arguments of a class's constructors, or of a function."""
     if hasattr(target, 'find'):  # imported on demand
         try:
             target = target.find()

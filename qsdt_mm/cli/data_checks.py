@@ -40,7 +40,7 @@ def try_sample(dataset: Any, model: nn.Module) -> None:
 
 
 def build_samples(config: Any, model: Any, session: Session) -> Any:
-    """A data set for a tool that goes through its samples by itself.
+    """Return a data set for a tool that goes through its samples by itself.
 
     Args:
         config: The data set's configuration.

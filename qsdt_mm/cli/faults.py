@@ -1,4 +1,4 @@
-"""What ends a run: whose fault it is, and signals that must not be lost."""
+"""Ends of a run: the blame for an error, and signals that must not be lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HANDED_OVER = {
 
 
 def handed_over(error: BaseException) -> str | None:
-    """What was at work when an error arose in a running session, if it is one that the configuration names.
+    """Name the configured part at work when an error arose in a running session, if there is one.
 
     That is a data loader, a metric or a hook of another library; with code of this package in between it is not.
     """
@@ -61,7 +61,7 @@ def deliver_interrupts() -> None:
 
 @contextlib.contextmanager
 def quiet_log_faults() -> Iterator[None]:
-    """A log that cannot be written (the disk is full) is no reason for a traceback with each line."""
+    """Keep back the traceback that each line brings when a log cannot be written (the disk is full)."""
     before, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         yield

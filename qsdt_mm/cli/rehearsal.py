@@ -1,4 +1,4 @@
-"""What would otherwise be found after an epoch: one small batch is evaluated before a run begins."""
+"""Rehearsal of an evaluation: one small batch is evaluated before a run begins."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Names(NamedTuple):
     open: list[str | None]
 
     def may_have(self, name: str) -> bool:
-        """Whether there may be such a result."""
+        """Return whether there may be such a result."""
         return name in self.known or any(prefix is None or name.startswith(f'{prefix}/') for prefix in self.open)
 
 
 @contextlib.contextmanager
 def _unseen() -> Any:
-    """Random numbers go on as if nothing had been drawn, and nothing is said."""
+    """Restore random numbers after the block, and keep its output back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     before = logging.root.manager.disable
@@ -128,7 +128,7 @@ def rehearse(loop: Any, model: nn.Module, what: str, num_classes: int | None = N
 
 
 def _result_names(metric: BaseMetric, batch: Any, outputs: Iterable, what: str) -> list[str] | None:
-    """Names of a metric's results, None if it computes them in a way of its own."""
+    """Return the names of a metric's results, None if it computes them in a way of its own."""
     if type(metric).evaluate is not BaseMetric.evaluate or getattr(metric, 'format_only', False):
         return None
     for name in ('outfile_prefix', 'output_dir', 'out_file_path'):
@@ -148,7 +148,7 @@ def _result_names(metric: BaseMetric, batch: Any, outputs: Iterable, what: str) 
 
 
 def monitored(runner: Any, schedulers: Any = None) -> dict[str, str]:
-    """The results that hooks and schedules look for, with who does.
+    """Return the results that hooks and schedules look for, each with its users.
 
     Args:
         runner: mmengine's.

@@ -1,4 +1,4 @@
-"""What tools/train.py and tools/test.py share: from a configuration to a runner; what does not begin leaves nothing."""
+"""Shared steps of tools/train.py and tools/test.py: from a configuration to a runner; a failed start leaves nothing."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from .faults import deliver_interrupts, handed_over, quiet_log_faults
 
 
 class Session:
-    """What a tool tells its shell while it works."""
+    """Progress of a tool, as its shell sees it."""
 
     def __init__(self, prog: str, files: Sequence[str] = ()) -> None:
         self.prog = prog
@@ -42,7 +42,7 @@ class Session:
         self.signal = signal.SIGINT
 
     def begin(self) -> None:
-        """Set-up is over: an error from here on is no longer the input's fault."""
+        """End the set-up: an error from here on is no longer the input's fault."""
         self.started = True
 
     @contextlib.contextmanager
@@ -63,7 +63,7 @@ class Session:
 
     @contextlib.contextmanager
     def setting_up(self) -> Iterator[None]:
-        """As :meth:`stage`, of what a runner does by itself before it calls :meth:`begin`."""
+        """Name a set-up that a runner does by itself before it calls :meth:`begin`, as :meth:`stage` does."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What differs between stacks, and what stands in for missing compiled parts; nothing else knows of it.
+"""Differences between stacks, and stand-ins for missing compiled parts; no other room knows of them.
 
 mmcv's compiled ops (``mmcv._ext``) are missing from every build that pip makes for recent versions of torch or Python,
 and mmdet does not import without them. Importing this package makes ``mmcv._ext`` importable where it is absent; in an
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def ops_are_compiled() -> bool | None:
-    """Whether mmcv's ops are compiled ones; None without mmcv."""
+    """Return whether mmcv's ops are compiled ones; None without mmcv."""
     if importlib.util.find_spec('mmcv') is None:
         return None
     spec = importlib.util.find_spec(EXTENSION)
@@ -35,10 +35,10 @@ def ops_are_compiled() -> bool | None:
 
 
 def found_at_start() -> bool:
-    """Whether the stand-in was there before ``qsdt_mm`` was imported: programs that do not know it find it then."""
+    """Return whether the stand-in was there before ``qsdt_mm`` was imported, for programs that do not know it."""
     return '_qsdt_mm' in sys.modules
 
 
 def multimodal_failure() -> str:
-    """Why mmpretrain's multimodal parts were switched off in this process; empty if they were not."""
+    """Return the reason why mmpretrain's multimodal parts were switched off in this process, else an empty string."""
     return getattr(in_place(MultimodalFinder.__name__), 'failure', '')

@@ -6,7 +6,7 @@ import torch
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The dtype that convolutions on a device run in now, or None outside of ``torch.autocast``."""
+    """Return the dtype that convolutions on a device run in now, or None outside of ``torch.autocast``."""
     if device.type == 'meta':
         return None
     if hasattr(torch, 'get_autocast_dtype'):  # 2.4 and later

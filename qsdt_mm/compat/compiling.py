@@ -1,4 +1,4 @@
-"""Whether ``torch.compile`` looks at the code, a question that versions of torch answer under different names."""
+"""Detection of ``torch.compile``, under the different names that versions of torch give it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def is_compiling() -> bool:
-    """Whether the code is being traced by ``torch.compile`` or ``torch.export``."""
+    """Return whether the code is being traced by ``torch.compile`` or ``torch.export``."""
     if hasattr(torch.compiler, 'is_compiling'):  # 2.3 and later
         return torch.compiler.is_compiling()
     return torch._utils.is_compiling()

@@ -1,4 +1,4 @@
-"""Which distributions bring a module: for OpenMMLab's those of the maintained line and the original ones."""
+"""Distributions that bring a module: for OpenMMLab's those of the maintained line and the original ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISTRIBUTIONS = dict(
 
 
 def version_of(*distributions: str) -> str | None:
-    """Version and name of the first of these distributions that is installed; None if there is none."""
+    """Return the version and name of the first of these distributions that is installed; None if there is none."""
     for name in distributions:
         try:
             return f'{metadata.version(name)} ({name})'
@@ -26,7 +26,7 @@ def version_of(*distributions: str) -> str | None:
 
 
 def to_install(module: str) -> str:
-    """The distribution that brings a module, of the line whose mmengine is installed; the maintained one in doubt."""
+    """Name the distribution that brings a module, of the installed mmengine's line; the maintained one in doubt."""
     maintained, *original = DISTRIBUTIONS.get(module, (module,))
     of_engine = DISTRIBUTIONS['mmengine']
     return original[0] if original and not version_of(of_engine[0]) and version_of(*of_engine[1:]) else maintained

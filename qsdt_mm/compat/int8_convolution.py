@@ -1,4 +1,4 @@
-"""How versions of torch are told that an 8-bit convolution gives sums in float32."""
+"""Arguments that make an 8-bit convolution return float32 sums, by version of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=1)
 def float_output() -> torch.dtype | bool:
-    """The argument after ``output_zero_point`` of ``onednn::qconv2d_pointwise``: a dtype, in torch 2.1 a flag."""
+    """Return the argument after ``output_zero_point`` of ``qconv2d_pointwise``: a dtype, in torch 2.1 a flag."""
     names = [argument.name for argument in torch.ops.onednn.qconv2d_pointwise.default._schema.arguments]
     return True if 'fp32_output' in names else torch.float32
 

@@ -20,12 +20,12 @@ HOW_TO_COMPILE = (
 
 
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Half precision as float32: torchvision's kernels do not take it everywhere."""
+    """Return half precision as float32: torchvision's kernels do not take it everywhere."""
     return tuple(t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Indices of the boxes kept, by falling score; sides are ``x2 - x1 + offset``."""
+    """Return the indices of the boxes kept, by falling score; sides are ``x2 - x1 + offset``."""
     from torchvision.ops import nms as torchvision_nms
 
     if not len(boxes):
@@ -46,7 +46,7 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft-NMS (arXiv 1704.04503): the highest box is taken, and the others lose score by their overlap with it.
+    """Apply Soft-NMS (arXiv 1704.04503): the highest box is taken; the others lose score by their overlap with it.
 
     Args:
         boxes, scores: ``(N, 4)``, ``(N,)``.
@@ -102,7 +102,7 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Average RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``."""
+    """Write average RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``."""
     from torchvision.ops import roi_align
 
     _average_only(pool_mode)
@@ -128,7 +128,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Gradient of :func:`roi_align_forward` into ``grad_input``, ``(N, C, H, W)``."""
+    """Write the gradient of :func:`roi_align_forward` into ``grad_input``, ``(N, C, H, W)``."""
     import torchvision  # noqa: F401  registers its ops
 
     _average_only(pool_mode)
@@ -150,7 +150,7 @@ def roi_align_backward(
 
 
 def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Focal loss (arXiv 1708.02002) of each class; a target equal to the number of classes is background."""
+    """Compute the focal loss (arXiv 1708.02002) of each class; a target equal to their number is background."""
     positive = torch.zeros(len(input), input.shape[1] + 1, dtype=torch.bool, device=input.device)
     positive = positive.scatter_(1, target.view(-1, 1), True)[:, :-1]
     probability = input.sigmoid()
@@ -166,14 +166,14 @@ def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: fl
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Sigmoid focal loss into ``output``, ``(N, classes)``."""
+    """Write the sigmoid focal loss into ``output``, ``(N, classes)``."""
     output.copy_(_sigmoid_focal_loss(input, target, weight, gamma, alpha))
 
 
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Derivative of each element of the loss by its input, into ``grad_input``."""
+    """Write the derivative of each element of the loss by its input into ``grad_input``."""
     with torch.enable_grad():
         logits = input.detach().requires_grad_()
         loss = _sigmoid_focal_loss(logits, target, weight, gamma, alpha)
@@ -182,12 +182,12 @@ def sigmoid_focal_loss_backward(
 
 
 def get_compiler_version() -> str:
-    """What mmcv reports about its build."""
+    """Return the compiler that mmcv reports."""
     return 'not compiled'
 
 
 def get_compiling_cuda_version() -> str:
-    """What mmcv reports about its build."""
+    """Return the CUDA version that mmcv reports."""
     return 'not available'
 
 
@@ -203,7 +203,7 @@ OPS = (
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Any other op: importable, as mmcv insists, and refused when it is called."""
+    """Return an importable stand-in for any other op, which is refused when it is called."""
     if name.startswith('__'):
         raise AttributeError(name)
 

@@ -48,12 +48,12 @@ Class = TypeVar('Class', bound=type)
 
 
 def renamed(old: str, new: str) -> str:
-    """The line that names the new name."""
+    """Return the line that names the new name."""
     return f'{old} is called {new} now (docs/en/migration.md)'
 
 
 def refuse_old_arguments(cls: Class) -> Class:
-    """Class decorator: refuse keyword arguments of before, where the class does not take them, in a line of their own.
+    """Decorate a class: refuse keyword arguments of before that it does not take, in a line of their own.
 
     Raises:
         ValueError: by the constructor, in place of Python's TypeError.
@@ -84,11 +84,11 @@ def refuse_old_types(registry: Any) -> None:
 
 
 class MovedModules:
-    """Finder that says where a module of this package went; asked first, for an older copy may be installed too."""
+    """Finder that names a moved module's new place; asked first, for an older copy may be installed too."""
 
     @staticmethod
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:
-        """None for modules that never were.
+        """Raise an error for modules that moved; return None for any other.
 
         Raises:
             ImportError: the module has moved.

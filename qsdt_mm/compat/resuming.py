@@ -1,4 +1,4 @@
-"""How iteration-based loops of mmengine find their place in the data again when a run is resumed."""
+"""Resuming of mmengine's iteration-based loops at their place in the data."""
 
 from __future__ import annotations
 

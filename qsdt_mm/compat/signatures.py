@@ -1,4 +1,4 @@
-"""What a constructor takes, through the bases that it passes the rest on to."""
+"""Arguments that a constructor takes, through the bases that it passes the rest on to."""
 
 from __future__ import annotations
 

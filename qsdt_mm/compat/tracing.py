@@ -1,4 +1,4 @@
-"""When to compute with plain operations only, for a record of them."""
+"""Detection of recorders, for which only plain operations are computed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.utils import _python_dispatch
 
 
 def is_recording() -> bool:
-    """Whether ``torch.jit.trace``, a tool built on it, or ``torch.export`` is recording operations.
+    """Return whether ``torch.jit.trace``, a tool built on it, or ``torch.export`` is recording operations.
 
     A function with a gradient of its own breaks such a record: it fails on constants that the function reads, it cannot
     be saved, and whoever counts operations sees none inside. So a record has plain operations, and is for inference.
@@ -18,6 +18,6 @@ def is_recording() -> bool:
 
 
 def is_counting() -> bool:
-    """Whether torch's ``FlopCounterMode`` counts the operations."""
+    """Return whether torch's ``FlopCounterMode`` counts the operations."""
     modes = getattr(_python_dispatch, '_get_current_dispatch_mode_stack', list)()
     return any('FlopCounter' in type(mode).__name__ for mode in modes)

@@ -1,4 +1,4 @@
-"""What libraries put around a network: parallel, averaging, compiling and test-time augmenting wrappers."""
+"""Wrappers that libraries put around a network: parallel, averaging, compiling and test-time augmenting ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ COMPILED = '_orig_mod'  # where torch.compile keeps the network; its class lies 
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Whether ``torch.compile`` has wrapped a network."""
+    """Return whether ``torch.compile`` has wrapped a network."""
     return COMPILED in getattr(model, '_modules', ())
 
 
 def _inner(model: nn.Module) -> nn.Module | None:
-    """What a wrapper holds; None of a network."""
+    """Return the content of a wrapper; None of a network."""
     if is_compiled(model):
         return model._modules[COMPILED]
     if is_model_wrapper(model) or isinstance(model, (BaseAveragedModel, BaseTTAModel, AveragedModel)):

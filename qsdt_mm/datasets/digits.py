@@ -13,7 +13,7 @@ HELD_OUT = 5  # one digit in so many is kept for testing
 
 
 class Digits(BaseDataset):
-    """1,797 handwritten digits of 8 x 8 pixels and 16 grey max_spike_count, from the UCI repository's test set.
+    """1,797 handwritten digits of 8 x 8 pixels and 16 grey levels, from the UCI repository's test set.
 
     Of each class every fifth image, in the file's order, is held out: 1,442 images to train on and 355 to test on. Both
     hold digits of the same 13 writers.
@@ -39,7 +39,7 @@ class Digits(BaseDataset):
         super().__init__(ann_file='', test_mode=split == 'test', **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Images and labels of the split."""
+        """Return the images and labels of the split."""
         try:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError as error:

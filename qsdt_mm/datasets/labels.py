@@ -13,7 +13,7 @@ from qsdt_mm.errors import InputError, is_own_fault, one_line
 
 
 class Limits(NamedTuple):
-    """How many classes a network tells apart, None where that cannot be known, and labels that mean nothing.
+    """Number of classes that a network tells apart, None where it cannot be known, and labels that mean nothing.
 
     Args:
         num_classes: of its head.
@@ -27,7 +27,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, model: nn.Module) -> Limits:
-        """What the heads of a classifier, detector or segmenter say."""
+        """Return the limits that the heads of a classifier, detector or segmenter state."""
         for path in ('decode_head', 'head', 'bbox_head', 'roi_head.bbox_head'):
             head = _part(model, path)
             found = _num_classes(head)
@@ -48,20 +48,20 @@ class Limits(NamedTuple):
 
 
 def _part(model: nn.Module, path: str) -> Any:
-    """A part of a network by its dotted name; None if there is none."""
+    """Return a part of a network by its dotted name; None if there is none."""
     for name in path.split('.'):
         model = getattr(model, name, None)
     return model
 
 
 def _num_classes(head: Any) -> int | None:
-    """The smallest ``num_classes`` of a head, or of several."""
+    """Return the smallest ``num_classes`` of a head, or of several."""
     heads = list(head) if isinstance(head, nn.ModuleList) else [head]
     return min((n for n in (getattr(one, 'num_classes', None) for one in heads) if isinstance(n, int)), default=None)
 
 
 def _ignored(head: Any) -> tuple[int, ...]:
-    """The labels that a head of pixels leaves out."""
+    """Return the labels that a head of pixels leaves out."""
     first = head[0] if isinstance(head, nn.ModuleList) else head
     own = getattr(first, 'ignore_index', getattr(getattr(first, 'loss_seg', None), 'ignore_index', None))
     return (255, own) if isinstance(own, int) else (255,)
@@ -153,7 +153,7 @@ class CheckedPipeline(Compose):
 
 
 def parts_below(dataset: Any) -> Iterator[Any]:
-    """The data sets that one wraps."""
+    """Yield the data sets that one wraps."""
     inner = getattr(dataset, 'datasets', None)
     for part in inner if isinstance(inner, (list, tuple)) else [getattr(dataset, 'dataset', None)]:
         if part is not None and part is not dataset:
@@ -161,14 +161,14 @@ def parts_below(dataset: Any) -> Iterator[Any]:
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:
-    """A data set and those that it wraps, and so on."""
+    """Yield a data set and those that it wraps, and so on."""
     yield dataset
     for part in parts_below(dataset):
         yield from parts_of(part)
 
 
 def classes_of(dataset: Any) -> list[str] | None:
-    """The names of a data set's classes, if it has any."""
+    """Return the names of a data set's classes, if it has any."""
     meta = getattr(dataset, 'metainfo', None)
     classes = meta.get('classes') if isinstance(meta, Mapping) else None
     return [str(name) for name in classes] if isinstance(classes, (list, tuple)) and classes else None
@@ -197,6 +197,6 @@ def check_samples(dataset: Any, model: nn.Module, what: str) -> None:
 
 
 def all_checked(dataset: Any) -> bool:
-    """Whether every sample of a data set passes a pipeline of :func:`check_samples`."""
+    """Return whether every sample of a data set passes a pipeline of :func:`check_samples`."""
     leaves = [part for part in parts_of(dataset) if next(parts_below(part), None) is None]
     return all(isinstance(getattr(part, 'pipeline', None), CheckedPipeline) for part in leaves)

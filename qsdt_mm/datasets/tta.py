@@ -56,7 +56,7 @@ def apply_tta(cfg: Any) -> str:
 
 
 def innermost(dataset: Any) -> Iterator[dict]:
-    """The data sets with pipelines of their own within those that wrap them."""
+    """Yield the data sets with pipelines of their own within those that wrap them."""
     if isinstance(dataset, Mapping):
         inner = dataset.get('datasets', dataset.get('dataset'))
         if inner is None:
@@ -66,14 +66,14 @@ def innermost(dataset: Any) -> Iterator[dict]:
 
 
 def flips(config: Any) -> bool:
-    """Whether a configuration of data has a step that flips."""
+    """Return whether a configuration of data has a step that flips."""
     if isinstance(config, Mapping):
         return 'Flip' in str(config.get('type')) or any(flips(value) for value in config.values())
     return isinstance(config, (list, tuple)) and any(flips(value) for value in config)
 
 
 def with_views(pipeline: list[dict], scales: tuple[float, ...]) -> list[dict]:
-    """A test pipeline whose images come at several sizes, as they are and flipped.
+    """Turn a test pipeline into one whose images come at several sizes, as they are and flipped.
 
     The truth is loaded after that, and keeps its size and side.
 
@@ -104,7 +104,7 @@ def with_views(pipeline: list[dict], scales: tuple[float, ...]) -> list[dict]:
 
 
 def resized(step: Mapping, times: float) -> dict:
-    """A ``Resize`` to so many times the size."""
+    """Return a ``Resize`` to so many times the size."""
     step = dict(step)
     if step.get('scale') is not None:
         scale = step['scale']
@@ -116,7 +116,7 @@ def resized(step: Mapping, times: float) -> dict:
 
 
 def default_model(cfg: Any) -> dict:
-    """What merges the views where a configuration does not say."""
+    """Return the model that merges the views where a configuration names none."""
     scope = cfg.default_scope
     if scope == 'mmseg':
         return dict(type='SegTTAModel')
@@ -129,7 +129,7 @@ def default_model(cfg: Any) -> dict:
 
 
 def merging(settings: Mapping, model: nn.Module) -> nn.Module:
-    """The model around another that sees several views.
+    """Wrap a model in the one that merges its predictions of several views.
 
     Raises:
         InputError: it cannot merge what this model predicts.

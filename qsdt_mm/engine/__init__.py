@@ -1,4 +1,4 @@
-"""What surrounds a training run: hooks, checkpoints, checks of the configuration, and the shell of the tools.
+"""Surroundings of a training run: hooks, checkpoints, compilation, processes and the runner.
 
 Nothing here knows a task library: torch and mmengine are enough.
 """

@@ -17,7 +17,7 @@ from qsdt_mm.errors import InputError, require
 
 
 def compile_options(value: Any) -> dict[str, Any] | None:
-    """The arguments of ``torch.compile`` that ``compile`` stands for; None where nothing is to be compiled.
+    """Return the arguments of ``torch.compile`` that ``compile`` stands for; None where nothing is to be compiled.
 
     Raises:
         InputError: it is neither None, True, False nor a dict.
@@ -48,7 +48,7 @@ def compiler_faults(options: Mapping[str, Any], *kinds: type[Exception]) -> Iter
 
 
 def own(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the options, of which the compiler takes some out."""
+    """Return a copy of the options, of which the compiler takes some out."""
     return {key: dict(value) if isinstance(value, dict) else value for key, value in options.items()}
 
 
@@ -70,7 +70,7 @@ def check_compiler(options: Mapping[str, Any], device: torch.device) -> None:
 
 
 class _Compiled:
-    """How a backbone is called: compiled in training, as it is in evaluation and while hooks watch its modules.
+    """Call of a backbone: compiled in training, uncompiled in evaluation and while hooks watch its modules.
 
     A hook that comes or goes is not seen by compiled code.
     """

@@ -23,6 +23,6 @@ class CpuAmpOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        """Autocast around the forward pass, within what the base class arranges for gradient accumulation."""
+        """Run the forward pass under autocast, within what the base class arranges for gradient accumulation."""
         with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
             yield

@@ -34,7 +34,7 @@ class _SyncMixin:
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """``(N, C, ...) -> (N, C, ...)``; batches may differ in N."""
+        """Normalize ``(N, C, ...) -> (N, C, ...)``; batches may differ in N."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
             return super().forward(inputs)
         axes = [axis for axis in range(inputs.dim()) if axis != 1]

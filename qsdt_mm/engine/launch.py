@@ -16,7 +16,7 @@ from qsdt_mm.errors import InputError
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that talks, before any process group exists."""
+    """Return whether this process is the main one, before any process group exists."""
     for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
         if name in os.environ:
             return os.environ[name] == '0'

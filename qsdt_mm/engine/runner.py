@@ -50,7 +50,7 @@ class SafeRunner(Runner):
         return load_checkpoint_safely(filename, map_location)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """mmengine's logger, whose bulk goes to the log file only."""
+        """Return mmengine's logger, whose bulk goes to the log file only."""
         logger = super().build_logger(*args, **kwargs)
         quiet_logger(logger)
         shorten_console(logger)
@@ -64,7 +64,7 @@ class SafeRunner(Runner):
             super().dump_config()
 
     def begin(self) -> None:
-        """Everything is set up: what is kept back until then may now be written."""
+        """Write the configuration that was kept back until everything was set up."""
         self._started = True
         self.dump_config()
 

@@ -16,7 +16,7 @@ BESIDE = '.tmp'  # in the names of files that are being written
 
 @contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
-    """A path beside ``path``, of the same suffix; what is written there is renamed when the block ends without error.
+    """Yield a path beside ``path``, of the same suffix, whose file is renamed when the block ends without error.
 
     Args:
         path: Where the file is to appear; its directory is made when missing.

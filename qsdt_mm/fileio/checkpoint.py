@@ -35,7 +35,7 @@ def _history_statistic(owner: Any, name: str) -> Any:
 
 
 def allowed_types() -> list[Any]:
-    """What mmengine's training checkpoints hold besides tensors and plain containers; it runs no code.
+    """List the types in mmengine's checkpoints besides tensors and plain containers; no code is run.
 
     A pair gives the name under which files know the object.
     """
@@ -169,7 +169,7 @@ def drop_code(checkpoint: Any) -> Any:
 
 
 def list_checkpoints(*directories: PathLike) -> list[Path]:
-    """The files ``epoch_*.pth`` and ``iter_*.pth`` of a run's directories, newest first."""
+    """Return the files ``epoch_*.pth`` and ``iter_*.pth`` of a run's directories, newest first."""
     found = []
     for path in (path for directory in directories for path in Path(directory).glob('*.pth')):
         match = re.fullmatch(r'(epoch|iter)_(\d+)', path.stem)
@@ -183,7 +183,7 @@ def list_checkpoints(*directories: PathLike) -> list[Path]:
 
 
 def _named_last(*directories: PathLike) -> tuple[str, Path | None]:
-    """What ``last_checkpoint`` of the first directory says, and the file of a run's directories that it means."""
+    """Read ``last_checkpoint`` of the first directory; return also the file of a run's directories that it means."""
     try:
         named = (Path(directories[0]) / LAST).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -197,7 +197,7 @@ def _named_last(*directories: PathLike) -> tuple[str, Path | None]:
 
 
 def checkpoints_of(*directories: PathLike) -> list[Path]:
-    """What a new run in these directories would be mixed up with: checkpoints by mmengine's names, newest first."""
+    """List checkpoints in these directories that a new run would mix up with its own, newest first."""
     best = [path for directory in directories for path in sorted(Path(directory).glob('best_*.pth')) if path.is_file()]
     _, last = _named_last(*directories)
     found = [*list_checkpoints(*directories), *best]
@@ -236,7 +236,7 @@ def newest_training_state(*directories: PathLike) -> tuple[Path, dict[str, Any]]
 
 
 class Mismatch(NamedTuple):
-    """How a checkpoint's weights differ from a model's."""
+    """Differences between a checkpoint's weights and a model's."""
 
     missing: list[str]
     unexpected: list[str]
@@ -258,7 +258,7 @@ class Mismatch(NamedTuple):
 
 
 def saved_notes(state: Any, path: PathLike | None = None) -> dict[str, dict[str, Any]]:
-    """What modules noted when they were saved (torch's ``_metadata``), by name, and the file it is from.
+    """Return the notes of modules when saved (torch's ``_metadata``), by name, and the file they are from.
 
     Weights that were put into another dict, or saved by other programs, have lost their notes: there is but the model's
     own, under the empty name.
@@ -288,7 +288,7 @@ def note_versions(model: nn.Module, weights: dict[str, Any]) -> None:
 
 
 def part_of_weights(weights: dict[str, Any], prefix: str) -> OrderedDict[str, Any]:
-    """Those whose names begin with a prefix, without it, and their notes."""
+    """Return the weights whose names begin with a prefix, without it, and their notes."""
     prefix = prefix if prefix.endswith('.') else f'{prefix}.'
     part = OrderedDict((name[len(prefix) :], value) for name, value in weights.items() if name.startswith(prefix))
     notes = saved_notes(weights)
@@ -299,7 +299,7 @@ def part_of_weights(weights: dict[str, Any], prefix: str) -> OrderedDict[str, An
 
 
 def model_weights(checkpoint: Any, path: PathLike | None = None) -> OrderedDict[str, torch.Tensor]:
-    """The weights in a checkpoint, without the prefix that a parallel wrapper leaves, and their notes.
+    """Return the weights in a checkpoint, without the prefix that a parallel wrapper leaves, and their notes.
 
     Args:
         checkpoint: What the file holds.

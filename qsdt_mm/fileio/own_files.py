@@ -1,4 +1,4 @@
-"""What belongs to a run: nothing outside of its own directories is ever removed or written."""
+"""Files that belong to a run: nothing outside of its own directories is ever removed or written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAST = 'last_checkpoint'
 
 
 def place(path: PathLike) -> str:
-    """A path by which two names of one place are equal: links are followed but for the last part."""
+    """Return a path by which two names of one place are equal: links are followed but for the last part."""
     text = str(path)
     if '://' in text:
         return text.rstrip('/')
@@ -25,20 +25,20 @@ def place(path: PathLike) -> str:
 
 
 def inside(path: PathLike, directories: Iterable[PathLike]) -> bool:
-    """Whether a file lies directly in one of these directories, whatever links lead there."""
+    """Return whether a file lies directly in one of these directories, whatever links lead there."""
     folder = os.path.dirname(place(path))
     return folder in {text if '://' in (text := place(d)) else os.path.realpath(text) for d in directories}
 
 
 def checkpoint_dir(work_dir: PathLike, out_dir: PathLike | None) -> str:
-    """Where mmengine's ``CheckpointHook`` saves: in the work directory, or under its name in ``out_dir``."""
+    """Return the folder of mmengine's ``CheckpointHook``: the work directory, or one of its name in ``out_dir``."""
     if out_dir is None or str(out_dir) == str(work_dir):
         return str(work_dir)
     return os.path.join(str(out_dir), os.path.basename(str(work_dir).rstrip(os.sep)))
 
 
 def directories_of(cfg: Any, work_dir: PathLike) -> list[Path]:
-    """The local directories that a configuration's run saves checkpoints in, the work directory first."""
+    """Return the local directories that a configuration's run saves checkpoints in, the work directory first."""
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     found = [Path(work_dir)]
     for hook in hooks:

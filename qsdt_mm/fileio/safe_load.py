@@ -23,12 +23,12 @@ _load = torch.load
 
 
 def has_safe_globals() -> bool:
-    """Whether torch can be told what a file may hold under which name: 2.6 and later."""
+    """Return whether torch can be told the contents a file may hold under each name: 2.6 and later."""
     return tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
 
 
 def numpy_rebuilders() -> list[tuple[Any, str]]:
-    """What numpy's arrays and scalars are made by, under the names that files of either generation of numpy use."""
+    """List the builders of numpy's arrays and scalars, under the names that files of both its generations use."""
     core = getattr(np, '_core', None)
     multiarray = core.multiarray if hasattr(core, 'multiarray') else np.core.multiarray  # 1.26 has a hollow _core
     return [
@@ -39,7 +39,7 @@ def numpy_rebuilders() -> list[tuple[Any, str]]:
 
 
 def load_as_data(path: str | Path, map_location: Any, allowed: Sequence[Any]) -> Any:
-    """``torch.load`` that finds what is allowed, and what tensors are made of, and nothing else.
+    """Load a file as ``torch.load`` does, finding the allowed types and the parts of tensors, and nothing else.
 
     Args:
         path: A file.
@@ -56,7 +56,7 @@ def load_as_data(path: str | Path, map_location: Any, allowed: Sequence[Any]) ->
 
 
 def _names(allowed: Sequence[Any]) -> dict[str, Any]:
-    """What a file may name: what is allowed, and what torch's tensors and plain containers are made of."""
+    """List the names allowed in a file: the given types, and the parts of tensors and plain containers."""
     known = [*allowed, codecs.encode, set, bytearray, collections.OrderedDict, torch.Size]
     known += [getattr(torch._utils, f'_rebuild_{kind}') for kind in ('tensor', 'tensor_v2', 'parameter')]
     names = {f'{item.__module__}.{item.__qualname__}': item for item in known if not isinstance(item, tuple)}
@@ -65,7 +65,7 @@ def _names(allowed: Sequence[Any]) -> dict[str, Any]:
 
 
 def _holds_program(path: Any) -> bool:
-    """Whether older versions of ``torch.load`` would hand the file, or open file, to ``torch.jit.load``."""
+    """Return whether older versions of ``torch.load`` would pass the file, or open file, to ``torch.jit.load``."""
     with torch.serialization._open_file_like(path, 'rb') as file:
         place = file.tell()
         try:
@@ -78,7 +78,7 @@ def _holds_program(path: Any) -> bool:
 
 
 def _load_restricted(path: Any, map_location: Any, allowed: Sequence[Any]) -> Any:
-    """Stand-in for ``safe_globals``: an unpickler that finds what is allowed."""
+    """Stand in for ``safe_globals``: an unpickler that finds what is allowed."""
     if _holds_program(path):
         raise pickle.UnpicklingError('GLOBAL torch.jit.load was not an allowed global')
     names = _names(allowed)

@@ -38,7 +38,7 @@ def convert(
     require_spikes: bool = False,
     run: Callable[[nn.Module], Any] | None = None,
 ) -> nn.Module:
-    """A copy of a network that computes with integers or with binary spikes, in evaluation mode.
+    """Return a copy of a network that computes with integers or with binary spikes, in evaluation mode.
 
     Every :class:`SpikeUnit` keeps its place and name; its norm is folded, and its synapse sums exactly. Both modes give
     the same bits, at every unit, and so does every device; for that, means over all positions are exact, too. Layers
@@ -118,7 +118,7 @@ def convert(
 
 @torch.no_grad()
 def evaluation_copy(model: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode, with the weights that its next forward pass would have.
+    """Return a copy of a network in evaluation mode, with the weights that its next forward pass would have.
 
     Pruning and the hooks of weight and spectral norm leave a weight behind that is a result: as old as the last forward
     pass, and with a gradient not to be copied. It is computed anew.
@@ -140,12 +140,12 @@ def drop_norm(unit: SpikeUnit) -> None:
 
 
 def is_real(layer: nn.Module) -> bool:
-    """Whether a layer has weights that are not quantized."""
+    """Return whether a layer has weights that are not quantized."""
     return isinstance(layer, LAYERS) and getattr(layer, 'quantizer', None) is None
 
 
 def leaves(module: nn.Module) -> Iterator[nn.Module]:
-    """Layers and norms of a chain, in order; a norm that pads stays whole."""
+    """Return the layers and norms of a chain, in order; a norm that pads stays whole."""
     if isinstance(module, (*LAYERS, _BatchNorm, BNAndPad)):
         yield module
     else:
@@ -161,7 +161,7 @@ def leaves(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def fold(unit: SpikeUnit, scale: float, weight_bits: int | None) -> Iterator[FoldedLayer]:
-    """The layers of a unit with all that is affine folded into them.
+    """Return the layers of a unit with all that is affine folded into them.
 
     Args:
         unit: the unit.
@@ -193,7 +193,7 @@ def fold(unit: SpikeUnit, scale: float, weight_bits: int | None) -> Iterator[Fol
 
 
 def weight_and_step(layer: nn.Module, weight_bits: int | None) -> tuple[QuantizedWeight | Tensor, Tensor]:
-    """A layer's weight and float64 steps; real weights that stay real as float64, with steps of one."""
+    """Return a layer's weight and float64 steps; real weights that stay real as float64, with steps of one."""
     if not is_real(layer):
         weight = layer.int_weight()
     elif weight_bits is not None:

@@ -27,7 +27,7 @@ from .splitting import EXACT, on_device, split_sums
 
 
 def accumulator_dtype_for(bound: int) -> torch.dtype:
-    """The narrowest floating type that carries all integers up to ``bound`` exactly.
+    """Return the narrowest floating type that carries all integers up to ``bound`` exactly.
 
     Raises:
         OverflowError: there is none.
@@ -78,12 +78,12 @@ class FoldedLayer(nn.Module):
 
     @property
     def args_with_border(self) -> dict[str, Any]:
-        """The convolution's arguments, the border among its padding."""
+        """Return the convolution's arguments, the border among its padding."""
         padding = self.conv_args['padding']
         return dict(self.conv_args, padding=tuple(p + self.border for p in padding) if self.border else padding)
 
     def linear(self, values: Tensor) -> Tensor:
-        """``W x`` in the type of ``x``, with its border."""
+        """Compute ``W x`` in the type of ``x``, with its border."""
         weight = self.weight.to(values.dtype)
         if self.conv_args is None:
             return F.linear(values, weight)
@@ -94,7 +94,7 @@ class FoldedLayer(nn.Module):
         return F.pad(sums, [self.border] * 4) if self.border else sums
 
     def takes_int8(self, max_spike_count: int | None, values: Tensor) -> bool:
-        """Whether ``W n`` of counts up to D is exact in 8-bit operands and float32 results, and can be had here."""
+        """Return whether ``W n`` of counts up to D is exact in 8-bit operands and float32 results, and available."""
         return (
             max_spike_count is not None
             and self.integer
@@ -110,7 +110,7 @@ class FoldedLayer(nn.Module):
         )
 
     def linear_int8(self, count: Tensor) -> Tensor:
-        """``W n`` in float32, with its border; see :meth:`takes_int8`."""
+        """Compute ``W n`` in float32, with its border; see :meth:`takes_int8`."""
         state = self.weight._version, count.shape
         if self._packed is None or self._packed[0] != state:
             self._packed = state, int8.pack(self.weight, self.conv_args, count.shape)
@@ -120,12 +120,12 @@ class FoldedLayer(nn.Module):
         return dict(self.__dict__, _packed=None)  # packed weights cannot be copied
 
     def affine(self, sums: Tensor) -> Tensor:
-        """``gain * sums + offset``, in place."""
+        """Compute ``gain * sums + offset``, in place."""
         shape = (-1,) if self.conv_args is None else (-1, 1, 1)
         return sums.mul_(self.gain.to(sums.dtype).view(shape)).add_(self.offset.to(sums.dtype).view(shape))
 
     def forward(self, values: Tensor) -> Tensor:
-        """``y`` for real-valued ``x``; with integer weights the same bits on every device."""
+        """Compute ``y`` for real-valued ``x``; with integer weights the same bits on every device."""
         if self.integer:
             sums = split_sums(self.linear, values, self.max_abs_sum)
         else:
@@ -163,7 +163,7 @@ class ExactSynapse(nn.Module):
         )
 
     def sums(self, count: Tensor) -> Tensor:
-        """``W n`` of the first layer."""
+        """Compute ``W n`` of the first layer."""
         first = self.layers[0]
         if not self.spiking and first.takes_int8(self.max_spike_count, count):
             return first.linear_int8(count)
@@ -171,7 +171,7 @@ class ExactSynapse(nn.Module):
         return sum_over_slots(first.linear, count, self.max_spike_count) if self.spiking else first.linear(count)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Counts, or an image, to membrane potentials."""
+        """Map counts, or an image, to membrane potentials."""
         first, *chained = self.layers
         if self.max_spike_count is None:
             membrane = first(inputs)
@@ -210,12 +210,12 @@ class ExactAttention(nn.Module):
         self.spiking = spiking
 
     def bound(self, key: Tensor) -> int:
-        """The largest possible sum: ``D_q D_k D_v`` times channels of a head times tokens."""
+        """Return the largest possible sum: ``D_q D_k D_v`` times channels of a head times tokens."""
         query_most, key_most, value_most = self.max_spike_count
         return query_most * key_most * value_most * key.shape[-2] * key.shape[-1]
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """``(B, heads, C, L)`` counts each; the membrane potential ``(B, heads, C_v, L)``."""
+        """Map ``(B, heads, C, L)`` counts each to the membrane potential ``(B, heads, C_v, L)``."""
         dtype = query.dtype
         accumulator_dtype = accumulator_dtype_for(self.bound(key))
         query, key, value = (x.to(on_device(accumulator_dtype, x)) for x in (query, key, value))

@@ -15,7 +15,7 @@ from .exact import FoldedLayer
 
 
 def fold_norms(model: nn.Module) -> nn.Module:
-    """A copy of a network, in evaluation mode, whose units are plain layers with a bias and nothing else.
+    """Return a copy of a network, in evaluation mode, whose units are plain layers with a bias and nothing else.
 
     ``norm(W_q y) = (gain W_q) y + offset``. Rounding differs from the trained network's in the last bits, so that a
     membrane next to a threshold may fire otherwise; in float64 by as much less.
@@ -40,7 +40,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def plain_layer(folded: FoldedLayer) -> nn.Module:
-    """torch's own layer for ``gain * (W x) + offset``, in float64."""
+    """Return torch's own layer for ``gain * (W x) + offset``, in float64."""
     dim = int(folded.transposed)  # where output channels lie
     weight = folded.weight.double()
     weight = weight * along(folded.gain, weight.dim(), dim)

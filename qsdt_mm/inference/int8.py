@@ -20,7 +20,7 @@ teach_flop_counter()
 
 
 def pack(weight: Tensor, conv_args: dict[str, Any], shape: Sequence[int]) -> tuple[Tensor, ...]:
-    """A weight of int8 ``(C_out, C_in / groups, kH, kW)`` as the convolution wants it.
+    """Return a weight of int8 ``(C_out, C_in / groups, kH, kW)`` as the convolution wants it.
 
     Args:
         weight, conv_args: of the convolution.
@@ -34,7 +34,7 @@ def pack(weight: Tensor, conv_args: dict[str, Any], shape: Sequence[int]) -> tup
 
 
 def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any]) -> Tensor:
-    """``W n`` in float32, exact up to 2^24, for counts ``(N, C_in, H, W)`` up to :data:`MOST`."""
+    """Compute ``W n`` in float32, exact up to 2^24, for counts ``(N, C_in, H, W)`` up to :data:`MOST`."""
     weight, scale, zero = packed
     # By way of int8, which is several times as fast.
     count = count.to(torch.int8, memory_format=torch.channels_last).view(torch.uint8)
@@ -46,7 +46,7 @@ def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any]) -
 
 @lru_cache(maxsize=1)
 def is_available() -> bool:
-    """Whether 8-bit convolutions are here and exact; tried once, on the largest values, plain and depthwise."""
+    """Return whether 8-bit convolutions exist and are exact; tried once, on the largest values, plain and depthwise."""
     try:
         for groups in (1, 64):
             weight = torch.full((64, 64 // groups, 3, 3), -128, dtype=torch.int8)

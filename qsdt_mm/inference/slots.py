@@ -13,7 +13,7 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def slots(count: Tensor, max_spike_count: int) -> Iterator[Tensor]:
-    """The D binary slots of counts, one at a time: slot d fires where ``n >= d`` (thermometer order).
+    """Yield the D binary slots of counts, one at a time: slot d fires where ``n >= d`` (thermometer order).
 
     Args:
         count: integers from 0 to D, any shape, any dtype.
@@ -29,7 +29,7 @@ def slots(count: Tensor, max_spike_count: int) -> Iterator[Tensor]:
 def fired_slots(
     membrane: Tensor, threshold: float, max_spike_count: int, rounding: str = 'half_up'
 ) -> Iterator[Tensor]:
-    """The slots of a neuron's count straight from its membrane, by one comparison each, as hardware would.
+    """Yield the slots of a neuron's count straight from its membrane, by one comparison each, as hardware would.
 
     Slot d fires where ``u >= (d - 0.5) * threshold``; for odd d, where halves round to even, only where it is above.
 
@@ -49,7 +49,7 @@ def fired_slots(
 
 
 def sum_over_slots(linear: Callable[[Tensor], Tensor], count: Tensor, max_spike_count: int) -> Tensor:
-    """``sum_d linear(s_d)``: what a linear map makes of counts, from binary spikes alone.
+    """Compute ``sum_d linear(s_d)``: a linear map of counts, from binary spikes alone.
 
     Only one slot exists at a time, so that memory does not grow with D.
     """
@@ -61,7 +61,7 @@ def sum_over_slots(linear: Callable[[Tensor], Tensor], count: Tensor, max_spike_
 
 
 def product_over_slots(product: Product, left: Tensor, right: Tensor, max_spike_count: int) -> Tensor:
-    """``product(sum_d a_d, sum_d b_d)`` of two streams of slots that arrive together.
+    """Compute ``product(sum_d a_d, sum_d b_d)`` of two streams of slots that arrive together.
 
     ``P_d = P_(d-1) + product(a_d, B_(<=d)) + product(A_(<d), b_d)``, with running sums A and B: every product has a
     binary factor, which selects what is added, and no cross term between slots is lost.

@@ -29,7 +29,7 @@ SMALLEST = -60
 
 
 def digits_of_a_part(dtype: torch.dtype, reach: int) -> int:
-    """How many binary digits a part may have so that sums of it are exact; 0 or less if none.
+    """Return the most binary digits of a part with which sums of it are exact; 0 or less if none.
 
     Args:
         dtype: of the parts.
@@ -39,7 +39,7 @@ def digits_of_a_part(dtype: torch.dtype, reach: int) -> int:
 
 
 def magnitude(values: Tensor) -> Tensor:
-    """The smallest power of two above all magnitudes of each sample, ``(N, 1, ...)`` in float64."""
+    """Return the smallest power of two above all magnitudes of each sample, ``(N, 1, ...)`` in float64."""
     axes = tuple(range(1, values.dim()))
     largest = torch.maximum(values.amax(axes, keepdim=True), -values.amin(axes, keepdim=True)).double()
     largest = largest.clamp_min(2.0 ** (SMALLEST - 1))
@@ -47,7 +47,7 @@ def magnitude(values: Tensor) -> Tensor:
 
 
 def parts(values: Tensor, digits: int) -> Iterator[Tensor]:
-    """Parts of so many binary digits each, the largest first.
+    """Yield parts of so many binary digits each, the largest first.
 
     ``x_1 = (s + x) - s``, with s so large that the sum keeps just these digits; then the same of ``x - x_1``.
     """
@@ -63,7 +63,7 @@ def parts(values: Tensor, digits: int) -> Iterator[Tensor]:
 
 
 def split_sums(linear: Callable[[Tensor], Tensor], values: Tensor, reach: int) -> Tensor:
-    """``W x``, float32 or float64, the same on every device.
+    """Compute ``W x``, float32 or float64, the same on every device.
 
     Args:
         linear: ``W``, integers.
@@ -85,7 +85,7 @@ def split_sums(linear: Callable[[Tensor], Tensor], values: Tensor, reach: int) -
 
 
 def on_device(carrier: torch.dtype, values: Tensor) -> torch.dtype:
-    """The carrier to use where ``values`` are: on a GPU float32 may pass through TF32, Winograd or FFT, float64 not."""
+    """Return the carrier where ``values`` are: on a GPU TF32, Winograd or FFT may round float32, not float64."""
     return torch.float64 if values.is_cuda else carrier
 
 

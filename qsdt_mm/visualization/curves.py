@@ -16,7 +16,7 @@ FAINT = '#b0b0b0'
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last ``window`` values at each place, of fewer at the start; same length."""
+    """Return the mean of the last ``window`` values at each place, of fewer at the start; same length."""
     total = np.cumsum(np.insert(values, 0, 0.0))
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - window, 0)

@@ -69,13 +69,13 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
 
 
 def part_of(name: str) -> str:
-    """Where in a network a layer lies: the number of its stage, or its first name (head, neck)."""
+    """Return the part of a network that a layer lies in: the number of its stage, or its first name (head, neck)."""
     stage = re.search(r'\bstages\.(\d+)', name)
     return stage[1] if stage else name.partition('.')[0]
 
 
 def mark_parts(axes: Axes, names: Sequence[str]) -> None:
-    """Say below an axis of layers where each part of the network begins and ends."""
+    """Mark the parts of the network below an axis of layers."""
     begins = [i for i, name in enumerate(names) if i == 0 or part_of(name) != part_of(names[i - 1])]
     ends = [*begins[1:], len(names)]
     axes.set_xticks([(begin + end - 1) / 2 for begin, end in zip(begins, ends)], [part_of(names[i]) for i in begins])

@@ -19,7 +19,7 @@ VIDEO_SIDE = 320  # of a video, in pixels, at least
 
 
 def event_picture(frame: np.ndarray, most: float | None = None) -> np.ndarray:
-    """Counts of events as a picture on white: brighter red, darker blue, both grey.
+    """Draw counts of events as a picture on white: brighter red, darker blue, both grey.
 
     Args:
         frame: ``(2, H, W)``, darker and brighter.
@@ -34,7 +34,7 @@ def event_picture(frame: np.ndarray, most: float | None = None) -> np.ndarray:
 
 
 def contact_sheet(frames: torch.Tensor) -> torch.Tensor:
-    """Frames ``(T, 2, H, W)`` as one picture, ``(3, H', W')``, 0 to 255: one scale for all, small ones magnified."""
+    """Draw frames ``(T, 2, H, W)`` as one picture, ``(3, H', W')``, 0 to 255: one scale for all, small magnified."""
     frames = frames.cpu().float()
     most = frames.max().item()
     pictures = [torch.from_numpy(event_picture(frame.numpy(), most)).permute(2, 0, 1) for frame in frames]

@@ -1,4 +1,4 @@
-"""Maps of where a network fires."""
+"""Maps of firing rates over an image."""
 
 from __future__ import annotations
 

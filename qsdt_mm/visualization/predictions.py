@@ -21,7 +21,7 @@ RIGHT, WRONG = '#1b7837', '#c51b1b'
 
 
 def to_picture(image: torch.Tensor, reverse: bool = False) -> np.ndarray:
-    """An image tensor as matplotlib shows it: ``(C, H, W)`` to ``(H, W)`` or ``(H, W, 3)``, from 0 to 1.
+    """Return an image tensor as matplotlib shows it: ``(C, H, W)`` to ``(H, W)`` or ``(H, W, 3)``, from 0 to 1.
 
     Args:
         image: uint8, or any range of values, which is then stretched; or frames of events ``(T, 2, H, W)``, which are

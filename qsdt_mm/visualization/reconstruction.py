@@ -1,4 +1,4 @@
-"""Figures of what a masked autoencoder makes of masked images."""
+"""Figures of a masked autoencoder's reconstructions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .figures import new_figure, save_figure
 
 @torch.no_grad()
 def reconstruct(model: nn.Module, inputs: Tensor, seed: int = 0) -> list[Tensor]:
-    """Images, what the model sees of them, its prediction, and the prediction beside what it saw.
+    """Return images, the parts of them that the model sees, its prediction, and the prediction beside these parts.
 
     Predictions of normalised pixels get the mean and deviation of the patch that they stand for.
 

@@ -25,7 +25,7 @@ class PictureNames:
         self.owners: dict[str, Any] = {}
 
     def of(self, sample: Any, number: int) -> str:
-        """The name of a sample, which is the ``number``-th drawn; no two samples have the same."""
+        """Return the name of a sample, which is the ``number``-th drawn; no two samples have the same."""
         path = sample.get('img_path')
         if not path:
             name = str(sample.get('sample_idx', number))
@@ -41,7 +41,7 @@ class PictureNames:
 
 
 def image_paths(dataset: Any) -> list[str]:
-    """The paths of a data set's images; none where it does not tell."""
+    """Return the paths of a data set's images; none where it does not tell."""
     if not hasattr(dataset, 'get_data_info'):
         return []
     found = (dataset.get_data_info(i) for i in range(len(dataset)))

@@ -60,7 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def outputs_of(model, images) -> list:
-    """What the network makes of images, as tensors."""
+    """Return the network's outputs for images, as tensors."""
     from qsdt_mm.analysis.timing import tensors_in
 
     if hasattr(model, 'roi_head') or hasattr(model, 'bbox_head'):
@@ -123,7 +123,7 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
 
 
 def time_the_loader(cfg, model, session, device, batches: int) -> dict[str, float]:
-    """How long steps of training wait for their data."""
+    """Measure the time that steps of training wait for their data."""
     import time
 
     from mmengine.runner import Runner
@@ -224,7 +224,7 @@ def measure(args: argparse.Namespace, session) -> None:
 
 
 def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable[[], Any]:
-    """A forward pass in training that ends in the loss, for what it keeps."""
+    """Return a forward pass in training that ends in the loss, for what it keeps."""
     from contextlib import nullcontext
 
     import torch
@@ -241,7 +241,7 @@ def forward_only(args: argparse.Namespace, model, images, name: str) -> Callable
 
 
 def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
-    """Say it in lines."""
+    """Print the report."""
     print(
         f'{"measured":<10} {args.config}: batches of {args.batch} at {args.size} px, '
         f'{"bfloat16 autocast" if args.amp else "float32"}, {measured["device"]}, '

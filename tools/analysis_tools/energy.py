@@ -53,7 +53,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def samples_of(cfg, args: argparse.Namespace, model, session) -> tuple[Iterator[dict], int]:
-    """Samples as the configuration's test pipeline packs them, and how many there are."""
+    """Return samples as the configuration's test pipeline packs them, and their number."""
     from mmengine.dataset import Compose
 
     from qsdt_mm.cli.data_checks import build_samples
@@ -81,14 +81,14 @@ def samples_of(cfg, args: argparse.Namespace, model, session) -> tuple[Iterator[
 
 
 def chunks(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of ``size`` items, the last one shorter."""
+    """Yield lists of ``size`` items, the last one shorter."""
     items = iter(items)
     while chunk := list(itertools.islice(items, size)):
         yield chunk
 
 
 def print_report(report, network: str) -> None:
-    """Say it in a table."""
+    """Print the report as a table."""
     from rich.console import Console
     from rich.table import Table
 

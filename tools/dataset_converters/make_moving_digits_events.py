@@ -75,7 +75,7 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 
 def write_split(folder: Path, split: str, args: argparse.Namespace, progress) -> list[int]:
-    """Write one part; the numbers of events of its samples."""
+    """Write one part; return the numbers of events of its samples."""
     import cv2
     import numpy as np
 

@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def outline(rng, kind: str, centre, radius: float):
-    """Corners of a shape, turned at random, ``(K, 2)``."""
+    """Return the corners of a shape, turned at random, ``(K, 2)``."""
     import numpy as np
 
     angles = rng.uniform(0, 2 * np.pi) + np.arange(CORNERS[kind]) * 2 * np.pi / CORNERS[kind]
@@ -55,7 +55,7 @@ def outline(rng, kind: str, centre, radius: float):
 
 
 def background(rng, size: int):
-    """Dark, of one colour that changes slowly, with noise."""
+    """Draw a dark background, of one colour that changes slowly, with noise."""
     import cv2
     import numpy as np
 
@@ -73,7 +73,7 @@ def draw(image, points, colour) -> None:
 
 
 def place(rng, size: int, number: int) -> list[tuple]:
-    """Centres and radii of shapes that do not touch."""
+    """Draw centres and radii of shapes that do not touch."""
     import math
 
     placed = []
@@ -98,7 +98,7 @@ def write_image(path: Path, image) -> None:
 
 
 def write_part(folder: Path, part: str, args: argparse.Namespace) -> int:
-    """Write one part; the number of shapes in its scenes."""
+    """Write one part; return the number of shapes in its scenes."""
     import numpy as np
 
     rng = np.random.default_rng([args.seed, ('train', 'val').index(part)])

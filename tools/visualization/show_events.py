@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def read(args: argparse.Namespace):
-    """Events or None, and frames."""
+    """Read events, None where there are none, and frames."""
     import numpy as np
 
     from qsdt_mm.datasets.events.files import read_events, read_frames

@@ -15,7 +15,7 @@ SWITCHED = ('mmpretrain.models.utils', 'mmpretrain.models.multimodal', 'mmpretra
 
 
 def stand_in() -> str:
-    """The file of the stand-in, seen from either name of this package."""
+    """Return the file of the stand-in, seen from either name of this package."""
     from pathlib import Path
 
     parent = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ class StandInFinder:
 
     @classmethod
     def find_spec(cls, fullname: str, path=None, target=None):
-        """The stand-in's spec under the extension's name; None for any other module."""
+        """Return the stand-in's spec under the extension's name; None for any other module."""
         if fullname != EXTENSION:
             return None
         for finder in sys.meta_path:
@@ -53,7 +53,7 @@ class MultimodalFinder:
 
     @classmethod
     def find_spec(cls, fullname: str, path=None, target=None):
-        """The spec with that loader; None for any other module."""
+        """Return the spec with that loader; None for any other module."""
         if fullname not in SWITCHED:
             return None
         from .multimodal import find
@@ -62,7 +62,7 @@ class MultimodalFinder:
 
 
 def in_place(name: str):
-    """The finder of this name that Python asks, under whichever name of this package it was put there; else None."""
+    """Return the finder of this name that Python asks, put there under either name of this package; else None."""
     return next((finder for finder in sys.meta_path if getattr(finder, '__name__', '') == name), None)
 
 

@@ -53,7 +53,7 @@ def forget_parts() -> None:
 
 
 def find(name: str, path, note: Callable[[str], None]) -> ModuleSpec | None:
-    """The usual spec of a package, with that loader; None if it is no plain file."""
+    """Return the usual spec of a package, with that loader; None if it is no plain file."""
     spec = PathFinder.find_spec(name, path)
     if spec is None or type(spec.loader) is not SourceFileLoader:
         return None

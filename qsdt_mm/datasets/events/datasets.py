@@ -56,11 +56,11 @@ class EventDataset(BaseDataset):
         super().__init__(**{'ann_file': '', **kwargs}, data_root=str(data_root))
 
     def samples(self) -> list[Sample]:
-        """Files and labels of the split."""
+        """Return the files and labels of the split."""
         raise NotImplementedError
 
     def ready_made(self) -> bool:
-        """Whether the files hold frames rather than events."""
+        """Return whether the files hold frames rather than events."""
         return False
 
     def check(self, sample: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ class EventDataset(BaseDataset):
             read_events(sample['img_path'], self.sensor_size)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """All samples of the split; nothing is read yet."""
+        """Return all samples of the split; nothing is read yet."""
         if not Path(self.data_root).is_dir():
             raise InputError(f'{type(self).__name__}: data_root {self.data_root} does not exist')
         return [
@@ -120,7 +120,7 @@ class EventFiles(EventDataset):
         super().__init__(data_root, ann_file=ann_file, **kwargs)
 
     def samples(self) -> list[Sample]:
-        """Lines of the list."""
+        """Return the lines of the list."""
         classes = self.metainfo.get('classes')
         found = []
         for where, name, words in read_list(Path(self.ann_file)):
@@ -146,19 +146,19 @@ class FolderEvents(EventDataset):
         super().__init__(data_root, split, **kwargs)
 
     def ready_made(self) -> bool:
-        """Whether the source holds frames."""
+        """Return whether the source holds frames."""
         return self.source.startswith('frames_')
 
     def folder_of(self, label: int) -> str:
-        """Name of a class's folder."""
+        """Return the name of a class's folder."""
         return self.metainfo['classes'][label]
 
     def root(self) -> Path:
-        """Folder of the classes' folders."""
+        """Return the folder of the classes' folders."""
         return Path(self.data_root) / self.source / self.split
 
     def samples(self) -> list[Sample]:
-        """Files of all classes, in the order of their names, numbers as numbers."""
+        """Return the files of all classes, in the order of their names, numbers as numbers."""
         found = []
         for label in range(len(self.metainfo['classes'])):
             folder = self.root() / self.folder_of(label)
@@ -171,7 +171,7 @@ class FolderEvents(EventDataset):
         return found
 
     def part(self, files: list[Path]) -> list[Path]:
-        """The files of one class that belong to the split."""
+        """Return the files of one class that belong to the split."""
         return files
 
 
@@ -201,7 +201,7 @@ class DVS128Gesture(FolderEvents):
     )
 
     def folder_of(self, label: int) -> str:
-        """Folders are numbers."""
+        """Return the folder's name, which is the label."""
         return str(label)
 
 
@@ -228,16 +228,16 @@ class CIFAR10DVS(FolderEvents):
         super().__init__(data_root, split, **kwargs)
 
     def root(self) -> Path:
-        """There is no folder for a split."""
+        """Return the folder of the classes' folders, which no split divides."""
         return Path(self.data_root) / self.source
 
     def part(self, files: list[Path]) -> list[Path]:
-        """The first files train, the others test."""
+        """Return the first files for training, the others for testing."""
         end = round(len(files) * self.train_share)
         return files[:end] if self.split == 'train' else files[end:]
 
     def samples(self) -> list[Sample]:
-        """Files of the split."""
+        """Return the files of the split."""
         found = super().samples()
         which = 'first' if self.split == 'train' else 'last'
         share = self.train_share if self.split == 'train' else 1 - self.train_share
@@ -274,7 +274,7 @@ class HARDVS(FolderEvents):
         super().__init__(data_root, split, source or '', **kwargs)
 
     def samples(self) -> list[Sample]:
-        """Lines of the label file, or the folders of ``source``."""
+        """Return the lines of the label file, or the folders of ``source``."""
         if self.source:
             return super().samples()
         labels = {name: label for label, name in enumerate(self.metainfo['classes'])}
@@ -303,7 +303,7 @@ class HARDVSPictures(EventDataset):
     METAINFO = HARDVS.METAINFO
 
     def samples(self) -> list[Sample]:
-        """Folders of pictures, in the order of the label file, numbers as numbers within a line."""
+        """Return the folders of pictures, in the order of the label file, numbers as numbers within a line."""
         found, count = [], len(self.metainfo['classes'])
         for where, name, words in read_list(Path(self.data_root) / f'{self.split}_label.txt'):
             if len(words) != 2 or not words[1].isdecimal():
@@ -324,7 +324,7 @@ class HARDVSPictures(EventDataset):
 
 
 def read_list(path: Path) -> list[tuple[str, str, list[str]]]:
-    """Lines that are not empty, as (where it is, first word, other words).
+    """Return the lines that are not empty, as (where it is, first word, other words).
 
     Raises:
         InputError: there is no such file, or nothing in it.
@@ -344,5 +344,5 @@ def read_list(path: Path) -> list[tuple[str, str, list[str]]]:
 
 
 def with_suffix(path: Path) -> Path:
-    """The path with ``.npz`` at its end."""
+    """Return the path with ``.npz`` at its end."""
     return path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')

@@ -34,7 +34,7 @@ class Events(NamedTuple):
 
     @property
     def sensor_size(self) -> tuple[int, int]:
-        """The smallest ``(H, W)`` that holds all events."""
+        """Return the smallest ``(H, W)`` that holds all events."""
         return int(self.y.max()) + 1, int(self.x.max()) + 1
 
 
@@ -107,7 +107,7 @@ def read_frames(path: str | Path, num_frames: int | None = None) -> np.ndarray:
 
 
 def picture_files(folder: str | Path) -> list[Path]:
-    """The pictures in a folder by name, numbers as numbers.
+    """Return the pictures in a folder by name, numbers as numbers.
 
     Raises:
         InputError: it is not there, or holds none.
@@ -122,7 +122,7 @@ def picture_files(folder: str | Path) -> list[Path]:
 
 
 def read_picture(path: str | Path) -> Image.Image:
-    """A picture in shades of grey.
+    """Return a picture in shades of grey.
 
     Raises:
         InputError: it cannot be read.
@@ -135,12 +135,12 @@ def read_picture(path: str | Path) -> Image.Image:
 
 
 def natural(name: str) -> list:
-    """A key that sorts numbers in names as numbers."""
+    """Return a key that sorts numbers in names as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
 
 
 def _fields(path: str | Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of a file by name, of those wanted; where there is none of them, the fields of structured arrays."""
+    """Return the wanted arrays of a file by name; where there is none, the fields of structured arrays."""
     if not Path(path).is_file():
         raise InputError(f'{path} does not exist')
     try:

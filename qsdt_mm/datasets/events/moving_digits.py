@@ -33,7 +33,7 @@ def draw_path(
     wobble: float = 1.0,
     segments: int = 48,
 ) -> np.ndarray:
-    """A path in one direction with constant speed, from anywhere, with a slow wobble across.
+    """Draw a path in one direction with constant speed, from anywhere, with a slow wobble across.
 
     Reversed paths of a direction are distributed as paths of the opposite one.
 
@@ -57,7 +57,7 @@ def draw_path(
 
 
 def render_video(picture: np.ndarray, path: np.ndarray, size: int) -> np.ndarray:
-    """A picture carried along a path on a sensor whose edges join, interpolated: ``(segments + 1, size, size)``."""
+    """Carry a picture along a path on a sensor whose edges join, interpolated: ``(segments + 1, size, size)``."""
     scene = np.zeros((size, size))
     scene[: picture.shape[0], : picture.shape[1]] = picture
     frames = []
@@ -72,7 +72,7 @@ def render_video(picture: np.ndarray, path: np.ndarray, size: int) -> np.ndarray
 def threshold_crossings(
     log_intensity: np.ndarray, threshold: float, phase: np.ndarray, duration: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Events of a video, by the camera model: a pixel fires when it has moved by a threshold since it last fired.
+    """Return a video's events, by the camera model: a pixel fires when it has moved by a threshold since its last.
 
     A pixel's levels are ``phase + k * threshold``. Which of them it fired at last, before the video, is not known: the
     first one that it meets is taken for that.
@@ -121,7 +121,7 @@ def moving_digit(
     duration: int = 100_000,
     phase: np.ndarray | None = None,
 ) -> Events:
-    """Events of a digit that moves along a path.
+    """Return the events of a digit that moves along a path.
 
     Args:
         picture: ``(h, w)``, 0 to 1.

@@ -17,7 +17,7 @@ MOST_CHANNELS = 512  # of an OpenCV image
 
 
 def path_of(results: dict[str, Any]) -> str:
-    """The file to read.
+    """Return the file to read.
 
     Raises:
         InputError: there is none, as when mmpretrain's inferencers have read a picture for a network of events.
@@ -213,7 +213,7 @@ def set_frames(results: dict[str, Any], frames: np.ndarray, original: bool = Fal
 
 
 def frame_indices(t: np.ndarray, num_frames: int, split_by: str) -> np.ndarray:
-    """The frame, 0 to T - 1, that each event falls in.
+    """Return the frame, 0 to T - 1, that each event falls in.
 
     'time': ``floor(T (t - t_first) / (t_last - t_first))``, the last event in the last frame; 'number': ``floor(T i /
     N)`` for event i of N.
@@ -231,7 +231,7 @@ def frame_indices(t: np.ndarray, num_frames: int, split_by: str) -> np.ndarray:
 def frames_of(
     events: Events, num_frames: int, split_by: str, sensor_size: tuple[int, int], size: tuple[int, int]
 ) -> np.ndarray:
-    """Counts of events, ``(T, 2, H, W)`` float32.
+    """Count events, ``(T, 2, H, W)`` float32.
 
     Args:
         events: inside the sensor.

@@ -19,7 +19,7 @@ from qsdt_mm.visualization.predictions import draw_prediction_grid
 
 
 def inside_name(filename: str) -> str:
-    """The name of a file in the work directory.
+    """Return the name of a file in the work directory.
 
     Raises:
         ValueError: it leads out of it.
@@ -49,7 +49,7 @@ class LearningCurvesHook(Hook):
         self._training = False
 
     def before_train(self, runner) -> None:
-        """Validation from here on belongs to the training."""
+        """Note that validation from here on belongs to the training."""
         self._training = True
 
     @master_only

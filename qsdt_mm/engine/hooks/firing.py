@@ -17,7 +17,7 @@ from qsdt_mm.models.neurons import SpikingNeuron
 
 @torch.no_grad()
 def channel_activity(output: Tensor, scale: float, max_spike_count: int) -> Tensor:
-    """Mean firing rate, share of silent channels and share of saturated channels of a neuron's output, as ``(3,)``.
+    """Return mean firing rate, share of silent and share of saturated channels of a neuron's output, as ``(3,)``.
 
     A channel is silent if it never fires, saturated if it always fires D spikes, over batch, time and space.
 

@@ -14,7 +14,7 @@ from qsdt_mm.datasets.labels import Limits, all_checked, check_labels
 
 
 def samples_of(batch: Any) -> Iterator[BaseDataElement]:
-    """The samples of a batch, however its loader has packed them."""
+    """Return the samples of a batch, however its loader has packed them."""
     if isinstance(batch, BaseDataElement):
         yield batch
     elif isinstance(batch, Mapping):
