@@ -62,3 +62,14 @@ def golden():
         return folder / name
 
     return path
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """The lines that are said about the rounding of a checkpoint's neurons."""
+    from qsdt_mm.models.neurons import rounding
+
+    lines = []
+    monkeypatch.setattr(rounding, 'print_log', lambda line, **_: lines.append(line))
+    monkeypatch.setattr(rounding, '_speaker', rounding._Speaker())
+    return lines

@@ -74,19 +74,20 @@ def split_sums(linear: Callable[[Tensor], Tensor], values: Tensor, reach: int) -
     if digits_of_a_part(dtype, reach) < 4:  # would take many parts
         dtype = torch.float64
     pieces = parts(values.to(dtype), digits_of_a_part(dtype, reach))
-    if dtype == torch.float32 and (values.is_cuda or is_recording() or is_counting()):
+    wide = on_device(dtype, values) == torch.float64
+    if dtype == torch.float32 and (wide or is_recording() or is_counting()):
         # float64 holds what all parts make together, and its sums: the same bits in one pass.
         return linear(sum(part.double() for part in pieces)).to(dtype)
     total = None
     for part in pieces:
-        sums = linear(part.to(on_device(dtype, part))).double()
+        sums = linear(part).double()
         total = sums if total is None else total.add_(sums)
     return total.to(dtype)
 
 
-def on_device(carrier: torch.dtype, values: Tensor) -> torch.dtype:
-    """Return the carrier where ``values`` are: on a GPU TF32, Winograd or FFT may round float32, not float64."""
-    return torch.float64 if values.is_cuda else carrier
+def on_device(accumulator_dtype: torch.dtype, values: Tensor) -> torch.dtype:
+    """Return the type to sum in where ``values`` are: on a GPU TF32, Winograd or FFT may round float32, not float64."""
+    return torch.float64 if values.is_cuda else accumulator_dtype
 
 
 class SplitAveragePool(nn.Module):

@@ -6,6 +6,7 @@ from fractions import Fraction
 import torch
 from torch import nn
 
+from qsdt_mm import IELIF
 from qsdt_mm.inference import convert
 from qsdt_mm.inference.slots import fired_slots, slots
 from qsdt_mm.models.layers import UnitFactory
@@ -50,3 +51,8 @@ def check_halves(rounding, max_spike_count, steps, threshold, dtype, seed):
         assert torch.equal(integer[0].fire(folded), counts) and torch.equal(spike[0].fire(folded), counts)
         found = integer(folded)
         assert torch.equal(found, spike(folded)) and torch.equal(found, integer[0].drive(counts))
+
+
+def rules(model):
+    """The rules by which a network's neurons round."""
+    return {m.rounding for m in model.modules() if isinstance(m, IELIF)}

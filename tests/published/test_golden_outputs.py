@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from precisions import precisions_and_forms
 from torch import nn
 
 from qsdt_mm import load_published
@@ -16,16 +17,6 @@ def relative_error(ours, theirs):
 
 
 LARGE = ['espike_large_base_public', 'espike_large_large_public']
-# In float32 a converted file shows what the others show together.
-precisions_and_forms = pytest.mark.parametrize(
-    'dtype, bound, converted',
-    [
-        pytest.param(torch.float64, 1e-6, False, id='float64 as published'),
-        pytest.param(torch.float64, 1e-6, True, id='float64 converted'),
-        pytest.param(torch.float32, 1e-3, False, id='float32 as published'),
-        pytest.param(torch.float32, 1e-3, True, id='float32 converted', marks=pytest.mark.slow),
-    ],
-)
 
 
 @pytest.fixture

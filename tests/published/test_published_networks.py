@@ -4,6 +4,7 @@ from itertools import chain
 
 import pytest
 import torch
+from precisions import precisions_and_forms
 
 from qsdt_mm import load_published
 from qsdt_mm.inference import convert as convert_inference
@@ -13,16 +14,6 @@ DETECTORS = ['det_maskrcnn_public', 'det_maskrcnn_e_public', 'det_retina_public'
 SEGMENTORS = ['seg_fpn_public', 'seg_fpn_qsd_public']
 EVENTS = ['hardvs_public', 'dvs_if_public']
 precisions = pytest.mark.parametrize('dtype, bound', [(torch.float64, 1e-6), (torch.float32, 1e-3)])
-# In float32 a converted file shows what the others show together.
-precisions_and_forms = pytest.mark.parametrize(
-    'dtype, bound, converted',
-    [
-        pytest.param(torch.float64, 1e-6, False, id='float64 as published'),
-        pytest.param(torch.float64, 1e-6, True, id='float64 converted'),
-        pytest.param(torch.float32, 1e-3, False, id='float32 as published'),
-        pytest.param(torch.float32, 1e-3, True, id='float32 converted', marks=pytest.mark.slow),
-    ],
-)
 
 
 def relative_error(ours, theirs):

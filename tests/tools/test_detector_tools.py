@@ -7,26 +7,15 @@ import pytest
 import torch
 import toy_runs as toy
 from coco_set import make_coco_set
+from tiny_mask_rcnn import MODEL
 
 import qsdt_mm  # noqa: F401  mmdet imports without compiled ops after it
 
 pytest.importorskip('mmdet')
 
-CONFIG = """
-_base_ = {base!r}
-model = dict(
-    backbone=dict(arch=dict(widths=(4, 8, 8, 8, 8), depths=(0, 1, 1, 1, 1))),
-    neck=dict(in_channels=[8, 8, 8, 8], out_channels=8),
-    rpn_head=dict(in_channels=8, feat_channels=8),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=8),
-        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=2),
-        mask_roi_extractor=dict(out_channels=8),
-        mask_head=dict(in_channels=8, conv_out_channels=8, num_classes=2),
-    ),
-    test_cfg=dict(rpn=dict(nms_pre=40, max_per_img=8), rcnn=dict(score_thr=0.0, max_per_img=5)),
-)
-dataset = dict(
+CONFIG = (
+    MODEL
+    + """dataset = dict(
     data_root={root!r}, ann_file='set.json', data_prefix=dict(img=''), metainfo=dict(classes=('green', 'red')))
 train_dataloader = dict(batch_size=2, num_workers=0, dataset=dataset)
 val_dataloader = dict(num_workers=0, dataset=dataset)
@@ -35,6 +24,7 @@ val_evaluator = dict(ann_file={root!r} + '/set.json')
 test_evaluator = dict(ann_file={root!r} + '/set.json')
 train_cfg = dict(max_epochs=1)
 """
+)
 
 
 @pytest.fixture(scope='module')

@@ -10,16 +10,15 @@ import shutil
 import pytest
 import torch
 import toy_runs as toy
+from halves import rules
 
 pytest.importorskip('mmpretrain')
 
 from mmengine.registry import DefaultScope  # noqa: E402
 
 from qsdt_mm import (
-    IELIF,  # noqa: E402
     cli,  # noqa: E402
 )
-from qsdt_mm.models.neurons import rounding as records  # noqa: E402
 
 NO_RECORD = "has no rounding rule on record: its neurons round 'half_up', as all did when it was made"
 EVEN = ('model.backbone.neuron.rounding=half_even', 'model.head.neuron.rounding=half_even')
@@ -65,17 +64,7 @@ randomness = dict(seed=0)
     return path
 
 
-@pytest.fixture(autouse=True)
-def said(monkeypatch):
-    """The lines that were said."""
-    lines = []
-    monkeypatch.setattr(records, 'print_log', lambda line, **_: lines.append(line))
-    monkeypatch.setattr(records, '_speaker', records._Speaker())
-    return lines
-
-
-def rules(model):
-    return {m.rounding for m in model.modules() if isinstance(m, IELIF)}
+pytestmark = pytest.mark.usefixtures('said')
 
 
 def on_record(notes):

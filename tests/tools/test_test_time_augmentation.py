@@ -11,6 +11,7 @@ import toy_runs as toy
 from coco_set import make_coco_set
 from mmengine.config import Config
 from mmengine.visualization import Visualizer
+from tiny_mask_rcnn import MODEL
 
 import qsdt_mm  # noqa: F401  mmdet imports without compiled ops after it
 from qsdt_mm.datasets.tta import apply_tta, resized
@@ -33,25 +34,14 @@ model = dict(
 )
 test_dataloader = dict(num_workers=0, dataset=dict(data_root={root!r}))
 """
-DETECTOR = """
-_base_ = {base!r}
-model = dict(
-    backbone=dict(arch=dict(widths=(4, 8, 8, 8, 8), depths=(0, 1, 1, 1, 1))),
-    neck=dict(in_channels=[8, 8, 8, 8], out_channels=8),
-    rpn_head=dict(in_channels=8, feat_channels=8),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=8),
-        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=2),
-        mask_roi_extractor=dict(out_channels=8),
-        mask_head=dict(in_channels=8, conv_out_channels=8, num_classes=2),
-    ),
-    test_cfg=dict(rpn=dict(nms_pre=40, max_per_img=8), rcnn=dict(score_thr=0.0, max_per_img=5)),
-)
-classes = dict(classes=('green', 'red'), palette=[(0, 255, 0), (255, 0, 0)])
+DETECTOR = (
+    MODEL
+    + """classes = dict(classes=('green', 'red'), palette=[(0, 255, 0), (255, 0, 0)])
 dataset = dict(data_root={root!r}, ann_file='set.json', data_prefix=dict(img=''), metainfo=classes)
 test_dataloader = dict(num_workers=0, dataset=dataset)
 test_evaluator = dict(ann_file={root!r} + '/set.json')
 """
+)
 
 
 @pytest.fixture(autouse=True)

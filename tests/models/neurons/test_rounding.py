@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from halves import rules
 from mmengine.runner import load_checkpoint, save_checkpoint
 from mmengine.runner.checkpoint import get_state_dict
 from torch import nn
@@ -13,24 +14,13 @@ from qsdt_mm import IELIF, SpikeDrivenTransformer
 from qsdt_mm.errors import CheckpointError
 from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
 from qsdt_mm.models.layers.spiking import SpikingMixin
-from qsdt_mm.models.neurons import rounding as records
 
 ARCH = dict(family='espike', widths=(4, 4, 4, 16, 8), depths=(0, 0, 0, 1, 0), num_heads=1)
 QSD = dict(ARCH, family='qsd')
 MISSING = "has no rounding rule on record: its neurons round 'half_up', as all did when it was made"
 
 
-@pytest.fixture(autouse=True)
-def said(monkeypatch):
-    """The lines that were said."""
-    lines = []
-    monkeypatch.setattr(records, 'print_log', lambda line, **_: lines.append(line))
-    monkeypatch.setattr(records, '_speaker', records._Speaker())
-    return lines
-
-
-def rules(model):
-    return {m.rounding for m in model.modules() if isinstance(m, IELIF)}
+pytestmark = pytest.mark.usefixtures('said')
 
 
 def network(rounding=None, arch=ARCH, **options):

@@ -139,7 +139,7 @@ def test_every_integer_of_the_range_occurs():
 
 
 @pytest.mark.parametrize(('bits', 'expected'), [(2, (-2, 1)), (3, (-4, 3)), (4, (-8, 7)), (8, (-128, 127))])
-def test_integer_range_is_signed(bits, expected):
+def test_quant_range_is_signed(bits, expected):
     assert quant_range(bits) == expected
 
 
