@@ -67,9 +67,9 @@ def shrink(cfg, images):
 
 
 # The largest sizes take as long as all others together, and run the same code.
-LARGE = ('qsd-31m', 'qsd-55m')
+SLOW_SIZES = ('qsd-31m', 'qsd-55m')
 SIZES = [
-    pytest.param(path, marks=pytest.mark.slow) if any(size in path.stem for size in LARGE) else path
+    pytest.param(path, marks=pytest.mark.slow) if any(size in path.stem for size in SLOW_SIZES) else path
     for path in CLASSIFICATION
 ]
 
