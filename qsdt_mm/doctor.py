@@ -46,6 +46,10 @@ class Finding(NamedTuple):
         state: what was found.
         advice: what to do about it; empty when all is well.
         fatal: nothing works without it.
+
+    >>> finding = next(packages())
+    >>> finding.name, finding.advice  # all is well
+    ('torch', '')
     """
 
     name: str

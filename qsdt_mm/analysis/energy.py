@@ -46,6 +46,12 @@ class LayerEnergy:
         rate: firing rate of the neuron that drives it; None without.
         energy: in pJ.
         dense_energy: in pJ, of the same layer with multiply-accumulates throughout.
+
+    >>> from qsdt_mm.models import IELIF, QuantLinear, SpikeUnit
+    >>> network = nn.Sequential(SpikeUnit(IELIF(max_spike_count=4), QuantLinear(4, 2, weight_bits=4))).eval()
+    >>> row, = measure_energy(network, [torch.ones(1, 4)]).layers
+    >>> row.name, row.sops, row.rate, row.energy  # each of 4 inputs is one spike for 2 outputs, at 0.9 pJ
+    ('0.synapse', 8.0, 0.25, 7.2)
     """
 
     name: str
@@ -68,6 +74,12 @@ class EnergyReport:
         images: how many images the operations were averaged over.
         layers: in the network's order.
         neurons: activity by the neuron's name.
+
+    >>> from qsdt_mm.models import IELIF, QuantLinear, SpikeUnit
+    >>> network = nn.Sequential(SpikeUnit(IELIF(max_spike_count=4), QuantLinear(4, 2, weight_bits=4))).eval()
+    >>> report = measure_energy(network, [torch.ones(1, 4)], preset='int8')
+    >>> report.images, report.rate, report.count_distribution
+    (1, 0.25, [0.0, 1.0, 0.0, 0.0, 0.0])
     """
 
     preset: str

@@ -84,7 +84,13 @@ def refuse_old_types(registry: Any) -> None:
 
 
 class MovedModules:
-    """Finder that names a moved module's new place; asked first, for an older copy may be installed too."""
+    """Finder that names a moved module's new place; asked first, for an older copy may be installed too.
+
+    >>> MovedModules.find_spec('qsdt_mm.export')
+    Traceback (most recent call last):
+        ...
+    ImportError: qsdt_mm.export is called qsdt_mm.published now (docs/en/migration.md)
+    """
 
     @staticmethod
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:

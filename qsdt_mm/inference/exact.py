@@ -46,6 +46,10 @@ class FoldedLayer(nn.Module):
         weight: W: integers (their steps are in ``gain``), or float64 for real weights.
         gain, offset: float64, one for each output channel.
         border: rows and columns of zeros put around ``W x``.
+
+    >>> gain, offset = torch.tensor([2.0]).double(), torch.tensor([1.0]).double()
+    >>> FoldedLayer(nn.Linear(3, 1), torch.ones(1, 3).double(), gain, offset)(torch.ones(1, 3)).item()  # 2 * 3 + 1
+    7.0
     """
 
     def __init__(
@@ -145,6 +149,11 @@ class ExactSynapse(nn.Module):
         spiking: sum over binary slots rather than over counts.
 
     Shapes: counts ``(N, C_in, ...)`` in, membrane potentials ``(N, C_out, ...)`` out.
+
+    >>> weight = QuantizedWeight(torch.tensor([[1, -2]], dtype=torch.int8), torch.ones(1).double(), bits=2)
+    >>> layer = FoldedLayer(nn.Linear(2, 1), weight, gain=torch.tensor([0.5]).double(), offset=torch.ones(1).double())
+    >>> ExactSynapse([layer], max_spike_count=4, spiking=True)(torch.tensor([[3.0, 1.0]])).item()
+    1.5
     """
 
     is_converted = True
@@ -201,6 +210,11 @@ class ExactAttention(nn.Module):
         scale: worth of one unit of the sum.
         max_spike_count: D of query, key and value.
         spiking: sum over binary slots rather than over counts.
+
+    >>> counts = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
+    >>> attention = ExactAttention(scale=0.25, max_spike_count=(4, 4, 4), spiking=True)
+    >>> attention(counts, counts, counts)[0, 0, 0, 0].item()  # 0.25 * 16 tokens * 8 channels
+    32.0
     """
 
     def __init__(self, scale: float, max_spike_count: tuple[int, int, int], spiking: bool) -> None:

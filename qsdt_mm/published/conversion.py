@@ -57,6 +57,15 @@ class Conversion(Network):
         derived: LSQ steps derived from the weights.
         folded: tensors that went into others.
         notes: what else the user should know, in sentences.
+
+    >>> from qsdt_mm.models.backbones.presets import Arch
+    >>> from qsdt_mm.published.networks import build
+    >>> from qsdt_mm.published.reverse import publish
+    >>> arch = Arch('espike', widths=(8, 16, 16, 32, 32), depths=(1, 1, 2, 1, 1))
+    >>> model = build(Network('classifier', arch, in_channels=3, num_classes=10, weight_bits=32))
+    >>> conversion = convert(publish(model.state_dict()).state_dict)
+    >>> conversion.kind, conversion.missing, conversion.state_dict.keys() == model.state_dict().keys()
+    ('classifier', [], True)
     """
 
     state_dict: dict[str, Tensor] = field(default_factory=dict)

@@ -539,6 +539,10 @@ class NameTable:
 
     Args:
         lines: published -> ours, in the order of the published file.
+
+    >>> table = name_table('espike', dict.fromkeys(block_groups(5), 1))
+    >>> table.ours('downsample1_1.encode_conv.weight')
+    'backbone.stages.0.downsample.synapse.weight'
     """
 
     lines: Mapping[str, str]

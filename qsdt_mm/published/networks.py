@@ -79,6 +79,10 @@ class Network:
         weight_bits: of the backbone (and of a classifier): 2, 3, 4, 8 or 32.
         settings: sizes of neck and heads, and the :data:`OPTIONS` of the kind; of these the released are
             taken where they are not given.
+
+    >>> from qsdt_mm.models.backbones.presets import resolve_arch
+    >>> Network('classifier', resolve_arch('qsd-15m'), in_channels=3, num_classes=1000, weight_bits=4).settings
+    {'max_spike_count': 4}
     """
 
     kind: str

@@ -54,6 +54,14 @@ class Recognised:
         in_channels, num_classes: of the image and the predictions; None: no classifier, but the encoder of Spike-MAE.
         has_steps: whether weights have LSQ steps.
         settings: sizes of neck and heads.
+
+    >>> from qsdt_mm.published.networks import Network, build
+    >>> from qsdt_mm.published.reverse import publish
+    >>> arch = Arch('espike', widths=(8, 16, 16, 32, 32), depths=(1, 1, 2, 1, 1))
+    >>> model = build(Network('classifier', arch, in_channels=3, num_classes=10, weight_bits=32))
+    >>> found = infer_network(publish(model.state_dict()).state_dict)
+    >>> found.kind, found.arch.depths, found.num_classes
+    ('classifier', (1, 1, 2, 1, 1), 10)
     """
 
     kind: str

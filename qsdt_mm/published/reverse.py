@@ -44,6 +44,12 @@ class Publication:
         state_dict: tensors by the published names, in the published order.
         added: tensors that the published code wants beside ours, by kind.
         notes: what the user should know, in sentences.
+
+    >>> from qsdt_mm.published.networks import Network, build
+    >>> arch = Arch('espike', widths=(8, 16, 16, 32, 32), depths=(1, 1, 2, 1, 1))
+    >>> model = build(Network('classifier', arch, in_channels=3, num_classes=10, weight_bits=32))
+    >>> next(iter(publish(model.state_dict()).state_dict))
+    'downsample1_1.encode_conv.weight'
     """
 
     arch: Arch
