@@ -94,7 +94,7 @@ class FoldedLayer(nn.Module):
         return self.bordered((F.conv_transpose2d if self.transposed else F.conv2d)(values, weight, **self.conv_args))
 
     def bordered(self, sums: Tensor) -> Tensor:
-        """``sums`` and the border of zeros, which a convolution would sum to the same at a cost."""
+        """Pad ``sums`` with the border of zeros, which a convolution would sum to the same at a cost."""
         return F.pad(sums, [self.border] * 4) if self.border else sums
 
     def takes_int8(self, max_spike_count: int | None, values: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""What the tensors of a published checkpoint show: which network it is, its shape, and what its tensors are called."""
+"""Recognition of a published network from its tensors: its kind, its shape, and the names of its tensors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Shape = Callable[[str, int], torch.Size]
 
 @dataclass(frozen=True)
 class Recognised:
-    """What the tensors of a published checkpoint show.
+    """Findings about a published network from its tensors alone.
 
     Args:
         kind: 'classifier', 'encoder' (of Spike-MAE), 'event-classifier', 'mask-rcnn', 'cascade-mask-rcnn', 'retinanet'
@@ -74,7 +74,7 @@ class Recognised:
 
 
 def arch_config(arch: Arch) -> str | dict[str, Any]:
-    """An ``arch`` argument for configs: the preset's name, or a dict of plain types."""
+    """Return an ``arch`` argument for configs: the preset's name, or a dict of plain types."""
     for name, preset in ARCH_ZOO.items():
         if preset == arch:
             return name
@@ -90,7 +90,7 @@ def arch_config(arch: Arch) -> str | dict[str, Any]:
 
 
 def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any], list[str]]:
-    """The dict of tensors in a checkpoint, names without wrappers' prefixes, and remarks on the choice.
+    """Return a checkpoint's dict of tensors, names without wrappers' prefixes, and remarks on the choice.
 
     Args:
         checkpoint: what the file holds.
@@ -139,13 +139,13 @@ def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any
 
 
 def first_few(names: Sequence[str] | Mapping[str, Any], most: int = 3) -> str:
-    """The first few of many names, and how many there are."""
+    """Return the first few of many names, and how many there are."""
     listed = ', '.join(str(name) for name in list(names)[:most])
     return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed or 'nothing'
 
 
 def infer_network(tensors: Mapping[str, Any]) -> Recognised:
-    """Kind, family and shape of a published network, from names and shapes alone.
+    """Infer kind, family and shape of a published network, from names and shapes alone.
 
     Args:
         tensors: published names without prefixes, and tensors.
@@ -287,7 +287,7 @@ SHAPES: dict[str, Callable[[Shape, Mapping[str, Any]], tuple[int | None, dict[st
 
 
 def _count(tensors: Mapping[str, Any], prefix: str) -> int:
-    """How many numbers follow a prefix."""
+    """Count the numbers that follow a prefix."""
     found = (re.match(rf'{re.escape(prefix)}(\d{{1,4}})\.', name) for name in tensors)
     return len({match.group(1) for match in found if match})
 
@@ -303,7 +303,7 @@ def complete_arch(
     num_heads: int | None = None,
     pretraining: bool = False,
 ) -> Arch:
-    """The shape of the network: what the tensors show, and what was asked for where they show nothing.
+    """Return the shape of the network: as tensors show it, and as asked for where they show nothing.
 
     Args:
         found: the recognised shape.
@@ -337,7 +337,7 @@ def complete_arch(
 
 
 def dead_kind(name: str, found: Recognised) -> str | None:
-    """The kind of a tensor that our network has no use for, though it is expected there; None for any other.
+    """Return the kind of a tensor that our network has no use for, though it is expected; None for any other.
 
     Those are QSD's that no forward pass reads, and the decoder and the masks of Spike-MAE.
     """
@@ -352,19 +352,19 @@ def dead_kind(name: str, found: Recognised) -> str | None:
 
 
 def argument_bits(checkpoint: Any) -> int | None:
-    """Bits of a weight as the training script's arguments say, if they do."""
+    """Return the bits of a weight as the training script's arguments say, if they do."""
     said = _arguments(checkpoint, BITS_ARGUMENTS)
     return next((bits for bits in said if isinstance(bits, int) and bits in WEIGHT_BITS), None)
 
 
 def argument_time_steps(checkpoint: Any) -> int | None:
-    """T as the training script's arguments say, if they do."""
+    """Return T as the training script's arguments say, if they do."""
     said = _arguments(checkpoint, ('time_steps',))
     return next((steps for steps in said if type(steps) is int and steps >= 1), None)
 
 
 def _arguments(checkpoint: Any, names: Sequence[str]) -> list[Any]:
-    """What the training script's arguments say under some names."""
+    """Return the values of the training script's arguments of some names."""
     arguments = checkpoint.get('args') if isinstance(checkpoint, Mapping) else None
     arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
     return [arguments.get(name) for name in names] if isinstance(arguments, Mapping) else []
