@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_attributes
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers import SpikeDrivenSelfAttention, layers_of, layers_outside_units, named_units
@@ -64,6 +65,7 @@ class LayerEnergy:
     dense_energy: float = 0.0
 
 
+@refuse_old_attributes
 @dataclass
 class EnergyReport:
     """Cost of inference, per image, all time steps together.

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from qsdt_mm.compat.renamed import refuse_old_attributes
 
+
+@refuse_old_attributes
 @dataclass
 class NeuronActivity:
     """Counts of one neuron over all that it saw.

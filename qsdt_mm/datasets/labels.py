@@ -9,7 +9,19 @@ import torch
 from mmengine.dataset import Compose
 from torch import nn
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import InputError, is_own_fault, one_line
+
+__getattr__ = refuse_old_names(
+    __name__,
+    'build_samples',
+    'check_annotation_files',
+    'check_coco_file',
+    'check_list_file',
+    'check_loader',
+    'check_same_classes',
+    'try_sample',
+)
 
 
 class Limits(NamedTuple):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers import linear_attention
@@ -24,6 +25,8 @@ from qsdt_mm.ops import layout
 from . import int8
 from .slots import product_over_slots, sum_over_slots
 from .splitting import EXACT, on_device, split_sums
+
+__getattr__ = refuse_old_names(__name__, 'carrier_for')
 
 
 def accumulator_dtype_for(bound: int) -> torch.dtype:

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import CheckpointError, require
 from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_arch
 from qsdt_mm.models.quantization import WEIGHT_BITS
 
 from .names import AFTER, DOWNSAMPLES, NameTable, block_groups, name_table
+
+__getattr__ = refuse_old_names(__name__, 'recognise', 'settle_arch')
 
 WEIGHTS = {'model': ('model', 'state_dict'), 'ema': ('model_ema', 'state_dict_ema')}
 # Where a published training script may have kept the bits of a weight among its arguments.
