@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -77,17 +78,19 @@ def missing_of(paths: Sequence[str]) -> list[str]:
     return absent
 
 
-def first_bad(paths: Sequence[str], look: Callable[[str], None]) -> tuple[int, int, InputError | None]:
-    """Return how many files were looked at, how many are refused, and the first refusal."""
-    refused, first = 0, None
-    for path in paths:
+def refusals(paths: Sequence[str], look: Callable[[str], None], seconds: float = math.inf) -> list[InputError]:
+    """Return what is said against files; at least ``DECODED`` are looked at, and more while there is time."""
+    found, end = [], time.monotonic() + seconds
+    for i, path in enumerate(paths):
+        if i >= DECODED and time.monotonic() > end:
+            break
         try:
             look(path)
         except InputError as error:
-            refused, first = refused + 1, first or error
+            found.append(error)
         except OSError as error:
-            refused, first = refused + 1, first or InputError(f'{path}: {error.strerror or error}')
-    return len(paths), refused, first
+            found.append(InputError(f'{path}: {error.strerror or error}'))
+    return found
 
 
 def check_files(dataset: Any, what: str) -> list[str]:
@@ -151,17 +154,13 @@ def _missing(absent: Sequence[str], total: int, what: str, name: str, leaf: Any)
 def _look(paths: Sequence[str], what: str, name: str, look: Callable[..., None]) -> list[str]:
     """Look into some of the files, and return those."""
     mixed = random.Random(0).sample(list(paths), min(len(paths), OPENED))
-    looked, refused, first = first_bad(mixed, look)
-    if first is None and look is check_whole:
-        end = time.monotonic() + SECONDS
-        for i, path in enumerate(mixed):
-            if i >= DECODED and time.monotonic() > end:
-                break
-            look(path, decode=True)
-    if first is not None and refused > 1:
-        raise InputError(f'{first}; {refused:,} of {looked:,} {name} of the {what} data are refused')
-    if first is not None:
-        raise first
+    refused = refusals(mixed, look)
+    if not refused and look is check_whole:
+        refused = refusals(mixed, partial(check_whole, decode=True), SECONDS)
+    if len(refused) > 1:
+        raise InputError(f'{refused[0]}; {len(refused):,} of {len(mixed):,} {name} of the {what} data are refused')
+    if refused:
+        raise refused[0]
     return mixed
 
 
@@ -174,7 +173,7 @@ def check_depth(paths: Sequence[str], loader: Any, what: str) -> None:
     if not str(getattr(loader, 'color_type', 'color')).startswith(('color', 'grayscale')):
         return
     heads = [(path, read_head(path)) for path in paths[:OPENED]]
-    deep = [path for path, head in heads if head is not None and head.bits == 16][:DECODED]
+    deep = [path for path, head in heads if head.bits == 16][:DECODED]
     if not deep:
         return
     highest = max(highest_value(path) for path in deep)
@@ -194,7 +193,7 @@ def clear_pixels(paths: Sequence[str], loader: Any, what: str) -> list[str]:
     found = []
     for path in paths:
         head = read_head(path)
-        if head is not None and (head.mode in ('RGBA', 'LA', 'PA') or head.mode == 'P') and has_clear_pixels(path):
+        if head.mode in ('RGBA', 'LA', 'PA', 'P') and has_clear_pixels(path):
             found.append(path)
     if not found:
         return []

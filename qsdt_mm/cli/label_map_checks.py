@@ -90,10 +90,8 @@ def check_label_values(dataset: Any, model: nn.Module, what: str) -> list[str]:
     return [_one_class(number, what)] if found - ignored == {0} else []
 
 
-def _one_class(number: int, label: int, what: str) -> str:
-    return (
-        f'warning: {number:,} label maps of the {what} data were read, and all pixels have label {label} or are ignored'
-    )
+def _one_class(number: int, what: str) -> str:
+    return f'warning: {number:,} label maps of the {what} data were read: all pixels have label 0 or are ignored'
 
 
 def _labels(sample: Any) -> set[int]:

@@ -52,8 +52,8 @@ def _opened(path: str | Path) -> Any:
             yield image
 
 
-def read_head(path: str | Path) -> Head | None:
-    """Return what a file's head says; None if PIL does not know the format.
+def read_head(path: str | Path) -> Head:
+    """Return what a file's head says; without format and mode if only OpenCV can read it.
 
     Raises:
         InputError: there is no file, it is empty, or it is no image.
@@ -73,8 +73,9 @@ def read_head(path: str | Path) -> Head | None:
     except UnidentifiedImageError as error:
         if path.stat().st_size == 0:
             raise InputError(f'{path} is empty') from error
-        if _decoded(path) is not None:  # a format of OpenCV's alone
-            return None
+        values = _decoded(path)
+        if values is not None:  # a format of OpenCV's alone
+            return Head('', '', 8 * values.itemsize)
         raise InputError(f'{path} is no image') from error
     except OSError as error:
         raise InputError(f'{path}: {error.strerror or error}') from error
@@ -104,7 +105,7 @@ def check_whole(path: str | Path, decode: bool = False) -> None:
         InputError: it is cut short, or damaged.
     """
     head = read_head(path)
-    if head is None:
+    if not head.format:
         return
     mark = TAILS.get(head.format)
     if mark and not decode:

@@ -71,7 +71,7 @@ def check_label_file(path: str | Path, step: Any = None) -> None:
     if not (is_local(path) and reads_disk(step)) or getattr(step, 'imdecode_backend', None) not in BACKENDS:
         return
     head = read_head(path)
-    if head is None:
+    if not head.format:
         return
     if head.format in ('JPEG', 'MPO'):
         raise InputError(
