@@ -148,9 +148,10 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm import cli
     from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.cli.data_checks import check_loader
+    from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.cli.run import build_run, complete_config, launched
-    from qsdt_mm.cli.unlabelled import drop_absent_prefixes, without_labels
+    from qsdt_mm.cli.unlabelled import without_labels
     from qsdt_mm.cli.void_labels import check_void_labels
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.datasets.labels import Limits
@@ -168,7 +169,8 @@ def test(args: argparse.Namespace, session) -> None:
     weights = model_weights(checkpoint, args.checkpoint)
     complete_config(cfg, args)
     check_annotation_files(cfg, 'test')
-    drop_absent_prefixes(cfg.test_dataloader)
+    for remark in drop_unmeant(cfg):
+        session.note(remark)
     if args.tta:
         session.note(apply_tta(cfg))
     cfg.load_from, cfg.resume = args.checkpoint, False

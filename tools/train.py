@@ -143,6 +143,7 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.cfg_options import check_loop
     from qsdt_mm.cli.class_checks import check_same_classes
     from qsdt_mm.cli.data_checks import check_loader
+    from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.cli.run import build_run, complete_config, launched
     from qsdt_mm.cli.void_labels import check_void_labels
@@ -162,6 +163,8 @@ def train(args: argparse.Namespace, session) -> None:
     work_dir = complete_config(cfg, args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    for remark in drop_unmeant(cfg):
+        session.note(remark)
     check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val']))
     if args.amp:
         enable_amp(cfg)

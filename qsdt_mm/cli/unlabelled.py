@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 from qsdt_mm.datasets.label_files import loads_labels, steps_of
@@ -11,20 +11,6 @@ from qsdt_mm.datasets.transforms import CheckLabels
 from qsdt_mm.errors import InputError
 
 from .file_checks import infos_of, leaves_of, missing_of, paths_in
-
-
-def drop_absent_prefixes(config: Any) -> None:
-    """Leave out the prefixes of a data set that are None, which mmengine does not take: there are no such files."""
-    if isinstance(config, MutableMapping):
-        prefixes = config.get('data_prefix')
-        if isinstance(prefixes, MutableMapping):
-            for key in [key for key, prefix in prefixes.items() if prefix is None]:
-                del prefixes[key]
-        for key in ('dataset', 'datasets'):
-            drop_absent_prefixes(config.get(key))
-    elif isinstance(config, (list, tuple)):
-        for item in config:
-            drop_absent_prefixes(item)
 
 
 def without_labels(loop: Any, written: bool) -> str | None:
