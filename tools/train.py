@@ -141,7 +141,7 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm import cli
     from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.cli.cfg_options import check_loop
-    from qsdt_mm.cli.class_checks import check_same_classes
+    from qsdt_mm.cli.class_checks import check_class_weights, check_same_classes
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
@@ -205,6 +205,7 @@ def train(args: argparse.Namespace, session) -> None:
             if runner.val_loop is not None:
                 loops['val'] = runner.val_loop
         check_void_labels(cfg, model, loops)
+        check_class_weights(model)
         with session.stage(building_train):
             remarks = check_loader(runner.train_loop.dataloader, 'training', model)
         with session.stage(building_val):

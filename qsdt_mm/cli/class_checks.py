@@ -74,6 +74,25 @@ def check_classes(dataset: Any, model: nn.Module, what: str) -> list[str]:
     return remarks
 
 
+def check_class_weights(model: nn.Module) -> None:
+    """Refuse a loss whose ``class_weight`` has another number of weights than its head has classes.
+
+    Raises:
+        InputError: it has.
+    """
+    for name in ('head', 'decode_head', 'auxiliary_head'):
+        heads = getattr(model, name, None)
+        for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+            for loss in head.modules() if isinstance(head, nn.Module) else []:
+                weights, number = getattr(loss, 'class_weight', None), getattr(head, 'num_classes', None)
+                softmax = not getattr(loss, 'use_sigmoid', False) and isinstance(number, int)
+                if softmax and isinstance(weights, (list, tuple)) and len(weights) != number:
+                    raise InputError(
+                        f'class_weight of {type(loss).__name__} in {name} has {len(weights)} weights: expected one for '
+                        f'each of the {number} classes'
+                    )
+
+
 def check_same_classes(train: Any, val: Any) -> list[str]:
     """Refuse two parts of the data in which a label means two things, as with a class's folder in one of them only.
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from label_sets import STEPS, label_map, make_set, network, pictures, segments, write
 from mmengine.dataset import ConcatDataset, RepeatDataset
 
-from qsdt_mm.cli.class_checks import check_classes, check_same_classes
+from qsdt_mm.cli.class_checks import check_class_weights, check_classes, check_same_classes
 from qsdt_mm.cli.label_map_checks import check_label_values
 from qsdt_mm.errors import InputError
 
@@ -115,3 +116,14 @@ def test_few_maps_are_read_where_nothing_is_wrong(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(data, 'get_data_info', lambda i, real=data.get_data_info: asked.append(i) or real(i))
     assert check_label_values(data, network(), 'training') == [] and len(asked) == 1
+
+
+def test_weights_of_classes():
+    net = network(3)
+    net.decode_head.loss_decode = torch.nn.Module()
+    for weights in ([1, 2, 3], 'file.npy', None):
+        net.decode_head.loss_decode.class_weight = weights
+        check_class_weights(net)
+    net.decode_head.loss_decode.class_weight = [1, 2]
+    with pytest.raises(InputError, match='in decode_head has 2 weights: expected one for each of the 3 classes'):
+        check_class_weights(net)
