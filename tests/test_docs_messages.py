@@ -20,7 +20,7 @@ INLINE = [
     'qsdt_mm needs mmdet, which is not installed: pip install onedl-mmdetection',
     "mmcv's op NAME has no stand-in: WHY",
 ]
-LISTED = re.findall(r'^- `([^`]+)`:? ', PAGE, re.MULTILINE)
+LISTED = [' '.join(message.split()) for message in re.findall(r'^- `([^`]+)`:? ', PAGE, re.MULTILINE)]
 LEAST = 12  # letters that a message of the package has to share with a quotation
 
 
