@@ -86,7 +86,9 @@ register_on_demand(ROOT_MODELS, 'DistilledClassifier', {'mmpretrain': 'qsdt_mm.m
 register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})
 for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS', 'HARDVSPictures'):
     register_on_demand(ROOT_DATASETS, _name, {'mmpretrain': 'qsdt_mm.datasets.events.datasets'})
-register_on_demand(ROOT_TRANSFORMS, 'CheckLabels', {'mmcv': 'qsdt_mm.datasets.transforms'})
+for _name in ('CheckLabels', 'LoadDeepImage'):
+    register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.transforms'})
+register_on_demand(ROOT_TRANSFORMS, 'LoadLabelMap', {'mmseg': 'qsdt_mm.datasets.label_loading'})
 for _name in ('LoadEvents', 'LoadEventFrames', 'LoadDrawnEvents', 'EventsToFrames', 'AugmentFrames', 'RandomRoll'):
     register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.events.transforms'})
 register_on_demand(ROOT_HOOKS, 'EventVisualizationHook', {'mmpretrain': 'qsdt_mm.engine.hooks.event_pictures'})

@@ -35,6 +35,7 @@ NOT_RUN = {
     '*cifar10*': 'needs data/cifar10',
     '*published.pth*': 'needs a published checkpoint',
     '*converted.pth*': 'needs a published checkpoint, converted',
+    '*colours_to_labels.py masks*': 'needs label images of colours',
     '*vis_mae.py CONFIG*': 'needs a masked autoencoder',
 }
 NOT_RUN_PROGRAMS = ('pip', 'source', 'git', 'export')  # they change the environment

@@ -148,8 +148,11 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm import cli
     from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.cli.data_checks import check_loader
+    from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.cli.run import build_run, complete_config, launched
+    from qsdt_mm.cli.unlabelled import without_labels
+    from qsdt_mm.cli.void_labels import check_void_labels
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.datasets.tta import apply_tta, first_view, merging
@@ -166,6 +169,8 @@ def test(args: argparse.Namespace, session) -> None:
     weights = model_weights(checkpoint, args.checkpoint)
     complete_config(cfg, args)
     check_annotation_files(cfg, 'test')
+    for remark in drop_unmeant(cfg):
+        session.note(remark)
     if args.tta:
         session.note(apply_tta(cfg))
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -208,8 +213,15 @@ def test(args: argparse.Namespace, session) -> None:
 
     with launched(cfg, args.launcher, session):
         runner, model = build_run(cfg, session)
-        with session.stage(f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'):
-            check_loader(runner.test_loop.dataloader, 'test', model)
+        building = f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'
+        with session.stage(building):
+            remarks = [without_labels(runner.test_loop, bool(args.out or args.show or args.show_dir))]
+        of_test = {key: cfg.get(key) for key in ('default_scope', 'model', 'test_dataloader', 'test_evaluator')}
+        check_void_labels(of_test, model, dict(test=runner.test_loop))
+        with session.stage(building):
+            remarks += check_loader(runner.test_loop.dataloader, 'test', model)
+        for remark in filter(None, remarks):
+            session.note(remark)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
         mismatch = load_weights(model, weights)
         if mismatch and not args.allow_mismatch:

@@ -141,9 +141,12 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm import cli
     from qsdt_mm.cli.annotation_checks import check_annotation_files
     from qsdt_mm.cli.cfg_options import check_loop
-    from qsdt_mm.cli.data_checks import check_loader, check_same_classes
+    from qsdt_mm.cli.class_checks import check_class_weights, check_same_classes
+    from qsdt_mm.cli.data_checks import check_loader
+    from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.cli.run import build_run, complete_config, launched
+    from qsdt_mm.cli.void_labels import check_void_labels
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
     from qsdt_mm.errors import CheckpointError, InputError
@@ -160,6 +163,8 @@ def train(args: argparse.Namespace, session) -> None:
     work_dir = complete_config(cfg, args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    for remark in drop_unmeant(cfg):
+        session.note(remark)
     check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val']))
     if args.amp:
         enable_amp(cfg)
@@ -192,12 +197,23 @@ def train(args: argparse.Namespace, session) -> None:
 
     with launched(cfg, args.launcher, session):
         runner, model = build_run(cfg, session)
-        with session.stage(f'building the training data{cli.of_root(cfg.get("train_dataloader"))}'):
-            check_loader(runner.train_loop.dataloader, 'training', model)
-        with session.stage(f'building the validation data{cli.of_root(cfg.get("val_dataloader"))}'):
+        building_train = f'building the training data{cli.of_root(cfg.get("train_dataloader"))}'
+        building_val = f'building the validation data{cli.of_root(cfg.get("val_dataloader"))}'
+        with session.stage(building_train):
+            loops = dict(train=runner.train_loop)
+        with session.stage(building_val):
             if runner.val_loop is not None:
-                check_loader(runner.val_loop.dataloader, 'validation', model)
-                check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
+                loops['val'] = runner.val_loop
+        check_void_labels(cfg, model, loops)
+        check_class_weights(model)
+        with session.stage(building_train):
+            remarks = check_loader(runner.train_loop.dataloader, 'training', model)
+        with session.stage(building_val):
+            if runner.val_loop is not None:
+                remarks += check_loader(runner.val_loop.dataloader, 'validation', model)
+                remarks += check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
+        for remark in remarks:
+            session.note(remark)
         with session.stage('trying the validation'):
             if runner.val_loop is not None:
                 names = rehearse(runner.val_loop, model, 'validation', Limits.of(model).num_classes)

@@ -16,7 +16,7 @@ def build_runner(cfg: Any) -> Any:
     from mmengine.hooks import Hook
     from mmengine.registry import RUNNERS
 
-    from qsdt_mm.engine.hooks import LabelRangeHook
+    from qsdt_mm.engine.hooks import AbsentClassesHook, LabelRangeHook
     from qsdt_mm.engine.runner import SafeRunner
     from qsdt_mm.fileio.checkpoint import drop_code
     from qsdt_mm.fileio.own_files import cut_links
@@ -33,6 +33,7 @@ def build_runner(cfg: Any) -> Any:
         runner = RUNNERS.build(cfg)
         runner.register_hook(DropCodeHook(), priority='HIGHEST')
     runner.register_hook(LabelRangeHook())
+    runner.register_hook(AbsentClassesHook())
     quiet_logger(runner.logger)
     return runner
 

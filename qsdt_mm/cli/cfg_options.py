@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from qsdt_mm.compat import signatures
-from qsdt_mm.compat.noise import without_noise
+from qsdt_mm.compat.noise import without_log, without_noise
 from qsdt_mm.compat.renamed import ARGUMENTS, old_names, renamed
 from qsdt_mm.compat.signatures import parameters_of
 from qsdt_mm.errors import InputError, require
@@ -83,13 +83,8 @@ def _all_registries() -> Iterator[Registry]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with without_noise():
-            yield
-    finally:
-        logging.disable(before)
+    with without_log(logging.WARNING), without_noise():
+        yield
 
 
 def resolve_type(name: Any, scope: str | None = None) -> list[Any]:

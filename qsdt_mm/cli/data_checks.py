@@ -10,9 +10,12 @@ import torch
 from mmengine.registry import DATASETS
 from torch import nn
 
-from qsdt_mm.datasets.labels import CheckedPipeline, check_samples, classes_of, parts_of
+from qsdt_mm.datasets.labels import CheckedPipeline, check_samples, parts_of
 from qsdt_mm.errors import InputError
 
+from .class_checks import check_classes
+from .file_checks import check_files
+from .label_map_checks import check_label_values
 from .shell import Session
 
 PACKERS = dict(mmpretrain='PackInputs', mmdet='PackDetInputs', mmseg='PackSegInputs')
@@ -59,12 +62,15 @@ def build_samples(config: Any, model: Any, session: Session) -> Any:
     return dataset
 
 
-def check_loader(loader: Any, what: str, model: Any) -> None:
+def check_loader(loader: Any, what: str, model: Any) -> list[str]:
     """Refuse a data loader that yields nothing, or other classes than the network's; name files with faulty samples.
+
+    Returns:
+        Remarks that are no reason to stop.
 
     Raises:
         InputError: the data set is empty, or smaller than the one batch that ``drop_last`` asks for, or has more
-            classes than the network.
+            classes than the network, or files that are missing, damaged or read as something else.
     """
     dataset = loader.dataset
     check_samples(dataset, model, what)
@@ -73,25 +79,11 @@ def check_loader(loader: Any, what: str, model: Any) -> None:
     try:
         samples, batches = len(dataset), len(loader)
     except TypeError:  # iterable data sets have no length
-        return
+        return []
     if samples == 0:
         raise InputError(f'the {what} data set is empty ({name})')
     if batches == 0:
         raise InputError(f'the {what} data set gives no batch: {samples} samples ({name}), drop_last=True')
+    remarks = [*check_classes(dataset, model, what), *check_files(dataset, what)]
     try_sample(dataset, model)
-
-
-def check_same_classes(train: Any, val: Any) -> None:
-    """Refuse two parts of the data in which a label means two things, as with a class's folder in one of them only.
-
-    Raises:
-        InputError: the classes differ.
-    """
-    first, second = classes_of(train), classes_of(val)
-    different = next(((a, b) for a, b in zip(first or [], second or []) if a != b), None)
-    if different:
-        label = [*zip(first, second)].index(different)
-        raise InputError(
-            f'label {label} is {different[0]!r} in the training data and {different[1]!r} in the validation data: '
-            'both need the same classes'
-        )
+    return remarks + check_label_values(dataset, model, what)

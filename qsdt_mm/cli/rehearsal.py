@@ -6,7 +6,6 @@ import contextlib
 import copy
 import difflib
 import io
-import logging
 import random
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from torch import nn
 from torch.utils.data import IterableDataset
 
+from qsdt_mm.compat.noise import without_log
 from qsdt_mm.errors import PACKAGE, InputError, is_own_fault, one_line
 
 SAMPLES = 2
@@ -49,13 +49,10 @@ def _unseen() -> Any:
     """Restore random numbers after the block, and keep its output back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with without_log(), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        logging.disable(before)
         for put_back, state in zip((random.setstate, np.random.set_state, torch.set_rng_state), states):
             put_back(state)
         if gpus is not None:

@@ -16,11 +16,20 @@ HARMLESS = (
     r'faster_coco_eval is not installed',
     r'"FileClient" will be deprecated',
     r'"HardDiskBackend" is the alias',
+    r'Default ``avg_non_ignore`` is False',
+    r'The draw is False, it means that the hook',
+    r'The prefix is not set in metric class',
 )
 _PATTERN = re.compile('|'.join(HARMLESS))
 
 
-BULKY = ('Config:', 'Hooks will be executed', 'paramwise_options', 'System environment:')
+BULKY = (
+    'Config:',
+    'Hooks will be executed',
+    'paramwise_options',
+    'System environment:',
+    'Distributed training is not used',
+)
 
 
 class _Bulky(logging.Filter):
@@ -66,6 +75,27 @@ def without_noise() -> Iterator[None]:
         for line in held.getvalue().splitlines():
             if not _PATTERN.search(line):
                 print(line)
+
+
+@contextlib.contextmanager
+def without_log(level: int = logging.CRITICAL) -> Iterator[None]:
+    """Keep back what is logged up to a level, in the block, mmengine's logs too.
+
+    These remember of each level whether they may speak, whatever ``logging.disable`` says later.
+    """
+    from mmengine.logging import MMLogger
+
+    before = logging.root.manager.disable
+    loggers = [(logger, logger.level) for logger in MMLogger._instance_dict.values()]
+    logging.disable(level)
+    for logger, _ in loggers:
+        logger.setLevel(level + 1)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        for logger, own in loggers:
+            logger.setLevel(own)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from torch import nn
 from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import InputError, is_own_fault, one_line
 
+from .label_files import check_label_file, describe_colours, loads_labels
+
 __getattr__ = refuse_old_names(
     __name__,
     'build_samples',
@@ -82,7 +84,7 @@ def _ignored(head: Any) -> tuple[int, ...]:
     """Return the labels that a head of pixels leaves out."""
     first = head[0] if isinstance(head, nn.ModuleList) else head
     own = getattr(first, 'ignore_index', getattr(getattr(first, 'loss_seg', None), 'ignore_index', None))
-    return (255, own) if isinstance(own, int) else (255,)
+    return (own,) if isinstance(own, int) else (255,)
 
 
 def check_labels(sample: Any, limits: Limits, where: str) -> None:
@@ -96,6 +98,7 @@ def check_labels(sample: Any, limits: Limits, where: str) -> None:
     Raises:
         InputError: a label is out of range.
     """
+    of_map = sample.get('seg_map_path') if hasattr(sample, 'gt_sem_seg') else None
     for labels, num_classes, ignored in (
         (getattr(sample, 'gt_label', None), limits.num_classes, ()),
         (getattr(getattr(sample, 'gt_instances', None), 'labels', None), limits.num_classes, ()),
@@ -110,9 +113,10 @@ def check_labels(sample: Any, limits: Limits, where: str) -> None:
             inside |= labels == label
         if not inside.all():
             outside = int(labels[~inside].flatten()[0])
+            where = of_map if ignored and of_map else where
             raise InputError(
                 f'{where} has the label {outside}: expected 0 to {num_classes - 1}, as the network has '
-                f'{num_classes} classes'
+                f'{num_classes} classes' + (f', or {ignored[0]} for pixels to ignore' if ignored else '')
             )
 
 
@@ -145,7 +149,10 @@ class CheckedPipeline(Compose):
         where = str(data.get('img_path') or ('a sample' if sample is None else f'sample {sample}'))
         said, seen = (data.get('height'), data.get('width')), False
         for step in self.transforms:
+            of_labels = loads_labels(step) and data.get('seg_map_path')
             try:
+                if of_labels:
+                    check_label_file(of_labels, step)
                 data = step(data)
             except InputError:
                 raise
@@ -153,6 +160,7 @@ class CheckedPipeline(Compose):
                 if is_own_fault(error):
                     raise
                 text = one_line(error)
+                where = str(of_labels or where)
                 raise InputError(text if where in text else f'{where}: {type(step).__name__}: {text}') from error
             if data is None:
                 return None
@@ -160,10 +168,12 @@ class CheckedPipeline(Compose):
             label_map = data.get('gt_seg_map') if size and not seen else None
             if label_map is not None:  # as it came from its file; later steps change both
                 seen = True
+                file = data.get('seg_map_path', where)
+                if label_map.ndim == 3:
+                    raise InputError(f'{file} {describe_colours(label_map)}')
                 if tuple(label_map.shape) != tuple(size[:2]):
                     raise InputError(
-                        f'{data.get("seg_map_path", where)} has the shape {tuple(label_map.shape)}: its image has '
-                        f'{size[0]} x {size[1]} pixels'
+                        f'{file} has the shape {tuple(label_map.shape)}: its image has {size[0]} x {size[1]} pixels'
                     )
             if size and None not in said:  # sides may change places with the orientation that a camera wrote down
                 if sorted(size[:2]) != sorted(said):

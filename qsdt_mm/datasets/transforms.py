@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 
-from qsdt_mm.errors import InputError, require_positive_int
+from qsdt_mm.errors import InputError, require, require_positive_int
 
 
 class CheckLabels(BaseTransform):
@@ -48,3 +49,41 @@ class CheckLabels(BaseTransform):
                 'for pixels to ignore'
             )
         return results
+
+
+class LoadDeepImage(LoadImageFromFile):
+    """Loads pictures of more than eight bits as values of 0 to 255 with fractions: ``img = 255 v / (2^bits - 1)``.
+
+    In the place of ``LoadImageFromFile``, where 12-bit pictures in 16-bit files would become sixteen levels of grey.
+    Grey pictures get three equal channels, so that a configuration for colours needs no other change.
+
+    Args:
+        bits: of a pixel's channel in the file, 1 to 16.
+        **kwargs: of mmcv's class.
+
+    Raises:
+        ValueError: ``bits`` is out of range.
+        InputError: a file has higher values, or other channels than one or three.
+    """
+
+    def __init__(self, bits: int, **kwargs: Any) -> None:
+        require_positive_int('bits', bits)
+        require(bits <= 16, 'bits', bits, 'an integer from 1 to 16')
+        super().__init__(**{'color_type': 'unchanged', **kwargs})
+        self.bits = bits
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add ``img``, ``(H, W, 3)`` of float32."""
+        results = super().transform(results)
+        image, highest, file = results['img'], 2**self.bits - 1, results.get('img_path', 'a picture')
+        if image.max(initial=0) > highest:
+            raise InputError(f'{file} has the value {image.max()}: bits={self.bits} go up to {highest}')
+        if image.ndim == 2:
+            image = cv2.merge([image] * 3)
+        if image.shape[2] != 3:
+            raise InputError(f'{file} has {image.shape[2]} channels: expected 1 or 3')
+        results['img'] = image.astype(np.float32) * (255 / highest)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(bits={self.bits}, {super().__repr__()})'

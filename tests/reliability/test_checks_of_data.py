@@ -15,7 +15,8 @@ from coco_set import make_coco_set
 from mmengine.dataset import BaseDataset
 
 from qsdt_mm.cli.annotation_checks import check_coco_file, check_list_file
-from qsdt_mm.cli.data_checks import check_same_classes, try_sample
+from qsdt_mm.cli.class_checks import check_same_classes
+from qsdt_mm.cli.data_checks import try_sample
 from qsdt_mm.datasets.labels import Limits, check_samples
 from qsdt_mm.errors import InputError
 

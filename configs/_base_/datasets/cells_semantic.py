@@ -5,10 +5,12 @@ data/cells/{images,semantic}/{train,val}
 
 classes = dict(classes=('background', 'nucleus'), palette=[(0, 0, 0), (220, 20, 60)])
 
+ignore_index = 255  # the label of pixels that count nowhere
+
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='CheckLabels', num_classes=2),
+    dict(type='CheckLabels', num_classes=2, ignore_index=ignore_index),
     dict(type='RandomResize', scale=(256, 256), ratio_range=(0.75, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(256, 256)),
     dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
@@ -17,7 +19,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='CheckLabels', num_classes=2),
+    dict(type='CheckLabels', num_classes=2, ignore_index=ignore_index),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
@@ -49,5 +51,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=ignore_index)
 test_evaluator = val_evaluator

@@ -4,6 +4,7 @@ from qsdt_mm.engine.cpu_amp import CpuAmpOptimWrapper
 from qsdt_mm.engine.cpu_distributed import CpuDistributedDataParallel
 from qsdt_mm.fileio.atomic import AtomicLocalBackend
 
+from .absent_classes import AbsentClassesHook
 from .checkpoint import SafeCheckpointHook
 from .figures import LearningCurvesHook, PredictionGridHook
 from .firing import FiringRateHook
@@ -13,6 +14,7 @@ from .reconstruction import ReconstructionHook
 from .reseed import ReseedHook, seed_worker
 
 __all__ = [
+    'AbsentClassesHook',
     'AtomicLocalBackend',
     'FiringRateHook',
     'ReconstructionHook',
