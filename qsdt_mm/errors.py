@@ -21,6 +21,10 @@ class InputError(ValueError):
     """Unusable input (a file, a key, an argument); the tools exit with status 2."""
 
 
+class InputWarning(UserWarning):
+    """Input that is used all the same; the tools say it in one line."""
+
+
 class CheckpointError(InputError):
     """A checkpoint is missing, damaged, asks to run code, or does not fit the model."""
 

@@ -7,12 +7,13 @@ import contextlib
 import copy
 import importlib
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qsdt_mm.compat.noise import without_noise
-from qsdt_mm.errors import InputError, one_line, require
+from qsdt_mm.errors import InputError, InputWarning, one_line, require
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -37,6 +38,7 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
 
     from .cfg_options import check_cfg_options, drop_absent_hooks, refuse_old_names
     from .config_types import tuples_where_wanted
+    from .variables import check_variables
 
     if not Path(path).is_file():
         raise InputError(f'config {path} does not exist')
@@ -49,6 +51,8 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     refuse_old_names(cfg._cfg_dict, f'config {path}')
     parsed = parse_options(options)
     check_cfg_options(cfg, parsed)
+    for remark in check_variables(path, cfg, parsed):
+        warnings.warn(remark, InputWarning, stacklevel=2)
     before = copy.deepcopy(cfg._cfg_dict) if parsed else None
     if parsed:
         cfg.merge_from_dict(parsed)
