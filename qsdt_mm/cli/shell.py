@@ -26,7 +26,7 @@ from typing import Any
 
 from qsdt_mm.compat.noise import quiet_imports
 from qsdt_mm.engine.launch import is_main_process
-from qsdt_mm.errors import InputError, InputWarning, NonFiniteError, disk_fault, is_own_fault, one_line
+from qsdt_mm.errors import InputError, InputWarning, NonFiniteError, disk_fault, is_own_fault, one_line, temporary_fault
 from qsdt_mm.fileio.checkpoint import force_safe_loading
 
 from .faults import deliver_interrupts, handed_over, quiet_log_faults
@@ -134,7 +134,12 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     hook_before = sys.unraisablehook
     deliver_interrupts()
     try:
-        with force_safe_loading(), warnings.catch_warnings(), catch_termination(session), quiet_log_faults():
+        with (
+            force_safe_loading(),
+            warnings.catch_warnings(),
+            catch_termination(session),
+            quiet_log_faults(session.note),
+        ):
             quiet_imports()
             show_remarks(session)
             with session.kept:
@@ -154,7 +159,8 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
         handed = handed_over(error) if session.started else None
         if handed:
             error = InputError(f'{handed}: {one_line(error)}').with_traceback(error.__traceback__)
-        listed = isinstance(error, (NonFiniteError, InputError)) or disk_fault(error) is not None
+        at_fault = disk_fault(error) is not None or temporary_fault(error) is not None
+        listed = isinstance(error, (NonFiniteError, InputError)) or at_fault
         own = is_own_fault(error, session.files)
         known = listed or not (session.started or own)
         if show_traceback or not known:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from qsdt_mm.compat.config_files import with_variable
+from qsdt_mm.compat.config_files import following_links, with_variable
 from qsdt_mm.errors import InputError, one_line
 
 from .cfg_options import names_read
@@ -82,7 +82,7 @@ def _check(path: str, cfg: Config, name: str, changes: dict[str, Any], options: 
 
 def read_again(path: str, name: str, change: Any = lambda name, value: value) -> ConfigDict:
     """Return the configuration of a file, read with a variable changed where it is defined."""
-    with with_variable(name, change):
+    with with_variable(name, change), following_links(lambda remark: None):
         return Config.fromfile(path, import_custom_modules=False)._cfg_dict
 
 
