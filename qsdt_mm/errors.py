@@ -118,7 +118,7 @@ def written_file(error: BaseException) -> str | None:
 
 
 def temporary_fault(error: BaseException | None) -> str | None:
-    """Say that there was no folder for temporary files, also where a library has put an error of its own in its place."""
+    """Say that there was no folder for temporary files, also if a library has put an error of its own there."""
     while error is not None:
         tried = re.search(r'No usable temporary directory found in (.+)', str(error))
         if isinstance(error, FileNotFoundError) and tried:

@@ -49,7 +49,12 @@ def folder(tmp_path_factory):
             train_dataloader: {dataset: {pipeline: *p}}
             """,
         'anchored.yml': '_base_: anchors.yaml\nmodel: {n: 1}\n',
-        'lazy_base.py': 'from torch.optim import AdamW\nepochs = 3\nsize = (1, 2)\nmodel = dict(type=AdamW, size=size)\n',
+        'lazy_base.py': """
+            from torch.optim import AdamW
+            epochs = 3
+            size = (1, 2)
+            model = dict(type=AdamW, size=size)
+            """,
         'lazy.py': """
             from mmengine.config import read_base
             with read_base():

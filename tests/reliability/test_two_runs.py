@@ -1,4 +1,4 @@
-"""Two trainings in one work directory: the second is refused, whatever it was told; others beside a training are not."""
+"""Two trainings in one work directory: the second is refused, whatever it was told; a test beside one is not."""
 
 import json
 import os
