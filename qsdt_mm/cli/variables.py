@@ -50,9 +50,9 @@ def _check(path: str, cfg: Config, name: str, changes: dict[str, Any], options: 
     said = ' '.join(f'{key}={worded(value)}' for key, value in changes.items())
 
     def change(_: str, value: Any) -> Any:
-        return changed(name, value, changes)
+        return as_before(changed(value, name, changes), value)
 
-    wanted = change(name, old[name])
+    wanted = changed(old[name], name, changes)
     if same(wanted, old[name]):
         return None
     try:
@@ -86,7 +86,24 @@ def read_again(path: str, name: str, change: Any = lambda name, value: value) ->
         return Config.fromfile(path, import_custom_modules=False)._cfg_dict
 
 
-def changed(name: str, value: Any, changes: Mapping[str, Any]) -> Any:
+def as_before(value: Any, before: Any) -> Any:
+    """Return a value with ``ConfigDict`` for dicts where it was so before: bases come as such, read by attribute."""
+    known = next(_config_dicts(before), None)
+    if known is None:
+        return value
+    kept = ConfigDict(value) if isinstance(value, dict) else value
+    return Config._dict_to_config_dict(kept, vars(known).get('scope'))
+
+
+def _config_dicts(value: Any) -> Iterator[ConfigDict]:
+    if isinstance(value, ConfigDict):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _config_dicts(item)
+
+
+def changed(value: Any, name: str, changes: Mapping[str, Any]) -> Any:
     """Return a variable's value with options applied as mmengine does; those that do not fit it leave it."""
     for key, new in changes.items():
         if key == name and not isinstance(new, Mapping):

@@ -39,6 +39,13 @@ def folder(tmp_path_factory):
             free, ten = 1, 10
             """,
         'child.py': "_base_ = 'base.py'\nk = 7\nval_dataloader = dict(k=k)\n",
+        'attributes.py': """
+            _base_ = 'base.py'
+            inner = _base_.test_cfg
+            steps = _base_.step
+            steps[1].n += 1
+            val_evaluator = dict(inner=inner, m=inner.b + 1, n=steps[0].n)
+            """,
         'other.py': "_base_ = 'base.py'\ntest_cfg = dict(a=5)\n",
         'anchors.yaml': """
             max_epochs: &e 12
@@ -91,6 +98,8 @@ REFUSED = [
     ('base.py', 'b=4', 'optim_wrapper.b=4'),
     ('base.py', 'c=9', 'model.z=9'),
     ('base.py', 's=z', 'log_level=z'),
+    ('attributes.py', 'inner.a=9', 'val_evaluator.inner.a=9'),
+    ('attributes.py', 'steps.0.n=9', 'val_evaluator.n=9'),
     ('anchored.yml', 'max_epochs=3', 'train_cfg.max_epochs=3'),
     ('anchored.yml', 'pipe.1.n=4', 'train_dataloader.dataset.pipeline.1.n=4'),
     ('lazy.py', 'epochs=4', 'train_cfg.max_epochs=4 model.lr=8'),
