@@ -69,12 +69,13 @@ def _check(path: str, cfg: Config, name: str, changes: dict[str, Any], options: 
     if not made or not same(new.get(name), wanted):  # it was changed in place after it was bound
         made = dict(copies(old, old[name], changes, [key for key in old if key in read])) or made
     made = dict(sorted(made.items(), key=lambda item: FIRST.get(item[0].partition('.')[0], len(FIRST))))
+    why = f'{name} is a variable, of which the configuration has made'
+    if not made:
+        why = f'nothing reads {name}, whose value stands as well under'
+        made = dict.fromkeys(namesakes({key: old[key] for key in old if key in read}, name, old[name]), wanted)
     left = {key: value for key, value in made.items() if not any(covers(option, key) for option in options)}
     if left:
-        raise InputError(
-            f'--cfg-options {said} does nothing: {name} is a variable, of which the configuration has made '
-            f'{listed(list(left))}; give {instead(left)}'
-        )
+        raise InputError(f'--cfg-options {said} does nothing: {why} {listed(list(left))}; give {instead(left)}')
     if made:
         return None
     return f'--cfg-options {said}: nothing reads {name}, unless code of your own does (runner.cfg.{name})'
@@ -180,6 +181,16 @@ def copies(config: Any, value: Any, changes: Mapping[str, Any], read: Sequence[s
             for key, new in changes.items():
                 rest = key.partition('.')[2]
                 yield (f'{where}.{rest}' if rest else where), new
+
+
+def namesakes(config: Any, name: str, value: Any, where: str = '') -> Iterator[str]:
+    """Yield the keys that end in a name and hold a value, as in a configuration that was written with all merged."""
+    if isinstance(config, (Mapping, list, tuple)):
+        for key, item in config.items() if isinstance(config, Mapping) else enumerate(config):
+            if key == name and same(item, value):
+                yield f'{where}{key}'
+            else:
+                yield from namesakes(item, name, value, f'{where}{key}.')
 
 
 def covers(option: str, key: str) -> bool:

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
         'base.py': """
             _base_ = ['data.json']
             from datetime import datetime as _now
-            model = dict(a={{_base_.n}}, b=_base_.n + 1, c=f'{_base_.n}x', ten=10)
+            model = dict(a={{_base_.n}}, b=_base_.n + 1, c=f'{_base_.n}x', dozen=12)
             for i in range(3):
                 pass
             if True:
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
             s = 'x'
             s += 'y'
             log_level = s
-            free, ten = 1, 10
+            free, ten, dozen = 1, 10, 12
             """,
         'child.py': "_base_ = 'base.py'\nk = 7\nval_dataloader = dict(k=k)\n",
         'attributes.py': """
@@ -128,7 +128,7 @@ def test_the_options_named_instead_do_what_was_wanted(folder, name, words, inste
     ('name', 'words'),
     [
         ('base.py', 'free=2'),
-        ('base.py', 'ten=11'),  # ten elsewhere is another ten
+        ('base.py', 'ten=11'),  # 10 elsewhere is another
         ('other.py', 'k=4'),  # what was made of it was replaced
     ],
 )
@@ -151,6 +151,23 @@ def test_part_of_what_was_made(folder):
     assert check(folder / 'base.py', 'n=5 model.a=5 model.b=6 model.c=y') == []
     with pytest.raises(InputError, match=r'step=3: step is a variable, .* cannot be made so \(AttributeError: '):
         check(folder / 'base.py', 'step=3')
+
+
+def test_a_namesake_of_equal_value_where_nothing_was_made(folder):
+    """As in the merged configuration that a run writes down: names are all that is left of its variables."""
+    with pytest.raises(
+        InputError, match=r'nothing reads dozen, whose value stands as well under model.dozen; give model'
+    ):
+        check(folder / 'base.py', 'dozen=13')
+    assert check(folder / 'base.py', 'dozen=13 model.dozen=13') == []
+    digits = load_config(str(toy.ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py'))
+    digits.dump(folder / 'dumped.py')
+    for words, instead in (
+        ('max_epochs=1', 'train_cfg.max_epochs=1'),
+        ('arch.num_heads=4', 'model.backbone.arch.num_heads=4'),
+    ):
+        with pytest.raises(InputError, match=f'; give {instead} instead'):
+            check(folder / 'dumped.py', words)
 
 
 def test_reading_is_as_before_afterwards(folder):
