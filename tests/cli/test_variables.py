@@ -203,9 +203,9 @@ def test_no_name_that_is_read_is_refused():
     from mmengine.config import Config
 
     seen = 0
-    for path in CONFIGS[::6]:
+    for path in CONFIGS[::12]:
         cfg = Config.fromfile(str(path), import_custom_modules=False)
         for name in names_read(cfg) & set(cfg.keys()):
             assert check_variables(str(path), cfg, {name: 'x'}) == []
             seen += 1
-    assert seen > 100 and {'train_cfg', 'model', 'resume', 'load_from', 'auto_scale_lr', 'tta_model'} <= names_read(cfg)
+    assert seen > 60 and {'train_cfg', 'model', 'resume', 'load_from', 'auto_scale_lr', 'tta_model'} <= names_read(cfg)
