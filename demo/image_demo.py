@@ -1,4 +1,4 @@
-"""Run a network on one image: its prediction, and the places where its backbone fires."""
+"""Run a network on one image, or one file of events: its prediction, and the places where its backbone fires."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from qsdt_mm.cli import ToolParser, run_tool
 EXAMPLE = """examples:
   python demo/image_demo.py photo.jpg configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
   python demo/image_demo.py photo.jpg CONFIG CHECKPOINT --out-dir pictures --score-thr 0.5
+  python demo/image_demo.py data/moving_digits/val/00000.npz configs/neuromorphic/NAME.py CHECKPOINT
 
-Writes <image>_found.png and <image>_firing.png. Works for image classification, detection and segmentation.
+Writes <image>_found.png and <image>_firing.png. Works for image classification, detection and segmentation, and for
+events, of which both show all frames as one.
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
@@ -23,7 +25,7 @@ exit status: 0 done, 2 bad input, 130 interrupted
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('image_demo.py', __doc__, EXAMPLE)
-    parser.add_argument('image', help='image file')
+    parser.add_argument('image', help='image file; for a network of events an npz file, or a folder of pictures')
     parser.add_argument('config', help='configuration file; its default_scope says which task')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
@@ -33,29 +35,70 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def packed(cfg, path: str) -> dict:
-    """Return the image as the configuration's test pipeline packs it."""
+EVENT_STEPS = {'LoadEvents': 'an npz file of events', 'LoadEventFrames': 'an npz file of frames'}
+FOLDER_STEPS = {'LoadDrawnEvents': 'a folder of pictures'}
+
+
+def check_image(cfg, args: argparse.Namespace) -> bool:
+    """Refuse what the configuration's pipeline does not read; return whether it reads events."""
+    from qsdt_mm.errors import InputError, why_no_file
+
+    steps = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline')
+    if not steps:
+        raise InputError(f'config {args.config} has no test_dataloader.dataset.pipeline')
+    first = str(steps[0]['type']).rpartition('.')[2]
+    absent = why_no_file(args.image, folder=first in FOLDER_STEPS)
+    if absent:
+        raise InputError(f'image {args.image} {absent}')
+    wanted = {**EVENT_STEPS, **FOLDER_STEPS}.get(first)
+    is_npz = Path(args.image).suffix.lower() == '.npz'
+    if first in EVENT_STEPS and not is_npz:
+        raise InputError(f'image {args.image}: the network of {args.config} takes {wanted}')
+    if wanted is None and is_npz:
+        raise InputError(
+            f'image {args.image} is an npz file, of events or frames: the network of {args.config} takes pictures'
+        )
+    return wanted is not None
+
+
+def packed(cfg, path: str, events: bool) -> dict:
+    """Return the image or the events as the configuration's test pipeline packs them."""
     from mmengine.dataset import Compose, pseudo_collate
 
-    steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
+    dataset, sample = cfg.test_dataloader.dataset, dict(img_path=path, img_id=0)
+    steps = [dict(step) for step in dataset.pipeline]
     steps = [step for step in steps if step['type'] not in ('LoadAnnotations', 'CheckLabels')]
-    if steps[0]['type'] != 'LoadImageFromFile':  # the configuration's own data come as arrays
+    if events:  # what their data sets add
+        sizes = [getattr(kind, 'SENSOR_SIZE', None) for kind in kinds(cfg)]
+        sample['sensor_size'] = dataset.get('sensor_size') or next((size for size in sizes if size), None)
+        sample['num_frames'] = dataset.get('num_frames')
+    elif steps[0]['type'] != 'LoadImageFromFile':  # the configuration's own data come as arrays
         grey = cfg.model.backbone.get('in_channels', 3) == 1
         steps.insert(0, dict(type='LoadImageFromFile', color_type='grayscale' if grey else 'color'))
-    return pseudo_collate([Compose(steps)(dict(img_path=path, img_id=0))])
+    return pseudo_collate([Compose(steps)(sample)])
+
+
+def kinds(cfg) -> list:
+    """Return what the registries know by the name of the test data set's type."""
+    from mmengine.registry import DATASETS
+
+    from qsdt_mm.cli.cfg_options import resolve_type
+
+    kind = cfg.test_dataloader.dataset.type
+    return [*resolve_type(kind, cfg.get('default_scope')), DATASETS.get(kind)]
 
 
 def metainfo(cfg) -> dict:
     """Return the names and colours of the classes, from the configuration or its data set's class."""
     from mmengine.registry import DATASETS
 
-    from qsdt_mm.cli.cfg_options import resolve_type
-
     dataset = cfg.test_dataloader.dataset
     given = dataset.get('metainfo') or {}
     if given.get('classes'):
         return given
-    for kind in [*resolve_type(dataset.type, cfg.get('default_scope')), DATASETS.get(dataset.type)]:
+    if isinstance(dataset.get('classes'), (list, tuple)):
+        return dict(classes=dataset.classes)
+    for kind in kinds(cfg):
         known = getattr(kind, 'METAINFO', None) or {}
         if known.get('classes'):
             return known
@@ -67,6 +110,7 @@ def metainfo(cfg) -> dict:
 def look(args: argparse.Namespace, session) -> None:
     """Run, and write both pictures."""
     import mmcv
+    import numpy as np
     import torch
     from mmengine.registry import DefaultScope
 
@@ -76,16 +120,15 @@ def look(args: argparse.Namespace, session) -> None:
     from qsdt_mm.models.layers.float_layers import float_share
     from qsdt_mm.models.neurons import SpikingNeuron
     from qsdt_mm.visualization.firing import draw_firing
-    from qsdt_mm.visualization.predictions import draw_found
+    from qsdt_mm.visualization.predictions import draw_found, to_picture
 
-    if not Path(args.image).is_file():
-        raise InputError(f'image {args.image} does not exist')
     cfg = cli.load_config(args.config, args.cfg_options)
+    events = check_image(cfg, args)
     cli.import_library(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
         with session.stage(f'reading {args.image}'):
-            data = packed(cfg, args.image)
+            data = packed(cfg, args.image, events)
         backbones = [m for m in model.modules() if isinstance(m, SpikeDrivenTransformer)]
         if not backbones:
             raise InputError(f'the network of {args.config} has no SpikeDrivenTransformer')
@@ -109,7 +152,10 @@ def look(args: argparse.Namespace, session) -> None:
                 neuron.register_forward_hook(watch(index))
         with torch.no_grad():
             sample = model.test_step(data)[0]
-        image = mmcv.imread(args.image, channel_order='rgb')
+        if events:
+            image = np.ascontiguousarray(255 * to_picture(data['inputs'][0])).round().astype(np.uint8)
+        else:
+            image = mmcv.imread(args.image, channel_order='rgb')
         stem = Path(args.image).stem
         found, firing = (Path(args.out_dir) / f'{stem}_{what}.png' for what in ('found', 'firing'))
         meta = metainfo(cfg)

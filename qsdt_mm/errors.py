@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
+import logging
+import os
 import pickle
 import re
+import stat
 import traceback
 from collections.abc import Collection
 from pathlib import Path
@@ -25,6 +29,10 @@ class InputError(ValueError):
         ...
     qsdt_mm.errors.InputError: depth=0 is not allowed: expected an integer >= 1
     """
+
+
+class InputWarning(UserWarning):
+    """Input that is used all the same; the tools say it in one line."""
 
 
 class CheckpointError(InputError):
@@ -124,6 +132,59 @@ def disk_fault(error: BaseException | None) -> OSError | None:
     return None
 
 
+def written_file(error: BaseException) -> str | None:
+    """Name the file that was open for writing where an error arose, which the error of a full disk does not name."""
+    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
+        for value in frame.f_locals.values():
+            if isinstance(value, logging.FileHandler):
+                return value.baseFilename
+            name = getattr(value, 'name', None) if isinstance(value, io.IOBase) else None
+            named = isinstance(name, (str, os.PathLike)) and not str(name).startswith('<')  # <stdout>
+            if named and set('wax+') & set(str(getattr(value, 'mode', ''))):
+                return str(name)
+    return None
+
+
+def temporary_fault(error: BaseException | None) -> str | None:
+    """Say that there was no folder for temporary files, also if a library has put an error of its own there."""
+    while error is not None:
+        tried = re.search(r'No usable temporary directory found in (.+)', str(error))
+        if isinstance(error, FileNotFoundError) and tried:
+            folders = ', '.join(re.findall(r"'([^']*)'", tried.group(1)))
+            return f'no temporary file can be written (in {folders}): set TMPDIR to a folder that takes some'
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def why_no_file(path: str | os.PathLike, folder: bool = False) -> str | None:
+    """Say why a path is no file that can be read, 'does not exist' or what else is the case; None if it is one.
+
+    Args:
+        path: The path.
+        folder: It is to be a folder.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except NotADirectoryError:
+        at = next(part for part in Path(path).parents if part.exists() and not part.is_dir())
+        return f'does not exist: {at} is a file'
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return f'is a link to {os.readlink(path)}, which does not exist'
+        return 'does not exist'
+    except (OSError, ValueError) as error:
+        return f'cannot be reached: {getattr(error, "strerror", None) or error}'
+    if folder and not stat.S_ISDIR(mode):
+        return 'is a file, not a folder'
+    if not folder and stat.S_ISDIR(mode):
+        return 'is a folder, not a file'
+    if not folder and not stat.S_ISREG(mode):
+        return 'is not a file'
+    if not os.access(path, os.R_OK | os.X_OK if folder else os.R_OK):
+        return 'cannot be read: permission denied'
+    return None
+
+
 def refusal(error: BaseException) -> str | None:
     """Name the code that a file wanted to run, from the error that refused it; None if the reason was another."""
     wanted = re.search(r'GLOBAL (\S+)', str(error))
@@ -140,8 +201,13 @@ def refusal(error: BaseException) -> str | None:
 
 def one_line(error: BaseException) -> str:
     """Put an error into one line."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        text = f'{error.filename}: {error.strerror}'
+    if temporary_fault(error):
+        return str(temporary_fault(error))
+    file = error.filename if isinstance(error, OSError) else None
+    if file is None and isinstance(error, OSError) and error.errno in DISK_FAULTS:
+        file = written_file(error)
+    if isinstance(error, OSError) and error.strerror and file:
+        text = f'{file}: {error.strerror}'
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
     elif isinstance(error, KeyError) and error.args:

@@ -19,6 +19,11 @@ INLINE = [
     'checkpoint FILE is truncated or damaged (ERROR: WHY)',
     'qsdt_mm needs mmdet, which is not installed: pip install onedl-mmdetection',
     "mmcv's op NAME has no stand-in: WHY",
+    'work directory DIR is in use by train.py, process 4321 on HOST, since TIME: wait for it to end, or choose another',
+    'work directory DIR cannot be written: No space left on device',
+    'no temporary file can be written (in /tmp, /var/tmp): set TMPDIR to a folder that takes some',
+    '--cfg-options NAME=1: nothing reads NAME, unless code of your own does (runner.cfg.NAME)',
+    'FILE.npz has no field t, p: expected t, x, y, p; it has a, b',
 ]
 LISTED = [' '.join(message.split()) for message in re.findall(r'^- `([^`]+)`:? ', PAGE, re.MULTILINE)]
 LEAST = 12  # letters that a message of the package has to share with a quotation

@@ -149,10 +149,12 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.void_labels import check_void_labels
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
+    from qsdt_mm.engine.launch import is_main_process as is_first_process
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.atomic import remove_leftovers
     from qsdt_mm.fileio.checkpoint import check_pretrained, checkpoints_of, load_weights, model_weights
     from qsdt_mm.fileio.own_files import directories_of
+    from qsdt_mm.fileio.run_lock import occupied
 
     cfg = cli.load_config(args.config, args.cfg_options)
     if cfg.get('train_cfg') is None or cfg.get('train_dataloader') is None or cfg.get('optim_wrapper') is None:
@@ -173,6 +175,8 @@ def train(args: argparse.Namespace, session) -> None:
             raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
         cfg.auto_scale_lr.enable = True
     directories = directories_of(cfg, work_dir)
+    if is_first_process():
+        session.keep(occupied(directories, 'train.py', lambda: session.started))
     start = choose_start(cfg, args, directories, session)
 
     from mmengine.dist import is_main_process

@@ -144,6 +144,14 @@ def _typeless(path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool] | N
     return (named[path], False) if path in named else None
 
 
+def names_read(cfg: Config) -> set[str]:
+    """Return the top-level names that a run reads: those of mmengine's runner, or of the configuration's own."""
+    names = parameters_of(Runner.__init__)[0] - {'cfg'} | _TOP_LEVEL
+    for target in resolve_type(cfg.get('runner_type')):
+        names |= accepted_arguments(target)[0] - {'cfg'}
+    return names
+
+
 class _Checker:
     def __init__(self, before: Config, after: Config) -> None:
         self.before, self.after = before, after
@@ -152,7 +160,7 @@ class _Checker:
     def accepted(self, path: tuple[str, ...], node: Mapping) -> tuple[set[str], bool]:
         """Return the names a dict takes besides those it has, and whether it takes any other."""
         if not path:
-            return parameters_of(Runner.__init__)[0] - {'cfg'} | _TOP_LEVEL, False
+            return names_read(self.after), False
         if path == ('default_hooks',):  # a new hook must say what it is
             return set(), False
         if path[0] == 'optim_wrapper' and path[1:] == ('paramwise_cfg',) and 'constructor' in self.after.optim_wrapper:

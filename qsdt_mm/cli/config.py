@@ -7,12 +7,13 @@ import contextlib
 import copy
 import importlib
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qsdt_mm.compat.noise import without_noise
-from qsdt_mm.errors import InputError, one_line, require
+from qsdt_mm.errors import InputError, InputWarning, disk_fault, one_line, require, temporary_fault, why_no_file
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -33,22 +34,35 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     """
     from mmengine.config import Config
 
+    from qsdt_mm.compat.config_files import following_links
     from qsdt_mm.engine import hooks  # noqa: F401  registers, for configurations that do not import this package
 
     from .cfg_options import check_cfg_options, drop_absent_hooks, refuse_old_names
     from .config_types import tuples_where_wanted
+    from .variables import check_variables
 
-    if not Path(path).is_file():
-        raise InputError(f'config {path} does not exist')
+    absent = why_no_file(path)
+    if absent:
+        raise InputError(f'config {path} {absent}')
     try:
-        cfg = Config.fromfile(path)
+        with following_links(lambda remark: warnings.warn(remark, InputWarning, stacklevel=2)):
+            cfg = Config.fromfile(path)
     except InputError:
         raise
     except Exception as error:
+        # mmengine copies what it reads into a temporary folder, and trips where it cannot make one.
+        fault = error.__context__ if isinstance(error, UnboundLocalError) else disk_fault(error)
+        if isinstance(fault, OSError) and not temporary_fault(error):
+            raise InputError(
+                f'config {path} cannot be read: no temporary file can be written ({one_line(fault)}): set TMPDIR to a '
+                'folder that takes some'
+            ) from error
         raise InputError(f'config {path} cannot be read: {one_line(error)}') from error
     refuse_old_names(cfg._cfg_dict, f'config {path}')
     parsed = parse_options(options)
     check_cfg_options(cfg, parsed)
+    for remark in check_variables(path, cfg, parsed):
+        warnings.warn(remark, InputWarning, stacklevel=2)
     before = copy.deepcopy(cfg._cfg_dict) if parsed else None
     if parsed:
         cfg.merge_from_dict(parsed)

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,22 @@ def deliver_interrupts() -> None:
 
 
 @contextlib.contextmanager
-def quiet_log_faults() -> Iterator[None]:
-    """Keep back the traceback that each line brings when a log cannot be written (the disk is full)."""
-    before, logging.raiseExceptions = logging.raiseExceptions, False
+def quiet_log_faults(note: Callable[[str], None]) -> Iterator[None]:
+    """Say once that a log cannot be written (the disk is full), without the traceback that each line brings.
+
+    Args:
+        note: Tells the user something.
+    """
+    before, told = logging.Handler.handleError, set()
+
+    def tell(handler: logging.Handler, record: logging.LogRecord) -> None:
+        error, path = sys.exc_info()[1], getattr(handler, 'baseFilename', None)
+        if path and isinstance(error, OSError) and path not in told:
+            told.add(path)
+            note(f'warning: the log {path} cannot be written: {error.strerror or error}')
+
+    logging.Handler.handleError = tell
     try:
         yield
     finally:
-        logging.raiseExceptions = before
+        logging.Handler.handleError = before

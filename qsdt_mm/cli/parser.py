@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qsdt_mm.fileio.atomic import check_writable
+
 OUTPUTS = {'json', 'out', 'save_path'}  # arguments that name a file to write
 
 
@@ -52,7 +54,16 @@ class ToolParser(argparse.ArgumentParser):
                     if any(_same_file(path, value) for value in files[other]):
                         words = [f'--{key.replace("_", "-")}' if key in OUTPUTS else key for key in (output, other)]
                         self.error(f'{words[0]} {path} is {words[1]} too, and would take its place')
+            for path in files[output]:
+                self.check_output(path)
         return parsed
+
+    def check_output(self, path: str) -> None:
+        """Refuse a file that cannot be written, before the work whose results it is for."""
+        try:
+            check_writable(path)
+        except (OSError, ValueError) as error:
+            self.error(f'{path} cannot be written: {getattr(error, "strerror", None) or error}')
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave."""

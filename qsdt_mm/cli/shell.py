@@ -26,7 +26,7 @@ from typing import Any
 
 from qsdt_mm.compat.noise import quiet_imports
 from qsdt_mm.engine.launch import is_main_process
-from qsdt_mm.errors import InputError, NonFiniteError, disk_fault, is_own_fault, one_line
+from qsdt_mm.errors import InputError, InputWarning, NonFiniteError, disk_fault, is_own_fault, one_line, temporary_fault
 from qsdt_mm.fileio.checkpoint import force_safe_loading
 
 from .faults import deliver_interrupts, handed_over, quiet_log_faults
@@ -48,10 +48,15 @@ class Session:
         self.files = files  # whose faults are ours, besides the package's
         self.started = False
         self.signal = signal.SIGINT
+        self.kept = contextlib.ExitStack()
 
     def begin(self) -> None:
         """End the set-up: an error from here on is no longer the input's fault."""
         self.started = True
+
+    def keep(self, context: contextlib.AbstractContextManager) -> None:
+        """Enter a context that the end of the tool leaves."""
+        self.kept.enter_context(context)
 
     @contextlib.contextmanager
     def stage(self, what: str) -> Iterator[None]:
@@ -84,6 +89,20 @@ class Session:
         """Tell the user something, once however many processes there are."""
         if is_main_process():
             print(f'{self.prog}: {message}', file=sys.stderr, flush=True)
+
+
+def show_remarks(session: Session) -> None:
+    """Have warnings about input shown as a line of the tool, until ``warnings.catch_warnings`` puts that back."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if issubclass(category, InputWarning):
+            session.note(f'warning: {message}')
+        else:
+            before(message, category, *args, **kwargs)
+
+    warnings.showwarning = show
+    warnings.simplefilter('always', InputWarning)
 
 
 @contextlib.contextmanager
@@ -123,9 +142,16 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     hook_before = sys.unraisablehook
     deliver_interrupts()
     try:
-        with force_safe_loading(), warnings.catch_warnings(), catch_termination(session), quiet_log_faults():
+        with (
+            force_safe_loading(),
+            warnings.catch_warnings(),
+            catch_termination(session),
+            quiet_log_faults(session.note),
+        ):
             quiet_imports()
-            status = body(session)
+            show_remarks(session)
+            with session.kept:
+                status = body(session)
         sys.unraisablehook = hook_before
         return int(status or 0)
     except KeyboardInterrupt:
@@ -141,7 +167,8 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
         handed = handed_over(error) if session.started else None
         if handed:
             error = InputError(f'{handed}: {one_line(error)}').with_traceback(error.__traceback__)
-        listed = isinstance(error, (NonFiniteError, InputError)) or disk_fault(error) is not None
+        at_fault = disk_fault(error) is not None or temporary_fault(error) is not None
+        listed = isinstance(error, (NonFiniteError, InputError)) or at_fault
         own = is_own_fault(error, session.files)
         known = listed or not (session.started or own)
         if show_traceback or not known:

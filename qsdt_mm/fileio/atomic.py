@@ -65,6 +65,29 @@ def atomic_open(path: PathLike, mode: str = 'wb', **kwargs) -> Iterator[IO]:
         os.fsync(file.fileno())
 
 
+def check_writable(path: PathLike) -> None:
+    """Write a little where a file is to appear later, and remove it again.
+
+    Args:
+        path: A file that may or may not be there, whose folder may be yet to make.
+
+    Raises:
+        OSError: The disk takes nothing there, or it is not allowed.
+    """
+    folder = next(part for part in Path(os.path.abspath(path)).parents if part.exists())
+    probe = folder / f'.{Path(path).name[:100]}{BESIDE}{os.getpid()}'
+    try:
+        with open(probe, 'xb') as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())  # where a full disk or a quota may say so first
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
 def remove_leftovers(directory: PathLike, pattern: str) -> None:
     """Remove what a process that was killed while writing ``pattern`` has left beside it."""
     for path in Path(directory).glob(f'.{pattern}{BESIDE}*'):

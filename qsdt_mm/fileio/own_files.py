@@ -101,10 +101,15 @@ def keep_to_own_files(runner: Any, out_dir: PathLike | None = None) -> None:
         cut_links(os.path.join(runner.work_dir, LAST))
 
 
-def remove_unbegun(work_dir: Path) -> None:
-    """Remove a work directory that a run made which has not begun, unless there is more in it than that run's log."""
+def remove_unbegun(work_dir: Path, *own: str) -> None:
+    """Remove a work directory that a run made which has not begun, unless there is more in it than that run's log.
+
+    Args:
+        work_dir: the directory.
+        own: names of files in it that are that run's, too.
+    """
     if work_dir.is_symlink() or not work_dir.is_dir():
         return
-    inner = list(work_dir.iterdir())
+    inner = [path for path in work_dir.iterdir() if path.name not in own]
     if len(inner) <= 1 and all(path.is_dir() and not path.is_symlink() for path in inner):  # else another is at work
         shutil.rmtree(work_dir, ignore_errors=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import toy_runs as toy
+from event_samples import random_events, write
 
 pytest.importorskip('mmpretrain')
 
@@ -79,4 +80,41 @@ def test_bad_input(tmp_path, photo, capsys, missing):
     assert demo(*given.values(), '--out-dir', tmp_path / 'out') == 2
     lines = toy.our_lines(capsys.readouterr().err, 'image_demo.py')
     assert len(lines) == 1 and str(given[missing]) in lines[0]
+    assert not (tmp_path / 'out').exists()
+
+
+def test_events(tmp_path, capsys):
+    """Counts of all frames are the image."""
+    config = toy.ROOT / 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
+    weights = new_weights(config, tmp_path / 'new.pth')
+    events = write(tmp_path / 'some.npz', x=random_events()['x'] % 20)
+    assert demo(events, config, weights, '--out-dir', tmp_path / 'out') == 0
+    assert pictures(tmp_path / 'out') == {'some_found.png': PNG, 'some_firing.png': PNG}
+    said = capsys.readouterr().out.split()
+    assert said[said.index('class') + 1] in ('right', 'down', 'left', 'up')
+
+
+PICTURES = 'configs/neuromorphic/e-19m-pictures-8x4_8xb8_hardvs.py'
+EVENTS = 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
+FAULTS = {
+    'events.npz': (DIGITS, 'is an npz file, of events or frames: the network of {config} takes pictures'),
+    'photo.jpg': (EVENTS, ': the network of {config} takes an npz file of events'),
+    'bad.npz': (EVENTS, 'is not an npz file'),
+    'folder': (DIGITS, 'is a folder, not a file'),
+    'file.jpg': (PICTURES, 'is a file, not a folder'),
+}
+
+
+@pytest.mark.parametrize('name', FAULTS)
+def test_what_the_network_does_not_take(tmp_path, photo, capsys, monkeypatch, name):
+    config, fault = FAULTS[name]
+    config = toy.ROOT / config
+    (tmp_path / 'folder').mkdir()
+    write(tmp_path / 'events.npz')
+    for text in ('bad.npz', 'file.jpg'):
+        (tmp_path / text).write_text('x')
+    monkeypatch.setattr('qsdt_mm.cli.build_model', lambda *args: torch.nn.Identity())
+    assert demo(tmp_path / name, config, tmp_path / 'none.pth', '--out-dir', tmp_path / 'out') == 2
+    (line,) = toy.our_lines(capsys.readouterr().err, 'image_demo.py')
+    assert str(tmp_path / name) in line and fault.format(config=config) in line
     assert not (tmp_path / 'out').exists()

@@ -40,12 +40,13 @@ def draw(args: argparse.Namespace, session) -> int:
     from mmengine.registry import DATASETS, DefaultScope
 
     from qsdt_mm import cli
-    from qsdt_mm.errors import InputError
+    from qsdt_mm.errors import InputError, why_no_file
     from qsdt_mm.visualization.reconstruction import draw_reconstructions
 
     for path in args.images or []:
-        if not Path(path).is_file():
-            raise InputError(f'image {path} does not exist')
+        absent = why_no_file(path)
+        if absent:
+            raise InputError(f'image {path} {absent}')
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):

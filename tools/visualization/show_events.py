@@ -45,18 +45,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def read(args: argparse.Namespace):
     """Read events, None where there are none, and frames."""
-    import numpy as np
-
-    from qsdt_mm.datasets.events.files import read_events, read_frames
+    from qsdt_mm.datasets.events.files import holds_frames, read_events, read_frames
     from qsdt_mm.datasets.events.transforms import frames_of
     from qsdt_mm.errors import InputError
 
-    try:
-        with np.load(args.file, allow_pickle=False) as archive:
-            ready = 'frames' in archive.files
-    except Exception:  # what is wrong is said below
-        ready = False
-    if ready:
+    if holds_frames(args.file):
         return None, read_frames(args.file)
     events = read_events(args.file, args.sensor)
     size = args.sensor or events.sensor_size

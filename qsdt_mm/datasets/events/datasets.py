@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 
-from qsdt_mm.errors import InputError, require, require_positive_int
+from qsdt_mm.errors import InputError, require, require_positive_int, why_no_file
 
 from .files import natural, picture_files, read_events, read_frames, read_picture
 
@@ -83,8 +84,9 @@ class EventDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return all samples of the split; nothing is read yet."""
-        if not Path(self.data_root).is_dir():
-            raise InputError(f'{type(self).__name__}: data_root {self.data_root} does not exist')
+        absent = why_no_file(self.data_root, folder=True)
+        if absent:
+            raise InputError(f'{type(self).__name__}: data_root {self.data_root} {absent}')
         return [
             dict(img_path=str(path), gt_label=label, sensor_size=self.sensor_size, num_frames=self.num_frames)
             for path, label in self.samples()
@@ -116,6 +118,8 @@ class EventDataset(BaseDataset):
 class EventFiles(EventDataset):
     """Events listed in a file of lines ``path label``, paths relative to ``data_root``; ``.npz`` may be left out.
 
+    A path may have spaces in it: the label is the last word.
+
     Args:
         ann_file: the list, relative to ``data_root``.
         kwargs: those of :class:`EventDataset`; ``classes`` names the labels, in order.
@@ -136,10 +140,11 @@ class EventFiles(EventDataset):
         """Return the lines of the list."""
         classes = self.metainfo.get('classes')
         found = []
-        for where, name, words in read_list(Path(self.ann_file)):
-            if len(words) != 1 or not words[0].isdecimal():
-                raise InputError(f'{where}: expected "path label", got {" ".join([name, *words])!r}')
-            label = int(words[0])
+        for where, line in read_list(Path(self.ann_file)):
+            name, *words = line.rsplit(maxsplit=1)
+            if not words or not words[0].isdecimal():
+                raise InputError(f'{where}: expected "path label", got {line!r}')
+            name, label = unquoted(name), int(words[0])
             if classes and label >= len(classes):
                 raise InputError(f'{where}: label {label}: expected 0 to {len(classes) - 1}')
             found.append((with_suffix(Path(self.data_root) / name), label))
@@ -179,8 +184,9 @@ class FolderEvents(EventDataset):
         found = []
         for label in range(len(self.metainfo['classes'])):
             folder = self.root() / self.folder_of(label)
-            if not folder.is_dir():
-                raise InputError(f'{type(self).__name__}: folder {folder} does not exist')
+            absent = why_no_file(folder, folder=True)
+            if absent:
+                raise InputError(f'{type(self).__name__}: folder {folder} {absent}')
             files = sorted(folder.glob('*.npz'), key=lambda path: natural(path.name))
             if not files:
                 raise InputError(f'{type(self).__name__}: folder {folder} holds no npz file')
@@ -308,12 +314,21 @@ class HARDVS(FolderEvents):
             return super().samples()
         labels = {name: label for label, name in enumerate(self.metainfo['classes'])}
         found = []
-        for where, name, _ in read_list(Path(self.data_root) / f'{self.split}_label.txt'):
+        for where, line in read_list(Path(self.data_root) / f'{self.split}_label.txt'):
+            name = unquoted(self.name_in(line))
             action = Path(name).parent.name
             if action not in labels:
                 raise InputError(f'{where}: {name!r} is not in a folder {next(iter(labels))} to {list(labels)[-1]}')
             found.append((with_suffix(Path(self.data_root) / name), labels[action]))
         return found
+
+    def name_in(self, line: str) -> str:
+        """Return the path that a line begins with, which may have spaces in it, without the columns after it."""
+        name, columns = re.fullmatch(r'(.+?)((?:\s+(?:_|-?\d+)){0,2})', line).groups()
+        if len(columns.split()) < 2 and not (columns and re.search(r'\s', name)):
+            return name
+        longer = (line, line.rsplit(maxsplit=1)[0])  # a number may be of the name
+        return next((one for one in longer if with_suffix(Path(self.data_root) / one).is_file()), name)
 
 
 class HARDVSPictures(EventDataset):
@@ -341,14 +356,16 @@ class HARDVSPictures(EventDataset):
     def samples(self) -> list[Sample]:
         """Return the folders of pictures, in the order of the label file, numbers as numbers within a line."""
         found, count = [], len(self.metainfo['classes'])
-        for where, name, words in read_list(Path(self.data_root) / f'{self.split}_label.txt'):
+        for where, line in read_list(Path(self.data_root) / f'{self.split}_label.txt'):
+            name, *words = line.rsplit(maxsplit=2)
             if len(words) != 2 or not words[1].isdecimal():
-                raise InputError(f'{where}: expected "path _ label", got {" ".join([name, *words])!r}')
-            label, folder = int(words[1]), Path(self.data_root) / name
+                raise InputError(f'{where}: expected "path _ label", got {line!r}')
+            label, folder = int(words[1]), Path(self.data_root) / unquoted(name)
             if label >= count:
                 raise InputError(f'{where}: label {label}: expected 0 to {count - 1}')
-            if not folder.is_dir():
-                raise InputError(f'{where}: folder {folder} does not exist')
+            absent = why_no_file(folder, folder=True)
+            if absent:
+                raise InputError(f'{where}: folder {folder} {absent}')
             inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: natural(path.name))
             found += [(path, label) for path in inside or [folder]]
         return found
@@ -359,24 +376,27 @@ class HARDVSPictures(EventDataset):
             read_picture(path)
 
 
-def read_list(path: Path) -> list[tuple[str, str, list[str]]]:
-    """Return the lines that are not empty, as (where it is, first word, other words).
+def read_list(path: Path) -> list[tuple[str, str]]:
+    """Return the lines that are not empty, as (where it is, line).
 
     Raises:
         InputError: there is no such file, or nothing in it.
     """
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # editors on Windows begin files with a mark
     except OSError as error:
         raise InputError(f'{path}: {error.strerror or error}') from error
     except UnicodeDecodeError as error:
         raise InputError(f'{path} is not a text file') from error
-    lines = [
-        (f'{path}, line {i}', *line.split(maxsplit=1)) for i, line in enumerate(text.splitlines(), 1) if line.strip()
-    ]
+    lines = [(f'{path}, line {i}', line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise InputError(f'{path} lists no sample')
-    return [(where, name, rest[0].split() if rest else []) for where, name, *rest in lines]
+    return lines
+
+
+def unquoted(name: str) -> str:
+    """Return a name without the quotes around it, as some write one with spaces."""
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in '"\'' else name
 
 
 def with_suffix(path: Path) -> Path:

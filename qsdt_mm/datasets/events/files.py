@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from qsdt_mm.errors import InputError
+from qsdt_mm.errors import InputError, why_no_file
 
-FIELDS = ('t', 'x', 'y', 'p')
+FIELDS = dict(
+    t=('t', 'ts', 'time', 'times', 'timestamp', 'timestamps', 'time_stamp', 'time_stamps'),
+    x=('x', 'xs'),
+    y=('y', 'ys'),
+    p=('p', 'ps', 'pol', 'pols', 'polarity', 'polarities'),
+)
+"""What fields are called, in small or capital letters; the first name goes before the others."""
+FRAMES = dict(frames=('frames',))
 PICTURES = ('.png', '.jpg', '.jpeg', '.bmp')
 
 
@@ -44,6 +51,8 @@ class Events(NamedTuple):
 def read_events(path: str | Path, sensor_size: tuple[int, int] | None = None) -> Events:
     """Read and check events: an ``.npz`` of arrays ``t, x, y, p``, or of one structured array with these fields.
 
+    Other usual names do as well (``FIELDS``). Stamps of numpy's time types become integers of their unit.
+
     Args:
         path: the file.
         sensor_size: ``(H, W)`` that coordinates have to be inside of; None takes any that are not negative.
@@ -52,9 +61,6 @@ def read_events(path: str | Path, sensor_size: tuple[int, int] | None = None) ->
         InputError: the file is malformed; the message names the file and the fault.
     """
     fields = _fields(path, FIELDS)
-    missing = [name for name in FIELDS if name not in fields]
-    if missing:
-        raise InputError(f'{path} has no field {", ".join(missing)}: expected t, x, y, p')
     lengths = {name: fields[name].shape for name in FIELDS}
     if len(set(lengths.values())) > 1 or fields['t'].ndim != 1:
         shapes = ', '.join(f'{name} {shape}' for name, shape in lengths.items())
@@ -62,6 +68,8 @@ def read_events(path: str | Path, sensor_size: tuple[int, int] | None = None) ->
     if not len(fields['t']):
         raise InputError(f'{path} holds no event')
     t = fields['t']
+    if t.dtype.kind in 'mM' and not np.isnat(t).any():
+        t = t.astype(np.int64)
     if t.dtype.kind not in 'iuf' or not np.isfinite(t).all():
         raise InputError(f'{path}: time stamps must be finite numbers')
     if (t[1:] < t[:-1]).any():
@@ -95,10 +103,7 @@ def read_frames(path: str | Path, num_frames: int | None = None) -> np.ndarray:
     Raises:
         InputError: the file is malformed; the message names the file and the fault.
     """
-    fields = _fields(path, ('frames',))
-    if 'frames' not in fields:
-        raise InputError(f'{path} has no field frames')
-    frames = fields['frames']
+    frames = _fields(path, FRAMES)['frames']
     if frames.ndim != 4 or frames.shape[1] != 2 or not frames.size or frames.dtype.kind not in 'biuf':
         raise InputError(f'{path}: frames {frames.shape} {frames.dtype}: expected numbers (T, 2, H, W)')
     if num_frames is not None and len(frames) != num_frames:
@@ -106,6 +111,11 @@ def read_frames(path: str | Path, num_frames: int | None = None) -> np.ndarray:
     frames = frames.astype(np.float32)
     if not np.isfinite(frames).all():
         raise InputError(f'{path}: frames hold values that are not finite')
+    if (frames < 0).any():
+        raise InputError(
+            f'{path}: frames hold numbers of events, of which none is negative: got {frames.min():g} '
+            f'({(frames < 0).sum()} of {frames.size} are)'
+        )
     return frames
 
 
@@ -115,9 +125,9 @@ def picture_files(folder: str | Path) -> list[Path]:
     Raises:
         InputError: it is not there, or holds none.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f'{folder} is not a folder')
+    folder, absent = Path(folder), why_no_file(folder, folder=True)
+    if absent:
+        raise InputError(f'{folder} {absent}')
     found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
     if not found:
         raise InputError(f'{folder} holds no picture ({", ".join(PICTURES)})')
@@ -142,31 +152,79 @@ def natural(name: str) -> list:
     return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', name)]
 
 
-def _fields(path: str | Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the wanted arrays of a file by name; where there is none, the fields of structured arrays."""
-    if not Path(path).is_file():
-        raise InputError(f'{path} does not exist')
+def holds_frames(path: str | Path) -> bool:
+    """Return whether a file holds ready-made frames; False, too, where it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return _named(path, archive.files, FRAMES['frames']) is not None
+    except Exception:  # what is wrong is said by who reads it
+        return False
+
+
+def _named(path: str | Path, names: Sequence[str], aliases: Sequence[str]) -> str | None:
+    """Return which of the names stands for a field."""
+    found = [name for name in names if name.casefold() in aliases]
+    for wanted in (lambda name: name == aliases[0], lambda name: name.casefold() == aliases[0], lambda name: True):
+        fitting = [name for name in found if wanted(name)]
+        if len(fitting) > 1:
+            raise InputError(f'{path} has both {" and ".join(fitting)}: expected one of them, or {aliases[0]}')
+        if fitting:
+            return fitting[0]
+    return None
+
+
+def _fields(path: str | Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """Return the wanted arrays of a file; where there is none of them, the fields of structured arrays.
+
+    Args:
+        path: the file.
+        wanted: names that each may have, see ``FIELDS``.
+
+    Raises:
+        InputError: the file cannot be read, or has not all of them; the names that it has are listed.
+    """
+    absent = why_no_file(path)
+    if absent:
+        raise InputError(f'{path} {absent}')
     try:
         archive = np.load(path, allow_pickle=False)  # arrays of objects would run code
+    except PermissionError as error:
+        raise InputError(f'{path} cannot be read: permission denied') from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f'{path} is not an npz file') from error
     if isinstance(archive, np.ndarray):
         raise InputError(f'{path} is not an npz file but a single array')
-    fields = {}
+    fields, shapes = {}, {}
     with archive:
-        for name in [name for name in archive.files if name in wanted] or archive.files:
-            try:
-                array = archive[name]
-            except Exception as error:
-                if 'allow_pickle' in str(error):
-                    raise InputError(f'{path}: {name} holds pickled objects, which are not loaded') from error
-                if isinstance(error, (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError)):
-                    raise InputError(f'{path}: {name} cannot be read ({type(error).__name__})') from error
-                raise
-            # Members that are no arrays come as bytes.
-            if isinstance(array, np.ndarray):
-                fields.update({k: array[k] for k in array.dtype.names} if array.dtype.names else {name: array})
-    return fields
+        shapes = dict.fromkeys(archive.files, '')
+        named = [name for aliases in wanted.values() if (name := _named(path, archive.files, aliases))]
+        for name in named or archive.files:
+            array = _member(path, archive, name)
+            if not isinstance(array, np.ndarray):  # members that are no arrays come as bytes
+                continue
+            parts = {k: array[k] for k in array.dtype.names} if array.dtype.names else {name: array}
+            shapes.pop(name)
+            fields |= parts
+            shapes |= {key: f' {value.shape}' for key, value in parts.items()}
+    found = {key: _named(path, list(fields), aliases) for key, aliases in wanted.items()}
+    missing = [key for key, name in found.items() if name is None]
+    if missing:
+        there = ', '.join(f'{name}{shape}' for name, shape in shapes.items()) or 'nothing'
+        if len(there) > 200:
+            there = f'{there[:197]}...'
+        raise InputError(f'{path} has no field {", ".join(missing)}: expected {", ".join(wanted)}; it has {there}')
+    return {key: fields[name] for key, name in found.items()}
+
+
+def _member(path: str | Path, archive: Any, name: str) -> Any:
+    try:
+        return archive[name]
+    except Exception as error:
+        if 'allow_pickle' in str(error):
+            raise InputError(f'{path}: {name} holds pickled objects, which are not loaded') from error
+        if isinstance(error, (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError)):
+            raise InputError(f'{path}: {name} cannot be read ({type(error).__name__})') from error
+        raise
 
 
 def _whole_numbers(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,10 @@
 """Data sets of event cameras in their users' folders."""
 
+import re
 import shutil
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from event_samples import write
@@ -11,7 +14,8 @@ pytest.importorskip('mmpretrain')
 from mmengine.registry import DATASETS  # noqa: E402
 
 from qsdt_mm.datasets.events import datasets as events  # noqa: E402
-from qsdt_mm.datasets.events.datasets import CIFAR10DVS, HARDVS, DVS128Gesture, EventFiles  # noqa: E402
+from qsdt_mm.datasets.events.datasets import CIFAR10DVS, HARDVS, DVS128Gesture, EventFiles, HARDVSPictures  # noqa: E402
+from qsdt_mm.datasets.events.files import read_events  # noqa: E402
 from qsdt_mm.errors import InputError  # noqa: E402
 
 PIPELINE = [
@@ -128,6 +132,38 @@ def test_hardvs(hardvs):
         HARDVS(hardvs, 'val')
 
 
+def test_names_with_spaces_in_the_lists_of_hardvs(tmp_path):
+    folder = tmp_path / 'action_002'
+    write(folder / 'rec 3.npz')
+    (folder / 'pictures of a').mkdir()
+    cv2.imwrite(str(folder / 'pictures of a/1.png'), np.zeros((4, 4), np.uint8))
+    lines = (
+        'action_002/my rec.npz 1\naction_002/my rec _ 1\naction_002/my rec\naction_002/rec 3 _\naction_002/rec 3 1\n'
+    )
+    (tmp_path / 'val_label.txt').write_text(lines)
+    found = [Path(path).name for path in paths(HARDVS(tmp_path, 'val'))]
+    assert found == [*['my rec.npz'] * 3, 'rec 3.npz', 'rec 3.npz']
+    (tmp_path / 'test_label.txt').write_text('action_002/pictures of a _ 1\n')
+    assert paths(HARDVSPictures(tmp_path, 'test')) == [str(folder / 'pictures of a')]
+
+
+def test_what_is_no_folder_is_said_so(tmp_path):
+    (tmp_path / 'file').touch()
+    for root, what in (
+        ('file', 'is a file, not a folder'),
+        ('file/x', f'does not exist: {tmp_path / "file"} is a file'),
+    ):
+        with pytest.raises(InputError, match=re.escape(f'data_root {tmp_path / root} {what}')):
+            DVS128Gesture(tmp_path / root)
+    (tmp_path / 'events_np/train').mkdir(parents=True)
+    (tmp_path / 'events_np/train/0').touch()
+    with pytest.raises(InputError, match='folder .*/0 is a file, not a folder'):
+        DVS128Gesture(tmp_path)
+    (tmp_path / 'a.npz').mkdir()
+    with pytest.raises(InputError, match=r'a\.npz is a folder, not a file'):
+        read_events(tmp_path / 'a.npz')
+
+
 def test_hardvs_as_spikingjelly_prepares_it(tmp_path):
     for i in range(1, 301):
         (tmp_path / f'events_np/val/action_{i:03}').mkdir(parents=True)
@@ -145,6 +181,18 @@ class TestEventFiles:
         data = self.make(tmp_path, 'x/1.npz 1\nx/1 0\n', pipeline=PIPELINE)
         assert labels(data) == [1, 0] and data.metainfo['classes'] == ('a', 'b')
         assert data[0]['inputs'].shape == (2, 2, 20, 30)
+
+    def test_names_with_spaces(self, tmp_path):
+        for name in ('my recordings/the first one.npz', 'b 2.npz'):
+            write(tmp_path / name)
+        lines = '\ufeffmy recordings/the first one.npz 1\nmy recordings/the first one\t0\n"b 2" 1\r\n  b 2   0  \n'
+        data = self.make(tmp_path, lines, pipeline=PIPELINE)
+        assert labels(data) == [1, 0, 1, 0]
+        assert [path.removeprefix(f'{tmp_path}/') for path in paths(data)] == [
+            *['my recordings/the first one.npz'] * 2,
+            *['b 2.npz'] * 2,
+        ]
+        assert len([data[i] for i in range(4)]) == 4
 
     @pytest.mark.parametrize(
         ('lines', 'fault'),

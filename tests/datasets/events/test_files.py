@@ -36,6 +36,46 @@ def test_polarity_of_minus_one_is_zero_and_whole_floats_pass(tmp_path):
     assert np.array_equal(events.p, random_events()['p']) and events.x.dtype == np.int64
 
 
+NAMES = ['ts x y pol', 'timestamps x y polarities', 'timestamp x y polarity', 'T X Y P', 'Ts Xs Ys Ps', 'time x y p']
+
+
+@pytest.mark.parametrize('names', NAMES)
+def test_other_names_of_fields(tmp_path, names):
+    fields = {name: random_events()[key] for name, key in zip(names.split(), 'txyp')}
+    structured = np.zeros(200, [(name, 'i8') for name in fields])
+    for name, values in fields.items():
+        structured[name] = values
+    np.savez(tmp_path / 'a.npz', sensor=np.zeros(2), **fields)
+    np.savez(tmp_path / 'b.npz', events=structured)
+    for name in ('a.npz', 'b.npz'):
+        for one, other in zip(read_events(tmp_path / name, SIZE), random_events().values()):
+            assert np.array_equal(one, other)
+
+
+def test_the_first_name_goes_before_others(tmp_path):
+    events = read_events(write(tmp_path / 'a.npz', time=np.array(3.5), T=np.zeros(1), polarity=np.zeros(7)), SIZE)
+    assert np.array_equal(events.t, random_events()['t']) and np.array_equal(events.p, random_events()['p'])
+
+
+@pytest.mark.parametrize('kind', ['m8[us]', 'm8[ns]', 'm8[ms]', 'M8[us]', 'M8[ns]', 'm8'])
+def test_stamps_of_numpys_time_types(tmp_path, kind):
+    events = read_events(write(tmp_path / 'a.npz', t=random_events()['t'].astype(np.int64).astype(kind)), SIZE)
+    assert events.t.dtype == np.int64 and np.array_equal(events.t, random_events()['t'])
+
+
+def test_arrays_of_unknown_columns_are_listed(tmp_path):
+    np.savez(tmp_path / 'a.npz', data=np.zeros((5, 4)), label=np.array(3))
+    with pytest.raises(InputError, match=r'no field t, x, y, p: .*; it has data \(5, 4\), label \(\)$'):
+        read_events(tmp_path / 'a.npz')
+    np.savez(tmp_path / 'b.npz', **{f'a_long_name_{i}': np.zeros(1) for i in range(99)})
+    with pytest.raises(InputError) as error:
+        read_events(tmp_path / 'b.npz')
+    assert str(error.value).endswith('...') and len(str(error.value)) < 400
+    np.savez(tmp_path / 'c.npz')
+    with pytest.raises(InputError, match='it has nothing'):
+        read_events(tmp_path / 'c.npz')
+
+
 def changed(name, at, value, kind=np.int64):
     values = random_events()[name].astype(kind)
     values[at] = value
@@ -43,10 +83,12 @@ def changed(name, at, value, kind=np.int64):
 
 
 FAULTS = {
-    'has no field y, p: expected t, x, y, p': dict(y=None, p=None),
+    'has no field y, p: expected t, x, y, p; it has t (200,), x (200,)': dict(y=None, p=None),
+    'has both ts and Time: expected one of them, or t': dict(t=None, ts=np.arange(200), Time=np.arange(200)),
     'holds no event': {name: np.zeros(0, int) for name in 'txyp'},
     'time is not sorted: event 7 is at 0 after ': changed('t', 7, 0, np.uint64),
     'time stamps must be finite numbers': changed('t', 7, np.nan, float),
+    ': time stamps must be finite numbers': changed('t', 7, np.timedelta64('NaT'), 'm8[us]'),
     'x=30 is outside the sensor: expected 0 to 29 (1 events)': changed('x', 3, 30),
     'y=-1 is outside the sensor: expected 0 to 19 (1 events)': changed('y', 3, -1),
     'polarity 2: expected 0 and 1, or -1 and 1': changed('p', 3, 2),
@@ -123,5 +165,9 @@ def test_frames(tmp_path):
     np.savez(tmp_path / 'b.npz', frames=frames[:, 0])
     with pytest.raises(InputError, match=r'b.npz: frames \(4, 5, 6\) int64: expected numbers \(T, 2, H, W\)'):
         read_frames(tmp_path / 'b.npz')
-    with pytest.raises(InputError, match='has no field frames'):
+    with pytest.raises(InputError, match='has no field frames: expected frames; it has t .* p '):
         read_frames(write(tmp_path / 'c.npz'))
+    below = np.where(np.arange(240).reshape(4, 2, 5, 6) == 7, -142.0, 1.0)
+    np.savez(tmp_path / 'd.npz', Frames=below)
+    with pytest.raises(InputError, match=r'none is negative: got -142 \(1 of 240 are\)'):
+        read_frames(tmp_path / 'd.npz')
