@@ -11,6 +11,7 @@ from .labels import LabelRangeHook
 from .non_finite import NonFiniteGuardHook
 from .reconstruction import ReconstructionHook
 from .reseed import ReseedHook, seed_worker
+from .run_state import RunStateHook
 
 __all__ = [
     'AtomicLocalBackend',
@@ -23,6 +24,7 @@ __all__ = [
     'NonFiniteGuardHook',
     'PredictionGridHook',
     'ReseedHook',
+    'RunStateHook',
     'SafeCheckpointHook',
     'seed_worker',
 ]
