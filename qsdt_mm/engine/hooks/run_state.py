@@ -105,6 +105,9 @@ class RunStateHook(Hook):
         elif not batches and runner._val_loop is not None and validation_is_due(loop):
             place = f'epoch {runner.epoch}' if isinstance(loop, EpochBasedTrainLoop) else f'iteration {runner.iter}'
             runner.logger.info(f'The validation after {place} is not in the checkpoint: it is made up for')
+            # as they are right after the last iteration, for who asks the hub
+            runner.message_hub.update_info('iter', runner.iter - 1)
+            runner.message_hub.update_info('epoch', runner.epoch - isinstance(loop, EpochBasedTrainLoop))
             runner.val_loop.run()
         if getattr(loop, 'stop_training', False):
             runner.logger.info('Training was stopped early: nothing is left to train')
