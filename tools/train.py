@@ -131,12 +131,10 @@ def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session
         for warning in caught:
             session.note(f'warning: {warning.message}')
         if found is None:
-            if any(issubclass(warning.category, IncompleteCheckpoint) for warning in caught):
-                raise InputError(
-                    f'{held}, and training can go on from none of them: start anew with --overwrite or in another '
-                    '--work-dir, from weights with --cfg-options load_from=FILE, or see the options --new-optimizer '
-                    'and --new-schedule'
-                )
+            incomplete = [warning for warning in caught if issubclass(warning.category, IncompleteCheckpoint)]
+            if incomplete:  # to start anew would replace it
+                first = str(incomplete[0].message).removeprefix('skipped: ')
+                raise InputError(f'{first}, neither can another in {work_dir}: --overwrite starts anew')
             session.note(f'nothing to resume in {work_dir}: training starts from the beginning')
             cfg.resume = False
             return None

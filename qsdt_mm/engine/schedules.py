@@ -47,6 +47,8 @@ def put_back_settings(optim_wrapper: Any, settings: Mapping[str, Sequence[Mappin
     """Give the groups of each optimizer what :func:`settings_of` returned."""
     for name, wrapper in wrappers_of(optim_wrapper).items():
         for group, held in zip(wrapper.param_groups, settings[name]):
+            for key in [key for key in group if key.startswith('initial_')]:
+                del group[key]  # where schedules begin
             group.update(held)
 
 

@@ -5,7 +5,8 @@ import toy_runs as toy
 import toy_states as states
 from mmengine.runner import loops
 
-EPOCHS = "train_cfg = dict(max_epochs=2)\ndefault_hooks = dict(checkpoint=dict(by_epoch=False, interval=2))\n"
+pytestmark = pytest.mark.usefixtures('unformatted')
+EPOCHS = 'train_cfg = dict(max_epochs=2)\ndefault_hooks = dict(checkpoint=dict(by_epoch=False, interval=2))\n'
 CASES = {
     'in the middle of an epoch': (EPOCHS, False, 'iter_2', 'iter_6'),
     'at the end of an epoch, by iteration': (EPOCHS.replace('interval=2', 'interval=3'), False, 'iter_3', 'iter_6'),
@@ -16,8 +17,8 @@ CASES = {
         'iter_6',
     ),
     'a best checkpoint between the others': (
-        "train_cfg.update(val_interval=3)\ndefault_hooks['checkpoint'].update(interval=2, save_best='acc', rule='greater')"
-        '\nval_evaluator = dict(_delete_=True, type="ScoresByIteration", scores={3: 0.5})\n',
+        "train_cfg.update(val_interval=3)\ndefault_hooks['checkpoint'].update(interval=2, save_best='acc',"
+        ' rule="greater")\nval_evaluator = dict(_delete_=True, type="ScoresByIteration", scores={3: 0.5})\n',
         True,
         'iter_3',
         'iter_9',
@@ -52,7 +53,7 @@ def with_workers():
         yield pytest.param(case, 0, marks=[] if case in others else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize(('case', 'workers'), with_workers())
+@pytest.mark.parametrize(('case', 'workers'), list(with_workers()))
 def test_data(tmp_path, monkeypatch, case, workers):
     monkeypatch.setattr(loops.time, 'sleep', lambda seconds: None)
     rest, iterations, start, last = CASES[case]

@@ -1,9 +1,10 @@
-"""Whatever a run holds, it holds after a stop: all tensors and numbers of the last checkpoints are equal, bit for bit."""
+"""Whatever a run holds, it holds after a stop: the last checkpoints are equal in all numbers, bit for bit."""
 
 import pytest
 import toy_runs as toy
 import toy_states as states
 
+pytestmark = pytest.mark.usefixtures('unformatted')
 ACCUMULATED = 'optim_wrapper = dict(accumulative_counts=2)\n'
 WITH_BEST = "default_hooks = dict(checkpoint=dict(save_best='acc', rule='greater', max_keep_ckpts=2))\n"
 # what is held: configuration, by iteration or not, the checkpoint that the run goes on from
@@ -48,7 +49,9 @@ CASES = {
     ),
     'patience and the best score': (
         "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc', min_delta=0.0, patience=2)]\n"
-        'train_cfg = dict(max_epochs=5, val_interval=1)\n' + WITH_BEST + states.SCORES.format({3: 0.5, 6: 0.4, 9: 0.3, 12: 0.9}),
+        'train_cfg = dict(max_epochs=5, val_interval=1)\n'
+        + WITH_BEST
+        + states.SCORES.format({3: 0.5, 6: 0.4, 9: 0.3, 12: 0.9}),
         False,
         2,
     ),

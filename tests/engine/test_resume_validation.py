@@ -4,6 +4,7 @@ import pytest
 import toy_runs as toy
 import toy_states as states
 
+pytestmark = pytest.mark.usefixtures('unformatted')
 BEST = "save_best='acc', rule='greater', max_keep_ckpts=3"
 STOPPING = "dict(type='EarlyStoppingHook', monitor='acc', min_delta=0.0, patience=2)"
 LOOPS = {
@@ -31,11 +32,19 @@ def done(asked):
     return found
 
 
-@pytest.mark.parametrize('kind', ['SafeCheckpointHook', 'CheckpointHook'])
-@pytest.mark.parametrize('loop', LOOPS)
-@pytest.mark.parametrize('interval', [1, 2])
+@pytest.mark.parametrize(
+    ('loop', 'interval', 'kind'),
+    [
+        ('epochs', 1, 'SafeCheckpointHook'),
+        ('epochs', 2, 'CheckpointHook'),
+        ('iterations', 1, 'CheckpointHook'),
+        ('iterations', 2, 'SafeCheckpointHook'),
+        pytest.param('epochs', 2, 'SafeCheckpointHook', marks=pytest.mark.slow),
+        pytest.param('iterations', 1, 'SafeCheckpointHook', marks=pytest.mark.slow),
+    ],
+)
 def test_made_up(tmp_path, asked, loop, interval, kind):
-    """In the first interval, or in the last of all: the checkpoints are those of a run without a stop."""
+    """After the first interval or the second: the checkpoints are those of a run without a stop."""
     _, _, length, unit = LOOPS[loop]
     at, ends = interval * length, dict(epoch=[3, 6, 9], iter=[4, 8, 9])[unit]
     scores = {at: 0.5, ends[-1]: 0.3}

@@ -155,7 +155,7 @@ class TwoOptimizers:
 
 @DATA_SAMPLERS.register_module()
 class PairedBatches(BatchSampler):
-    """Batches of samples that fit together, as detectors sort pictures by their shape; how many were drawn is not known."""
+    """Batches of samples that fit together, as detectors sort pictures: how many were drawn is not known."""
 
     def __init__(self, sampler, batch_size, drop_last=False):
         super().__init__(sampler, batch_size, drop_last)
