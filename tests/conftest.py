@@ -51,6 +51,14 @@ def plain_environment(monkeypatch):
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope='module')
+def unformatted():
+    """Configurations are noted as they are: to format one takes as long as a toy run, and every checkpoint does it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False))
+        yield
+
+
 @pytest.fixture
 def golden():
     """Outputs of the published implementations, by name; a test that needs one that is absent is skipped."""

@@ -37,6 +37,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'directory, if there is one',
     )
     parser.add_argument(
+        '--new-optimizer',
+        action='store_true',
+        help='with --resume: a new optimizer (its averages of gradients start anew), also for a checkpoint without one',
+    )
+    parser.add_argument(
+        '--new-schedule',
+        action='store_true',
+        help="with --resume: the configuration's learning rates, other settings of the optimizer and param_scheduler, "
+        "at the epoch or iteration where the run goes on, in place of the checkpoint's",
+    )
+    parser.add_argument(
         '--overwrite',
         action='store_true',
         help='start anew in a work directory that holds checkpoints, and remove them',
@@ -82,6 +93,7 @@ def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session
     """Decide where training starts; return the checkpoint that it starts from, if any, read once and for all."""
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.checkpoint import (
+        IncompleteCheckpoint,
         checkpoints_of,
         load_checkpoint_safely,
         load_training_state,
@@ -94,6 +106,10 @@ def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session
     resume = args.resume
     if resume is None and cfg.get('resume') and not args.overwrite:
         resume = cfg.get('load_from') or 'auto'
+    if resume is None and (args.new_optimizer or args.new_schedule):
+        option = '--new-optimizer' if args.new_optimizer else '--new-schedule'
+        raise InputError(f'{option} says how to go on from a checkpoint: it needs --resume')
+    wanted = dict(optimizer=not args.new_optimizer, schedule=bool(cfg.get('param_scheduler')) and not args.new_schedule)
     if resume is None:
         cfg.resume = False
         if present and not args.overwrite:
@@ -111,10 +127,14 @@ def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always')
-            found = newest_training_state(*directories)
+            found = newest_training_state(*directories, **wanted)
         for warning in caught:
             session.note(f'warning: {warning.message}')
         if found is None:
+            incomplete = [warning for warning in caught if issubclass(warning.category, IncompleteCheckpoint)]
+            if incomplete:  # to start anew would replace it
+                first = str(incomplete[0].message).removeprefix('skipped: ')
+                raise InputError(f'{first}, neither can another in {work_dir}: --overwrite starts anew')
             session.note(f'nothing to resume in {work_dir}: training starts from the beginning')
             cfg.resume = False
             return None
@@ -125,7 +145,7 @@ def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session
             f'{held}, and {resume} is of another run: go on with --resume auto, or choose another --work-dir'
         )
     else:
-        state = load_training_state(resume)
+        state = load_training_state(resume, **wanted)
     seed = state['meta'].get('seed')
     if seed is not None:  # the samplers are built before mmengine restores the seed
         randomness = dict(cfg.get('randomness') or {})
@@ -134,6 +154,18 @@ def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session
         cfg.randomness = {**randomness, 'seed': seed}
     cfg.resume, cfg.load_from = True, resume
     return state
+
+
+def say_how_to_resume(runner, args: argparse.Namespace, session) -> None:
+    """Hand the options over to the runner, and let it warn as the tool does."""
+    from qsdt_mm.engine.resuming import ResumingRunner
+    from qsdt_mm.errors import InputError
+
+    if isinstance(runner, ResumingRunner):
+        runner.new_optimizer, runner.new_schedule = args.new_optimizer, args.new_schedule
+        runner.remark = lambda text: session.note(f'warning: {text}')
+    elif args.new_optimizer or args.new_schedule:
+        raise InputError(f'--new-optimizer and --new-schedule need the usual runner, not {type(runner).__name__}')
 
 
 def train(args: argparse.Namespace, session) -> None:
@@ -233,6 +265,8 @@ def train(args: argparse.Namespace, session) -> None:
                 raise CheckpointError(f'{cfg.load_from} does not fit the model: weights {mismatch}')
         if start is not None and hasattr(runner, 'hand_over'):
             runner.hand_over(cfg.load_from, start)
+        if cfg.resume:
+            say_how_to_resume(runner, args, session)
         del start
         runner.register_hook(Begin(), priority='HIGHEST')
         with session.setting_up():

@@ -16,7 +16,7 @@ def build_runner(cfg: Any) -> Any:
     from mmengine.hooks import Hook
     from mmengine.registry import RUNNERS
 
-    from qsdt_mm.engine.hooks import AbsentClassesHook, LabelRangeHook
+    from qsdt_mm.engine.hooks import AbsentClassesHook, LabelRangeHook, RunStateHook
     from qsdt_mm.engine.runner import SafeRunner
     from qsdt_mm.fileio.checkpoint import drop_code
     from qsdt_mm.fileio.own_files import cut_links
@@ -32,6 +32,8 @@ def build_runner(cfg: Any) -> Any:
         cut_links(Path(cfg.work_dir) / Path(cfg.filename or '').name)  # mmengine writes it in place, and at once
         runner = RUNNERS.build(cfg)
         runner.register_hook(DropCodeHook(), priority='HIGHEST')
+        if not any(isinstance(hook, RunStateHook) for hook in runner.hooks):
+            runner.register_hook(RunStateHook())
     runner.register_hook(LabelRangeHook())
     runner.register_hook(AbsentClassesHook())
     quiet_logger(runner.logger)

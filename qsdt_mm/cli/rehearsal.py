@@ -177,7 +177,8 @@ def restore_monitors(runner: Any, schedulers: Any) -> None:
     built = runner.param_schedulers
     if isinstance(built, list) and isinstance(schedulers, (list, tuple)) and len(built) == len(schedulers):
         for scheduler, config in zip(built, schedulers):
-            if hasattr(scheduler, 'monitor') and isinstance(config, Mapping):
+            same = isinstance(config, Mapping) and type(scheduler).__name__ in str(config.get('type'))
+            if same and hasattr(scheduler, 'monitor'):
                 scheduler.monitor = config.get('monitor', 'loss')
 
 

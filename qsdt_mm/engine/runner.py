@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop
 from torch import nn
 
 from qsdt_mm.compat.noise import quiet_logger, shorten_console
@@ -18,15 +18,16 @@ from qsdt_mm.fileio.checkpoint import drop_code, load_checkpoint_safely, load_we
 from qsdt_mm.fileio.own_files import cut_links
 
 from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
+from .resuming import ResumingRunner
 
 
 @RUNNERS.register_module()
-class SafeRunner(Runner):
+class SafeRunner(ResumingRunner):
     """A ``Runner`` that loads local checkpoints as data only and writes its configuration when it begins.
 
     The attribute ``strict_load`` (``True``) makes a checkpoint that does not fit the model an error when
     resuming or testing; weights that a training starts from (``load_from`` without ``resume``) may fit in
-    part, as in mmengine.
+    part, as in mmengine. How a run goes on is :class:`ResumingRunner`'s.
 
     >>> from mmengine.config import Config
     >>> cfg = Config(dict(runner_type='SafeRunner'))  # a line with which OpenMMLab's own tools take it
@@ -131,7 +132,7 @@ class SafeRunner(Runner):
         """
         if '://' in str(filename) or revise_keys is not None:
             extra = {} if revise_keys is None else dict(revise_keys=revise_keys)
-            return drop_code(super().load_checkpoint(filename, map_location, strict, **extra))
+            return self._note(drop_code(super().load_checkpoint(filename, map_location, strict, **extra)), filename)
         checkpoint = self._read_once(filename, map_location)
         if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
             checkpoint = dict(state_dict=model_weights(checkpoint, filename))
@@ -157,7 +158,7 @@ class SafeRunner(Runner):
             self.logger.warning(message)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
-        return checkpoint
+        return self._note(checkpoint, filename)
 
     @contextmanager
     def _without_mismatches(self) -> Iterator[None]:

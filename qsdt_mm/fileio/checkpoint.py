@@ -25,6 +25,7 @@ from .own_files import LAST, inside
 from .safe_load import every_load_as_data, load_as_data, numpy_rebuilders
 
 TRAINING_PARTS = ('meta', 'state_dict', 'message_hub')
+OPTIONAL = ('optimizer', 'param_schedulers')  # training can go on with new ones, if it is told to
 
 
 def _history_statistic(owner: Any, name: str) -> Any:
@@ -138,26 +139,66 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:160] if lines else ''
 
 
-def load_training_state(path: PathLike) -> dict[str, Any]:
+class IncompleteCheckpoint(UserWarning):
+    """A checkpoint was passed over because training cannot go on from what it holds."""
+
+
+class IncompleteCheckpointError(CheckpointError):
+    """A checkpoint is whole but training cannot go on from what it holds."""
+
+
+def missing_parts(checkpoint: Any, optimizer: bool = True, schedule: bool = True) -> list[str]:
+    """List what a checkpoint lacks of what training goes on from.
+
+    Args:
+        checkpoint: What the file holds.
+        optimizer: Whether its optimizer is wanted.
+        schedule: Whether its schedules (``param_schedulers``) are wanted.
+    """
+    held = checkpoint if isinstance(checkpoint, dict) else {}
+    missing = [part for part in TRAINING_PARTS if part not in held]
+    if not missing:
+        missing = [f'meta.{key}' for key in ('epoch', 'iter') if key not in held['meta']]
+    if optimizer and not held.get('optimizer'):
+        missing.append('optimizer')
+    if schedule and held.get('param_schedulers') is None:
+        missing.append('param_schedulers')
+    return missing
+
+
+def check_training_parts(checkpoint: Any, path: PathLike, optimizer: bool = True, schedule: bool = True) -> None:
+    """Refuse a checkpoint that lacks something that training goes on from; arguments as :func:`missing_parts`.
+
+    Raises:
+        IncompleteCheckpointError: It does; the line says what else can be done with the file.
+    """
+    missing = missing_parts(checkpoint, optimizer, schedule)
+    if not missing:
+        return
+    ways = f'to start from its weights: --cfg-options load_from={path}'
+    options = [f'--new-{"schedule" if part == "param_schedulers" else part}' for part in missing if part in OPTIONAL]
+    if len(options) == len(missing):
+        ways += f'; to go on with a new one of each: {" ".join(options)}'
+    raise IncompleteCheckpointError(f'checkpoint {path} cannot be resumed: it has no {", ".join(missing)} ({ways})')
+
+
+def load_training_state(path: PathLike, optimizer: bool = True, schedule: bool = False) -> dict[str, Any]:
     """Load a checkpoint that training is to go on from.
 
     Args:
         path: A local file written by the checkpoint hook.
+        optimizer: Whether its optimizer is wanted.
+        schedule: Whether its schedules are wanted.
 
     Returns:
         The checkpoint, without the configuration text that mmengine would execute.
 
     Raises:
-        CheckpointError: As :func:`load_checkpoint_safely`, or it holds weights only.
+        CheckpointError: As :func:`load_checkpoint_safely`, or it lacks a part that is wanted, as the best checkpoint of
+            a run does, or a file of weights.
     """
     checkpoint = load_checkpoint_safely(path)
-    missing = [part for part in TRAINING_PARTS if not (isinstance(checkpoint, dict) and part in checkpoint)]
-    missing += [f'meta.{key}' for key in ('epoch', 'iter') if not missing and key not in checkpoint['meta']]
-    if missing:
-        raise CheckpointError(
-            f'checkpoint {path} cannot be resumed: it has no {", ".join(missing)} (to start from its '
-            f'weights: --cfg-options load_from={path})'
-        )
+    check_training_parts(checkpoint, path, optimizer, schedule)
     return drop_code(checkpoint)
 
 
@@ -210,14 +251,18 @@ def find_resumable(*directories: PathLike) -> Path | None:
     return found and found[0]
 
 
-def newest_training_state(*directories: PathLike) -> tuple[Path, dict[str, Any]] | None:
+def newest_training_state(
+    *directories: PathLike, optimizer: bool = True, schedule: bool = False
+) -> tuple[Path, dict[str, Any]] | None:
     """Find the newest whole checkpoint of a run, and read it.
 
     The one that ``last_checkpoint`` names is tried first, then the others, newest first. One that cannot be
-    loaded, or that ``last_checkpoint`` names and that lies elsewhere, is skipped with a warning that names it.
+    loaded, that lacks a part that is wanted, or that ``last_checkpoint`` names and that lies elsewhere, is skipped with
+    a warning that names it (an :class:`IncompleteCheckpoint` where a part is lacking). The best ones are never taken.
 
     Args:
         directories: The work directory, which need not exist, and others in which the run saves.
+        optimizer, schedule: As for :func:`load_training_state`.
 
     Returns:
         Its path and what it holds (:func:`load_training_state`), or ``None``.
@@ -225,13 +270,14 @@ def newest_training_state(*directories: PathLike) -> tuple[Path, dict[str, Any]]
     named, last = _named_last(*directories)
     if named and last is None and Path(named).is_file():
         warnings.warn(f'skipped: checkpoint {named} is not in {directories[0]}, which names it', stacklevel=2)
-    candidates = [] if last is None else [last]
+    candidates = [] if last is None or last.name.startswith('best_') else [last]
     candidates += [path for path in list_checkpoints(*directories) if path not in candidates]
     for path in candidates:
         try:
-            return path, load_training_state(path)
+            return path, load_training_state(path, optimizer, schedule)
         except CheckpointError as error:
-            warnings.warn(f'skipped: {error}', stacklevel=2)
+            kind = IncompleteCheckpoint if isinstance(error, IncompleteCheckpointError) else UserWarning
+            warnings.warn(f'skipped: {error}', kind, stacklevel=2)
     return None
 
 

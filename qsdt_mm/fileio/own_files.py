@@ -64,6 +64,14 @@ def cut_links(path: PathLike) -> None:
             shutil.copyfile(path, beside)
 
 
+def start_of(runner: Any) -> str | None:
+    """Return the checkpoint that a run starts from: what it was told, or what its work directory names."""
+    last = Path(runner.work_dir) / LAST
+    if runner._load_from is None and last.is_file():
+        return last.read_text().strip()
+    return runner._load_from
+
+
 def keep_to_own_files(runner: Any, out_dir: PathLike | None = None) -> None:
     """Make a run that goes on from a checkpoint forget the files of the run that wrote it.
 
@@ -77,9 +85,7 @@ def keep_to_own_files(runner: Any, out_dir: PathLike | None = None) -> None:
     """
     saved_in = checkpoint_dir(runner.work_dir, out_dir)
     own = [runner.work_dir, saved_in]
-    start = runner._load_from
-    if start is None and (Path(runner.work_dir) / LAST).is_file():
-        start = (Path(runner.work_dir) / LAST).read_text().strip()
+    start = start_of(runner)
     moved_in = bool(runner._resume and start) and not inside(start, own)
     hub = runner.message_hub
     for key in [key for key in hub.runtime_info if key == 'best_ckpt' or key.startswith('best_ckpt_')]:

@@ -12,6 +12,7 @@ from .labels import LabelRangeHook
 from .non_finite import NonFiniteGuardHook
 from .reconstruction import ReconstructionHook
 from .reseed import ReseedHook, seed_worker
+from .run_state import RunStateHook
 
 __all__ = [
     'AbsentClassesHook',
@@ -25,6 +26,7 @@ __all__ = [
     'NonFiniteGuardHook',
     'PredictionGridHook',
     'ReseedHook',
+    'RunStateHook',
     'SafeCheckpointHook',
     'seed_worker',
 ]

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from qsdt_mm.errors import require
 from qsdt_mm.fileio.atomic import AtomicLocalBackend  # noqa: F401  (registers the backend)
-from qsdt_mm.fileio.own_files import keep_to_own_files, place
+from qsdt_mm.fileio.own_files import keep_to_own_files, place, start_of
 
 
 class _RemoveLater:
@@ -39,8 +39,9 @@ class SafeCheckpointHook(CheckpointHook):
     mmengine writes in place (a process killed meanwhile leaves a truncated file) and, with
     ``max_keep_ckpts`` or ``save_best``, removes the old file first (a process killed meanwhile leaves
     none). Here local files are written beside and renamed, and removals wait until everything has been
-    written. A run that goes on from another run's checkpoint leaves that run's files alone. It is registered under its
-    own name and takes the same arguments.
+    written. A run that goes on from another run's checkpoint leaves that run's files alone. After each validation
+    the checkpoint of that epoch or iteration is saved once more, with what the validation has changed, not only if
+    its result is the best so far. It is registered under its own name and takes the same arguments.
 
     Args:
         out_dir: As in ``CheckpointHook``. A remote one (``s3://...``) keeps that storage's own way of
@@ -70,6 +71,9 @@ class SafeCheckpointHook(CheckpointHook):
         if backend_args is None and kwargs.get('file_client_args') is None and not remote:
             backend_args = dict(backend='atomic_local')
         super().__init__(*args, out_dir=out_dir, backend_args=backend_args, **kwargs)
+        self._training = self._in_validation = False
+        self._postponed: tuple[int, dict] | None = None
+        self._pending: list[tuple[Any, str]] = []
 
     @contextmanager
     def _removals_last(self) -> Iterator[None]:
@@ -88,14 +92,29 @@ class SafeCheckpointHook(CheckpointHook):
             *getattr(self, 'best_ckpt_path_dict', {}).values(),
         }
         kept = {place(path) for path in kept if path}
-        for remove, path in later.pending:  # only reached when everything was written
-            if place(path) not in kept:
-                remove(path)
+        self._pending += later.pending  # only reached when everything was written
+        if self._postponed is None:
+            pending, self._pending = self._pending, []
+            for remove, path in pending:
+                if place(path) not in kept:
+                    remove(path)
 
     def before_train(self, runner) -> None:
         """Forget the files of another run, then settle where to save."""
         keep_to_own_files(runner, self.out_dir)
         super().before_train(runner)
+        self._training = True
+
+    def after_train(self, runner) -> None:
+        """Publish, and leave validations that follow alone."""
+        self._training = False
+        super().after_train(runner)
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        if self._in_validation:  # other hooks have yet to look at the metrics
+            self._postponed = step, meta
+        else:
+            super()._save_checkpoint_with_step(runner, step, meta)
 
     def _publish_model(self, runner, ckpt_path: str | None) -> None:
         if ckpt_path is not None:  # of several metrics, one may not have improved on the run before
@@ -114,9 +133,44 @@ class SafeCheckpointHook(CheckpointHook):
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        """Save the best model, then remove the one it replaces."""
+        """Save the best model."""
+        self._postponed, self._in_validation = None, True
+        try:
+            with self._removals_last():
+                super().after_val_epoch(runner, metrics or {})
+        finally:
+            self._in_validation = False
+
+    def after_val(self, runner) -> None:
+        """Save what the validation has changed, then remove the best model that was replaced."""
+        postponed, self._postponed = self._postponed, None
+        if not self._training:
+            return
         with self._removals_last():
-            super().after_val_epoch(runner, metrics or {})
+            if postponed is None:
+                save_again(self, runner)
+            else:
+                self._save_checkpoint_with_step(runner, *postponed)
+
+
+def path_now(hook: CheckpointHook, runner: Runner) -> tuple[int, str]:
+    """Return the number of the epoch or iteration that training has come to, and where a hook saves its checkpoint."""
+    step = runner.epoch if hook.by_epoch else runner.iter
+    return step, hook.file_backend.join_path(hook.out_dir, hook.filename_tmpl.format(step))
+
+
+def save_again(hook: CheckpointHook, runner: Runner) -> None:
+    """Save a hook's last checkpoint once more, if it is of this epoch or iteration and can be resumed."""
+    step, path = path_now(hook, runner)
+    if hook.last_ckpt == path and hook.save_optimizer:
+        hook._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+
+
+def take_up(hook: CheckpointHook, runner: Runner) -> None:
+    """Let a hook know that the checkpoint which the run goes on from is its last, if it is."""
+    path, start = path_now(hook, runner)[1], start_of(runner)
+    if hook.last_ckpt is None and start and os.path.isfile(path) and place(start) == place(path):
+        hook.last_ckpt = path
 
 
 def protect_other_runs(runner: Runner) -> None:

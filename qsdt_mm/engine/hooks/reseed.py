@@ -4,6 +4,7 @@ import functools
 import hashlib
 import random
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 
-from qsdt_mm.compat.resuming import call_after_advance
+from qsdt_mm.compat.resuming import (
+    call_after_skipping,
+    reseed_while_advancing,
+    skipped_in_epoch,
+    skips_samples,
+)
 
 
 def mix_seed(*parts: int | str) -> int:
@@ -58,18 +64,18 @@ class ReseedHook(Hook):
 
     - epoch-based training resumed from an epoch's checkpoint, with any number of workers, if
       ``persistent_workers=False`` (a warning says so otherwise: such workers carry their random state along);
+      from a checkpoint in the middle of an epoch too, whose batches are fetched again and dropped;
     - iteration-based training with an ``InfiniteSampler``, with any number of workers, if checkpoints fall on
-      multiples of ``restart_workers_every``: there the loader is started anew, as it is when resuming.
+      multiples of ``restart_workers_every``: there the loader is started anew, as it is when resuming;
+    - iteration-based training with another sampler, which mmengine resumes by fetching all batches again.
 
-    What is not: gradients accumulated over several iterations and not yet applied at the checkpoint;
-    iteration-based training with another sampler and random augmentation in workers (samples and dropout
-    repeat, augmentation does not); ``fast_forward_on_resume=True``; hooks and data sets with a random state
-    of their own.
+    What is not: ``fast_forward_on_resume=True``; hooks and data sets with a random state of their own. Gradients
+    that wait for a step, and counts of hooks, are for :class:`RunStateHook`.
 
     Args:
         restart_workers_every: In iteration-based training, start the loader anew after so many iterations,
-            so that its workers' random state is known there. ``'auto'`` takes the interval of the
-            checkpoint hook, ``None`` never restarts.
+            so that its workers' random state is known there. ``'auto'`` is wherever a checkpoint may be saved:
+            at the intervals of checkpoint hooks, and of validations if there are best ones; ``None`` never restarts.
 
     Raises:
         ValueError: ``restart_workers_every`` is not a positive int, ``'auto'`` or ``None``.
@@ -92,7 +98,7 @@ class ReseedHook(Hook):
                 f'restart_workers_every must be a positive int, "auto" or None, got {restart_workers_every!r}'
             )
         self.restart_workers_every = restart_workers_every
-        self._restart: int | None = None
+        self._restarts: Callable[[int], bool] = lambda done: False
         self._training = False
 
     def _seed(self, runner, what: str, iteration: int) -> None:
@@ -112,22 +118,28 @@ class ReseedHook(Hook):
                     'persistent_workers=True keeps the random state of the workers from epoch to '
                     'epoch: a resumed run will not repeat their augmentations exactly'
                 )
-        self._restart = self.restart_workers_every
-        if self._restart == 'auto':
-            intervals = [
-                hook.interval
-                for hook in runner.hooks
-                if isinstance(hook, CheckpointHook) and not hook.by_epoch and hook.interval > 0
-            ]
-            self._restart = min(intervals) if intervals else None
+        self._restarts = lambda done: False
         iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
-        if not (hasattr(iterator, 'skip_iter') and hasattr(getattr(loader, 'sampler', None), 'skip')):
-            self._restart = None  # the position in the data could not be found again cheaply
+        if self.restart_workers_every is None or not skips_samples(iterator):
+            return  # never, or the position in the data could not be found again cheaply
+        if self.restart_workers_every != 'auto':
+            self._restarts = lambda done: done % self.restart_workers_every == 0
+            return
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        every = {(hook.save_begin, hook.interval) for hook in hooks if not hook.by_epoch and hook.interval > 0}
+        loop, best = runner.train_loop, any(hook.save_best for hook in hooks)
+        # the best result so far is saved together with a checkpoint, whatever the interval is
+        self._restarts = lambda done: (
+            any(done >= begin and (done - begin) % interval == 0 for begin, interval in every)
+            or (best and runner._val_loop is not None and done >= loop.val_begin and done % loop.val_interval == 0)
+        )
 
     def before_train_epoch(self, runner) -> None:
         """Seed what is drawn while an epoch starts, the workers' base seed among it."""
-        self._seed(runner, 'data', runner.iter)
-        call_after_advance(runner.train_loop, lambda: self._seed(runner, 'data', runner.iter))
+        loop, now = runner.train_loop, runner.iter
+        self._seed(runner, 'data', now - skipped_in_epoch(loop))
+        call_after_skipping(loop, lambda: self._seed(runner, 'data', now))
+        reseed_while_advancing(loop, lambda iteration: self._seed(runner, 'data', iteration))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed what the model draws: dropped paths, mixed batches."""
@@ -137,7 +149,7 @@ class ReseedHook(Hook):
         """Seed what is drawn while the next batch is fetched in this process."""
         done = runner.iter + 1
         loop = runner.train_loop
-        if self._restart and done % self._restart == 0 and done < runner.max_iters:
+        if done < runner.max_iters and self._restarts(done):
             loop.dataloader_iterator = type(loop.dataloader_iterator)(loop.dataloader)
             loop.dataloader_iterator.skip_iter(done)
         self._seed(runner, 'data', done)
