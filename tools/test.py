@@ -146,7 +146,7 @@ def one_image(runner):
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
     from qsdt_mm import cli
-    from qsdt_mm.cli.annotation_checks import check_annotation_files
+    from qsdt_mm.cli.annotation_checks import check_annotation_files, leave_unscored
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.cli.run import build_run, complete_config, launched
@@ -165,7 +165,12 @@ def test(args: argparse.Namespace, session) -> None:
     checkpoint = load_checkpoint_safely(args.checkpoint)
     weights = model_weights(checkpoint, args.checkpoint)
     complete_config(cfg, args)
-    check_annotation_files(cfg, 'test')
+    kept = [args.out, args.show_dir, 'a window' if args.show else None]
+    found = check_annotation_files(cfg, 'test', scored=not any(kept))
+    for remark in found.remarks:
+        session.note(f'warning: {remark}')
+    if found.unscored:
+        session.note(leave_unscored(cfg, found.unscored, *kept))
     if args.tta:
         session.note(apply_tta(cfg))
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -209,7 +214,7 @@ def test(args: argparse.Namespace, session) -> None:
     with launched(cfg, args.launcher, session):
         runner, model = build_run(cfg, session)
         with session.stage(f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'):
-            check_loader(runner.test_loop.dataloader, 'test', model)
+            check_loader(runner.test_loop.dataloader, 'test', model, session)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
         mismatch = load_weights(model, weights)
         if mismatch and not args.allow_mismatch:

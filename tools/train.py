@@ -160,7 +160,8 @@ def train(args: argparse.Namespace, session) -> None:
     work_dir = complete_config(cfg, args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val']))
+    for remark in check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val'])).remarks:
+        session.note(f'warning: {remark}')
     if args.amp:
         enable_amp(cfg)
     if args.auto_scale_lr:
@@ -193,10 +194,10 @@ def train(args: argparse.Namespace, session) -> None:
     with launched(cfg, args.launcher, session):
         runner, model = build_run(cfg, session)
         with session.stage(f'building the training data{cli.of_root(cfg.get("train_dataloader"))}'):
-            check_loader(runner.train_loop.dataloader, 'training', model)
+            check_loader(runner.train_loop.dataloader, 'training', model, session)
         with session.stage(f'building the validation data{cli.of_root(cfg.get("val_dataloader"))}'):
             if runner.val_loop is not None:
-                check_loader(runner.val_loop.dataloader, 'validation', model)
+                check_loader(runner.val_loop.dataloader, 'validation', model, session)
                 check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
         with session.stage('trying the validation'):
             if runner.val_loop is not None:

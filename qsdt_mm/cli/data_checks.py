@@ -10,9 +10,11 @@ import torch
 from mmengine.registry import DATASETS
 from torch import nn
 
+from qsdt_mm.datasets.coco_files import as_configured, reading_once
 from qsdt_mm.datasets.labels import CheckedPipeline, check_samples, classes_of, parts_of
 from qsdt_mm.errors import InputError
 
+from .image_sizes import check_image_sizes
 from .shell import Session
 
 PACKERS = dict(mmpretrain='PackInputs', mmdet='PackDetInputs', mmseg='PackSegInputs')
@@ -51,15 +53,16 @@ def build_samples(config: Any, model: Any, session: Session) -> Any:
         InputError: it cannot be built, is empty, or has other classes than the network.
     """
     with session.stage('building the images'):
-        dataset = DATASETS.build(config)
+        dataset = as_configured(DATASETS.build(reading_once(config)))
         check_samples(dataset, model, 'test')
         if not len(dataset):
             raise InputError(f'the test data set is empty ({type(dataset).__name__})')
+        check_image_sizes(dataset)
         try_sample(dataset, model)
     return dataset
 
 
-def check_loader(loader: Any, what: str, model: Any) -> None:
+def check_loader(loader: Any, what: str, model: Any, session: Session) -> None:
     """Refuse a data loader that yields nothing, or other classes than the network's; name files with faulty samples.
 
     Raises:
@@ -78,6 +81,8 @@ def check_loader(loader: Any, what: str, model: Any) -> None:
         raise InputError(f'the {what} data set is empty ({name})')
     if batches == 0:
         raise InputError(f'the {what} data set gives no batch: {samples} samples ({name}), drop_last=True')
+    for remark in check_image_sizes(dataset):
+        session.note(f'warning: {remark}')
     try_sample(dataset, model)
 
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from qsdt_mm.errors import InputError, is_own_fault, one_line
 
+from .orientation import size_fault
+
 
 class Limits(NamedTuple):
     """Number of classes that a network tells apart, None where it cannot be known, and labels that mean nothing.
@@ -140,11 +142,9 @@ class CheckedPipeline(Compose):
                         f'{data.get("seg_map_path", where)} has the shape {tuple(label_map.shape)}: its image has '
                         f'{size[0]} x {size[1]} pixels'
                     )
-            if size and None not in said:  # sides may change places with the orientation that a camera wrote down
-                if sorted(size[:2]) != sorted(said):
-                    raise InputError(
-                        f'{where} has {size[0]} x {size[1]} pixels: its annotations say {said[0]} x {said[1]}'
-                    )
+            if size and None not in said:
+                if tuple(size[:2]) != said:
+                    raise InputError(size_fault(where, tuple(size[:2]), said))
                 said = None, None
         samples = data.get('data_samples') if isinstance(data, dict) else None
         for sample in samples if isinstance(samples, list) else [samples]:  # several are views of one image
