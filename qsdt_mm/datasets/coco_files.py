@@ -6,6 +6,7 @@ is of a subclass of its own class, whose reader takes the parsed file and leaves
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import inspect
@@ -101,7 +102,8 @@ def reader(api: type, outlines: bool) -> type:
             super().__init__(annotation_file if parsed is None else None)
             if parsed is not None:
                 self.dataset = parsed.content(outlines)
-                self.createIndex()
+                with contextlib.redirect_stdout(None):
+                    self.createIndex()
                 self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     return Reader

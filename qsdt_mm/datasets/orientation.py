@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 ORIENTATION = 0x0112  # of EXIF: 1 as it is, 2 to 4 mirrored or upside down, 5 to 8 width and height exchanged
-UNTURNED = "LoadImageFromFile(color_type='color_ignore_orientation')"
-TURNED = "LoadImageFromFile(color_type='color')"
+UNTURNED, TURNED = 'color_ignore_orientation', 'color'  # for color_type of LoadImageFromFile
 
 
 def stored_size(path: str | Path) -> tuple[tuple[int, int], int] | None:
-    """Return height and width of an image as its pixels are stored, and its EXIF orientation.
+    """Return height and width of an image as its file says them, and its EXIF orientation.
 
     Only the head of the file is read. None for what Pillow does not know.
 
@@ -32,12 +31,6 @@ def loader_of(pipeline: Any) -> Any:
     return next((step for step in getattr(pipeline, 'transforms', ()) if hasattr(step, 'color_type')), None)
 
 
-def turns(loader: Any) -> bool:
-    """Return whether a step that reads images turns them as EXIF says (mmcv's ``imfrombytes``)."""
-    plain = loader.color_type == 'unchanged' or 'ignore_orientation' in str(loader.color_type)
-    return not plain and getattr(loader, 'imdecode_backend', 'cv2') not in ('turbojpeg', 'tifffile')
-
-
 def size_fault(path: str, read: tuple[int, int], said: tuple[int, int]) -> str:
     """Say that an image has another size than its annotations, and what to do if it lies on its side.
 
@@ -47,14 +40,21 @@ def size_fault(path: str, read: tuple[int, int], said: tuple[int, int]) -> str:
         said: its height and width by the annotations.
     """
     text = f'{path} has {read[0]} x {read[1]} pixels: its annotations say {said[0]} x {said[1]}'
-    if read != (said[1], said[0]):
+    if tuple(read) != (said[1], said[0]):
         return text
     try:
-        stored = stored_size(path)
+        turned = (stored_size(path) or (None, 1))[1] >= 5
     except OSError:
-        stored = None
-    if stored is None or stored[1] < 5:
+        turned = False
+    if not turned:
         return f'{text}: are height and width exchanged?'
-    if stored[0] == said:
-        return f'{text}: EXIF turns the photo, and they are of the pixels as stored: read it unturned, with {UNTURNED}'
-    return f'{text}: they are of the photo as EXIF turns it: read it turned, with {TURNED}'
+    from mmcv import imread  # not earlier: the library's compiled part may need our stand-in
+
+    kinds = {UNTURNED: 'as they are stored', TURNED: 'as EXIF turns them'}
+    found = next((option for option in kinds if imread(path, flag=option).shape[:2] == tuple(said)), None)
+    if found is None:
+        return f'{text}: EXIF turns the photo: save it turned, and annotate that'
+    return (
+        f'{text}, the size of its pixels {kinds[found]}: read all photos so, with '
+        f'LoadImageFromFile(color_type={found!r}) in each pipeline'
+    )
