@@ -146,7 +146,7 @@ def one_image(runner):
 def test(args: argparse.Namespace, session) -> None:
     """Set up, then evaluate."""
     from qsdt_mm import cli
-    from qsdt_mm.cli.annotation_checks import check_annotation_files
+    from qsdt_mm.cli.annotation_checks import check_annotation_files, leave_unscored
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.rehearsal import rehearse
@@ -168,7 +168,12 @@ def test(args: argparse.Namespace, session) -> None:
     checkpoint = load_checkpoint_safely(args.checkpoint)
     weights = model_weights(checkpoint, args.checkpoint)
     complete_config(cfg, args)
-    check_annotation_files(cfg, 'test')
+    kept = [args.out, args.show_dir, 'a window' if args.show else None]
+    found = check_annotation_files(cfg, 'test', scored=not any(kept))
+    for remark in found.remarks:
+        session.note(f'warning: {remark}')
+    if found.unscored:
+        session.note(leave_unscored(cfg, found.unscored, *kept))
     for remark in drop_unmeant(cfg):
         session.note(remark)
     if args.tta:

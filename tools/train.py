@@ -199,7 +199,8 @@ def train(args: argparse.Namespace, session) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     for remark in drop_unmeant(cfg):
         session.note(remark)
-    check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val']))
+    for remark in check_annotation_files(cfg, 'train', *([] if cfg.get('val_cfg') is None else ['val'])).remarks:
+        session.note(f'warning: {remark}')
     if args.amp:
         enable_amp(cfg)
     if args.auto_scale_lr:

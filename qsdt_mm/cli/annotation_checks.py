@@ -2,57 +2,110 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from qsdt_mm.datasets.coco_files import ParsedFile, forget, hand_over
 from qsdt_mm.errors import InputError
 
-from .cfg_options import resolve_type
+from .annotation_uses import Use, coco_uses, list_files, metrics_of
+from .coco_boxes import check_boxes, faults
+from .coco_classes import check_classes, labels_of
+from .coco_outlines import check_outlines, find_outlines
+from .coco_reading import progress, read_json, without_collection
+from .coco_structure import Annotations, check_annotations, check_categories, check_images, rows_of
+
+WITHOUT_SCORES = dict(
+    val='',
+    test=': write results without scores with --out PRED.pkl, or with test_evaluator.format_only=True and '
+    'test_evaluator.outfile_prefix=PREFIX',
+)
 
 
-def check_annotation_files(cfg: Any, *splits: str) -> None:
+@dataclass
+class Findings:
+    """What is worth saying about the annotation files of a run.
+
+    Args:
+        remarks: a line each.
+        unscored: a file without annotations, with which no result can be compared, if there is one.
+    """
+
+    remarks: list[str] = field(default_factory=list)
+    unscored: str | None = None
+
+
+@dataclass
+class _File:
+    """A checked file: number of its annotations, identifiers of its images, label of each name."""
+
+    number: int
+    images: set
+    labels: dict[str, int]
+    learned: dict[Use, int]
+
+
+def check_annotation_files(cfg: Any, *splits: str, scored: bool = True) -> Findings:
     """Check the COCO files and lists of images of a configuration, before code reads them that trusts them.
+
+    What is parsed here is handed over to the data sets and metrics that are built next.
 
     Args:
         cfg: the configuration.
         splits: which of 'train', 'val', 'test'.
+        scored: False if testing is good for something without scores, so that a test file needs no annotations.
 
     Raises:
-        InputError: a file is missing or malformed; the message names it and the place in it.
+        InputError: a file is missing or malformed, or nothing can be learned or scored with it; the message names it
+            and the place in it.
     """
-    wanted: dict[str, list[str]] = {}
-    lists: set[str] = set()
-    scope = cfg.get('default_scope')
+    findings = Findings()
+    uses: dict[str, list[Use]] = {}
     for split in splits:
-        for config in _data_sets(cfg.get(f'{split}_dataloader')):
-            kinds = [c for kind in resolve_type(config.get('type'), scope) for c in getattr(kind, '__mro__', ())]
-            file = config.get('ann_file')
-            names, root = {kind.__name__ for kind in kinds}, config.get('data_root') or ''
-            if file and 'CustomDataset' in names and config.get('with_label', True):
-                lists.add(str(Path(str(root)) / str(file)))
-            if file and 'CocoDataset' in names:
-                meta = config.get('metainfo')
-                given = meta.get('classes') if isinstance(meta, Mapping) else None
-                known = next((k.METAINFO['classes'] for k in kinds if 'classes' in getattr(k, 'METAINFO', {})), ())
-                classes = wanted.setdefault(str(Path(str(root)) / str(file)), [])
-                classes += [str(name) for name in ([given] if isinstance(given, str) else given or known)]
-        evaluators = cfg.get(f'{split}_evaluator')
-        for config in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
-            if (
-                isinstance(config, Mapping)
-                and str(config.get('type')).endswith('CocoMetric')
-                and config.get('ann_file')
-            ):
-                wanted.setdefault(str(config['ann_file']), [])
-    for file, classes in wanted.items():
-        if '://' not in file:
-            check_coco_file(file, classes)
-    for file in sorted(lists):
-        if '://' not in file:
+        for use in coco_uses(cfg, split):
+            uses.setdefault(str(Path(use.file).resolve()), []).append(use)
+    forget()
+    checked = {}
+    for path, those in uses.items():
+        checked[path] = check_coco_file(those[0].file, uses=those, remark=findings.remarks.append)
+    for split in splits:
+        here = [(use, checked[path]) for path, those in uses.items() for use in those if use.split == split]
+        _check_together(here)
+        if split == 'train':
+            _check_learned(here)
+        elif here and not _has_truth(here, metrics_of(cfg, split)):
+            findings.unscored = here[0][0].file
+            free = [one for one in metrics_of(cfg, split) if not (isinstance(one, Mapping) and one.get('format_only'))]
+            if free and (scored or split == 'val'):
+                raise InputError(
+                    f'{findings.unscored} has no annotation to compare results with{WITHOUT_SCORES[split]}'
+                )
+    _check_same_labels([(use, checked[path]) for path, those in uses.items() for use in those if not use.metric])
+    for split in splits:
+        for file in sorted({file for file in list_files(cfg, split) if '://' not in file}):
             check_list_file(file)
+    return findings
+
+
+def leave_unscored(cfg: Any, file: str, *places: str) -> str:
+    """Take out of a configuration the test metrics that have nothing to compare results with; return what to say.
+
+    Args:
+        cfg: the configuration, changed in place: a metric with an ``outfile_prefix`` writes its files.
+        file: the test file without annotations.
+        places: where results go besides.
+    """
+    kept, written = [], [place for place in places if place]
+    for metric in metrics_of(cfg, 'test'):
+        if isinstance(metric, Mapping) and metric.get('outfile_prefix'):
+            kept.append({**metric, 'format_only': True})
+            written.append(f'{metric["outfile_prefix"]}.*.json')
+    cfg.test_evaluator = kept
+    return f'{file} has no annotations: nothing is scored; results go to {", ".join(written) or "nowhere"}'
 
 
 def check_list_file(path: str | Path) -> None:
@@ -75,94 +128,132 @@ def check_list_file(path: str | Path) -> None:
             raise InputError(f'{path}, line {i}: expected "path label", got {line[:80]!r}')
 
 
-def _data_sets(config: Any) -> Iterator[Mapping]:
-    if isinstance(config, Mapping):
-        if 'type' in config and 'ann_file' in config:
-            yield config
-        for key in ('dataset', 'datasets'):
-            yield from _data_sets(config.get(key))
-    elif isinstance(config, (list, tuple)):
-        for item in config:
-            yield from _data_sets(item)
-
-
-def check_coco_file(path: str | Path, classes: Sequence[str] = ()) -> None:
-    """Check that a file holds COCO annotations whose identifiers fit together.
+def check_coco_file(
+    path: str | Path,
+    classes: Sequence[str] = (),
+    *,
+    uses: Sequence[Use] = (),
+    remark: Callable[[str], Any] = lambda text: None,
+) -> _File:
+    """Check that a file holds COCO annotations whose identifiers fit together and that mean what COCO's mean.
 
     Args:
         path: the file.
         classes: names that must be among its categories.
+        uses: who reads it; what was parsed is kept for them (:func:`qsdt_mm.datasets.coco_files.hand_over`).
+        remark: is told, line by line, what is unusual but no reason to refuse the file.
 
     Raises:
         InputError: it does not; the message names the file and the first place that is wrong.
     """
-    try:
-        with open(path, encoding='utf-8') as file:
-            held = json.load(file)
-    except OSError as error:
-        raise InputError(f'{path}: {error.strerror or error}') from error
-    except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
-        raise InputError(f'{path} is no JSON file: {" ".join(str(error).split())[:120]}') from error
+    who = uses or [Use('train', str(path), classes=tuple(classes), given=True)]
+    with without_collection(), progress(path) as tick:
+        held = read_json(path)
+        sizes = check_images(held, path, next((use.names for use in who if len(use.names) > 1), who[0].names))
+        categories = check_categories(held, path)
+        for use in who:
+            for line in check_classes(categories, use, path):
+                remark(line)
+        labels = next((labels_of(categories, use) for use in who if not use.metric), {})
+        parsed = ParsedFile(held, uses=len(who))
+        learned: dict[Use, int] = {}
+        if all(use.split == 'test' for use in who) and isinstance(held, dict) and held.get('annotations') is None:
+            held.pop('annotations', None)
+            number = 0
+        elif any(use.segments for use in who):
+            number = len(rows_of(held, 'annotations', path))
+        else:
+            found = check_annotations(held, path, sizes, categories, tick)
+            tick('what they mean')
+            number = len(found)
+            _look_closer(found, categories, who, path, parsed, learned, remark)
+        if uses:
+            hand_over(path, parsed)
+    return _File(number, set(sizes), labels, learned)
 
-    def rows(name: str) -> list[dict]:
-        found = held.get(name) if isinstance(held, dict) else None
-        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-            raise InputError(f'{path} holds no COCO annotations: expected a list of objects under {name!r}')
-        return found
 
-    def identifiers(name: str) -> set:
-        seen: set = set()
-        for i, row in enumerate(rows(name)):
-            key = row.get('id')
-            if not isinstance(key, (int, str)) or isinstance(key, bool):
-                raise InputError(f'{path}: {name}[{i}] has id {key!r}: expected a number or a word')
-            if key in seen:
-                raise InputError(f'{path}: {name}[{i}] has id {key!r}, which another has too')
-            seen.add(key)
-        return seen
-
-    images, categories = identifiers('images'), identifiers('categories')
-    identifiers('annotations')
-    for i, row in enumerate(held['images']):
-        if not isinstance(row.get('file_name'), str) or not row['file_name']:
-            raise InputError(f'{path}: images[{i}] has file_name {row.get("file_name")!r}: expected a file')
-        for side in ('height', 'width'):
-            if not isinstance(row.get(side), int) or isinstance(row[side], bool) or row[side] < 1:
-                raise InputError(f'{path}: images[{i}] has {side} {row.get(side)!r}: expected an integer >= 1')
-    names = [row.get('name') for row in held['categories']]
-    for i, name in enumerate(names):
-        if not isinstance(name, str):
-            raise InputError(f'{path}: categories[{i}] has name {name!r}: expected a word')
-    absent = [name for name in classes if name not in names]
-    if absent:
+def _look_closer(
+    found: Annotations,
+    categories: dict,
+    who: Sequence[Use],
+    path: str | Path,
+    parsed: ParsedFile,
+    learned: dict[Use, int],
+    remark: Callable[[str], Any],
+) -> None:
+    """Check what the annotations mean, and note what is left out of the parsed file for whom."""
+    if found.ids and (str in set(map(type, found.ids)) or min(found.ids) < 1):
+        for i, row in enumerate(parsed.held['annotations'], 1):
+            row['id'] = i  # pycocotools takes 0 for "not found", and no words
+    if not all(use.plain for use in who):  # somebody else's reading: boxes may be what they like
+        return
+    needed = any(use.scored or use.split == 'train' for use in who)
+    if needed:
+        for line in check_boxes(found, path):
+            remark(line)
+    masked = [use for use in who if use.outlines]
+    outlines = find_outlines(found) if masked else None
+    if outlines is not None and needed:
+        for line in check_outlines(found, outlines, path, all(use.bitmaps for use in masked)):
+            remark(line)
+    if needed and len(found) and found.crowd.all():
         raise InputError(
-            f'{path} has no category {absent[0]!r}, which is among the classes; it has {", ".join(names[:5])}'
-            + (', ...' if len(names) > 5 else '')
+            f'{path}: all {len(found)} annotations have iscrowd=1 and are left out: set iscrowd=0 for single objects'
         )
-    sizes = {row['id']: [row['height'], row['width']] for row in held['images']}
-    for i, row in enumerate(held['annotations']):
-        place = f'{path}: annotations[{i}]'
-        for key, known in (('image_id', images), ('category_id', categories)):
-            if not isinstance(row.get(key), (int, str)) or isinstance(row[key], bool) or row[key] not in known:
-                raise InputError(f'{place} has {key} {row.get(key)!r}, which is not there')
-        box, area, shape = row.get('bbox'), row.get('area'), row.get('segmentation')
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-            raise InputError(f'{place} has bbox {str(box)[:60]}: expected four numbers')
-        if not _is_number(area):
-            raise InputError(f'{place} has area {str(area)[:60]}: expected a number')
-        if row.get('iscrowd', 0) not in (0, 1):
-            raise InputError(f'{place} has iscrowd {row["iscrowd"]!r}: expected 0 or 1')
-        polygons = isinstance(shape, list) and all(
-            isinstance(part, list) and all(map(_is_number, part)) for part in shape
-        )
-        mask = isinstance(shape, dict) and {'size', 'counts'} <= set(shape)
-        if shape is not None and not polygons and not mask:
-            raise InputError(f'{place} has segmentation {str(shape)[:60]}: expected polygons or a mask')
-        if mask:
-            size = sizes[row['image_id']]
-            if shape['size'] != size or not isinstance(shape['counts'], (list, str)):
-                raise InputError(f'{place} has a mask of size {shape["size"]}: its image has {size}')
+    kept = np.logical_or.reduce([found.crowd, found.ignored, *faults(found).values()]) == 0
+    for use in who:
+        wanted = {key for key, name in categories.items() if name in use.classes or not use.classes}
+        taken = kept.copy()
+        if len(wanted) < len(categories):
+            taken &= np.fromiter((key in wanted for key in found.category_ids), bool, len(found))
+        if use.outlines and outlines is not None:
+            taken &= ~(outlines.absent | outlines.too_short)
+        learned[use] = int(taken.sum())
+    parsed.no_box = set(np.flatnonzero((found.boxes[:, 2:] <= 0).any(1)).tolist())
+    if outlines is not None:
+        parsed.no_outline = set(np.flatnonzero(outlines.absent | outlines.too_short).tolist())
+        parsed.trimmed = outlines.trimmed
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _check_together(here: Sequence[tuple[Use, _File]]) -> None:
+    """Refuse a metric whose file lacks images that its data set has."""
+    for metric, truth in here:
+        for use, file in here:
+            absent = metric.metric and not use.metric and file is not truth and file.images - truth.images
+            if absent:
+                raise InputError(
+                    f'{metric.file}, ann_file of {metric.split}_evaluator, lacks {len(absent)} images of {use.file}, '
+                    f'which the results are of (id {next(iter(absent))!r}): both have to name the same images'
+                )
+
+
+def _check_learned(here: Sequence[tuple[Use, _File]]) -> None:
+    """Refuse training data in which there is nothing to learn from."""
+    counts = [(use.file, file.learned.get(use), file.number) for use, file in here if not use.segments and use.plain]
+    if counts and len(counts) == len(here) and not any(learned for _, learned, _ in counts):
+        file, _, number = counts[0]
+        raise InputError(
+            f'{file}: none of {number} annotations can be learned from: crowds, ignored, boxes without extent, and '
+            'categories that are not among the classes are left out'
+            if number
+            else f'{file} has no annotations: there is nothing to learn'
+        )
+
+
+def _has_truth(here: Sequence[tuple[Use, _File]], metrics: Sequence[Any]) -> bool:
+    """Return whether there is an annotation to compare results with: in the metrics' files, or in the data sets'."""
+    truth = [file.number for use, file in here if use.metric]
+    return any(truth) or len(truth) < len(metrics) and any(file.number for use, file in here if not use.metric)
+
+
+def _check_same_labels(sets: Sequence[tuple[Use, _File]]) -> None:
+    """Refuse data in which a label means two things, as mmdet numbers labels in the order of a file's categories."""
+    sets = [(use, file) for use, file in sets if use.ordered]
+    for use, file in sets:
+        first, other = sets[0][0], sets[0][1].labels
+        name = next((name for name in file.labels if file.labels[name] != other.get(name)), None)
+        if name is not None and set(file.labels) == set(other):
+            raise InputError(
+                f'{name!r} is label {other[name]} in {first.file} and label {file.labels[name]} in {use.file}: mmdet '
+                "numbers labels in the order of a file's categories, which has to be the same in both"
+            )

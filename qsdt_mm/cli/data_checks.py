@@ -10,11 +10,13 @@ import torch
 from mmengine.registry import DATASETS
 from torch import nn
 
+from qsdt_mm.datasets.coco_files import as_configured, reading_once
 from qsdt_mm.datasets.labels import CheckedPipeline, check_samples, parts_of
 from qsdt_mm.errors import InputError
 
 from .class_checks import check_classes
 from .file_checks import check_files
+from .image_sizes import check_image_sizes
 from .label_map_checks import check_label_values
 from .shell import Session
 
@@ -54,10 +56,11 @@ def build_samples(config: Any, model: Any, session: Session) -> Any:
         InputError: it cannot be built, is empty, or has other classes than the network.
     """
     with session.stage('building the images'):
-        dataset = DATASETS.build(config)
+        dataset = as_configured(DATASETS.build(reading_once(config)))
         check_samples(dataset, model, 'test')
         if not len(dataset):
             raise InputError(f'the test data set is empty ({type(dataset).__name__})')
+        check_image_sizes(dataset)
         try_sample(dataset, model)
     return dataset
 
@@ -84,6 +87,6 @@ def check_loader(loader: Any, what: str, model: Any) -> list[str]:
         raise InputError(f'the {what} data set is empty ({name})')
     if batches == 0:
         raise InputError(f'the {what} data set gives no batch: {samples} samples ({name}), drop_last=True')
-    remarks = [*check_classes(dataset, model, what), *check_files(dataset, what)]
+    remarks = [*check_classes(dataset, model, what), *check_files(dataset, what), *check_image_sizes(dataset)]
     try_sample(dataset, model)
     return remarks + check_label_values(dataset, model, what)

@@ -13,6 +13,7 @@ from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import InputError, is_own_fault, one_line
 
 from .label_files import check_label_file, describe_colours, loads_labels
+from .orientation import size_fault
 
 __getattr__ = refuse_old_names(
     __name__,
@@ -175,11 +176,9 @@ class CheckedPipeline(Compose):
                     raise InputError(
                         f'{file} has the shape {tuple(label_map.shape)}: its image has {size[0]} x {size[1]} pixels'
                     )
-            if size and None not in said:  # sides may change places with the orientation that a camera wrote down
-                if sorted(size[:2]) != sorted(said):
-                    raise InputError(
-                        f'{where} has {size[0]} x {size[1]} pixels: its annotations say {said[0]} x {said[1]}'
-                    )
+            if size and None not in said:
+                if tuple(size[:2]) != said:
+                    raise InputError(size_fault(where, tuple(size[:2]), said))
                 said = None, None
         samples = data.get('data_samples') if isinstance(data, dict) else None
         for sample in samples if isinstance(samples, list) else [samples]:  # several are views of one image

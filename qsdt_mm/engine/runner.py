@@ -1,18 +1,22 @@
 """mmengine's Runner, without the places where it executes what a checkpoint holds."""
 
+import copy
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop
 from torch import nn
+from torch.utils.data import DataLoader
 
 from qsdt_mm.compat.noise import quiet_logger, shorten_console
 from qsdt_mm.compat.wrappers import unwrap
+from qsdt_mm.datasets.coco_files import as_configured, forget, metric_reading_once, reading_once
 from qsdt_mm.errors import CheckpointError, InputError
 from qsdt_mm.fileio.checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
 from qsdt_mm.fileio.own_files import cut_links
@@ -55,6 +59,24 @@ class SafeRunner(ResumingRunner):
             return read[1]
         return load_checkpoint_safely(filename, map_location)
 
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a data loader as mmengine does; COCO files that were parsed before are not parsed again."""
+        if isinstance(dataloader, Mapping):
+            dataloader = copy.copy(dataloader)
+            dataloader['dataset'] = reading_once(dataloader.get('dataset'))
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        as_configured(loader.dataset)
+        return loader
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build an evaluator as mmengine does; COCO files that were parsed before are not parsed again."""
+        if isinstance(evaluator, Mapping) and 'metrics' not in evaluator:
+            evaluator = metric_reading_once(evaluator)
+        elif isinstance(evaluator, list):
+            evaluator = [metric_reading_once(one) for one in evaluator]
+        return super().build_evaluator([evaluator] if isinstance(evaluator, BaseMetric) else evaluator)
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Return mmengine's logger, whose bulk goes to the log file only."""
         logger = super().build_logger(*args, **kwargs)
@@ -76,6 +98,7 @@ class SafeRunner(ResumingRunner):
 
     def train(self) -> nn.Module:
         """Train, then let the loaders' workers go; what the compiler cannot compile ends it in one line."""
+        forget()  # what the checks have parsed and nobody has asked for
         options, faults = compile_options(self.cfg.get('compile')), nullcontext()
         if options is not None:
             from torch._dynamo.exc import TorchDynamoException  # takes a second to import

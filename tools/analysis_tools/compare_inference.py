@@ -57,7 +57,7 @@ def compare(args: argparse.Namespace, session) -> int:
     if cfg.get('test_dataloader') is None:
         raise InputError(f'config {args.config} has no test_dataloader')
     cli.import_library(cfg)
-    check_annotation_files(cfg, 'test')
+    check_annotation_files(cfg, 'test', scored=False)
     scope = cfg.get('default_scope')
     with DefaultScope.overwrite_default_scope(scope):
         model = cli.build_model(cfg, args.checkpoint, session)

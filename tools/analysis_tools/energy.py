@@ -154,7 +154,7 @@ def measure(args: argparse.Namespace, session) -> None:
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
     if args.images.isdigit():
-        check_annotation_files(cfg, 'test')
+        check_annotation_files(cfg, 'test', scored=False)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
         with session.stage('building the images'):
