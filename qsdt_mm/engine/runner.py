@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
+from qsdt_mm.analysis.strides import OPTION, check_strides
 from qsdt_mm.compat.noise import quiet_logger, shorten_console
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import CheckpointError, InputError
@@ -56,6 +57,17 @@ class SafeRunner(Runner):
         shorten_console(logger)
         logger.info(f'Configuration, environment and all messages: {self.log_dir}')
         return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model; of a detector, compare the strides that its parts are told with those of its maps.
+
+        Raises:
+            InputError: They differ, and the configuration does not say ``allow_stride_mismatch = True``.
+        """
+        model = super().build_model(model)
+        if not self.cfg.get(OPTION):
+            check_strides(model)
+        return model
 
     def dump_config(self) -> None:
         """Write the configuration to the work directory, but not before :meth:`begin`."""
