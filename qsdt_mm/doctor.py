@@ -1,7 +1,11 @@
-"""Report of installed packages, of working parts, and of remedies for the others: ``python -m qsdt_mm.doctor``."""
+"""Report of installed packages, of working parts, and of remedies for the others: ``python -m qsdt_mm.doctor``.
+
+``python -m qsdt_mm.doctor CONFIG ...`` builds the models of configurations, too, and looks whether their parts fit.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib
 import importlib.util
@@ -11,7 +15,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,24 +213,55 @@ def devices() -> Iterator[Finding]:
         )
 
 
-def examine() -> list[Finding]:
-    """Return all findings, in the order of the report."""
+def configuration(path: str) -> Finding:
+    """Build the model of a configuration; of a detector, compare the strides that its parts are told with its maps'."""
+    from qsdt_mm.analysis.strides import OPTION, told_strides
+    from qsdt_mm.cli import load_config
+    from qsdt_mm.cli.builders import build_model
+    from qsdt_mm.cli.config import import_library
+    from qsdt_mm.cli.shell import Session
+    from qsdt_mm.errors import InputError
+
+    try:
+        cfg = load_config(path)
+        if cfg.get('model') is None:
+            raise InputError('it has no model')
+        import_library(cfg)
+        from mmengine.registry import DefaultScope
+
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            model = build_model(cfg, None, Session('doctor'))
+    except InputError as error:
+        return Finding('config', path, str(error), fatal=True)
+    strides = ', strides fit' if any(told_strides(model)) and not cfg.get(OPTION) else ''
+    return Finding('config', f'{path}: its model builds{strides}')
+
+
+def examine(configs: Sequence[str] = ()) -> list[Finding]:
+    """Return all findings, in the order of the report.
+
+    Args:
+        configs: files of configurations to look at, too.
+    """
     findings = [Finding('Python', platform.python_version()), *packages()]
     if not any(finding.fatal and finding.advice for finding in findings):
         from qsdt_mm.version import __version__
 
         findings[1:1] = [Finding('qsdt_mm', __version__)]
-        findings += [*compiled_ops(), *devices(), *caches()]
+        findings += [*compiled_ops(), *devices(), *caches(), *map(configuration, configs)]
     return findings
 
 
-def main() -> int:
-    """Print the report; status 1 if something that everything needs is missing."""
+def main(argv: Sequence[str] = ()) -> int:
+    """Print the report; status 1 if something that everything needs is missing, or a configuration does not build."""
+    parser = argparse.ArgumentParser(prog='python -m qsdt_mm.doctor', description='Say what is installed and works.')
+    parser.add_argument('config', nargs='*', help='configurations whose models are built and looked at, too')
+    configs = parser.parse_args(argv).config
     warnings.simplefilter('ignore')
     from qsdt_mm.compat.noise import without_noise
 
     with without_noise():
-        findings = examine()
+        findings = examine(configs)
     for finding in findings:
         print(f'{finding.name:<12} {finding.state}')
         if finding.advice:
@@ -235,4 +270,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -22,8 +22,8 @@ FLOORS = {
     'published': 4,
     'visualization': 5,
     'engine': 6,
-    'doctor': 6,
     'cli': 7,
+    'doctor': 8,
 }
 """A room may import lower floors, and rooms of its own floor as long as no circle comes of it."""
 TASK_ROOMS = ('qsdt_mm.models.heads', 'qsdt_mm.models.necks', 'qsdt_mm.models.selfsup', 'qsdt_mm.models.distillation')

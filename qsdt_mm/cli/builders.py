@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from qsdt_mm.analysis.strides import OPTION, check_strides
 from qsdt_mm.compat.noise import quiet_logger, warnings_only
 
 from .shell import Session
@@ -31,6 +32,8 @@ def build_runner(cfg: Any) -> Any:
 
         cut_links(Path(cfg.work_dir) / Path(cfg.filename or '').name)  # mmengine writes it in place, and at once
         runner = RUNNERS.build(cfg)
+        if not cfg.get(OPTION):
+            check_strides(runner.model)
         runner.register_hook(DropCodeHook(), priority='HIGHEST')
         if not any(isinstance(hook, RunStateHook) for hook in runner.hooks):
             runner.register_hook(RunStateHook())
@@ -46,7 +49,8 @@ def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
     To be called under the configuration's default scope.
 
     Raises:
-        InputError: The model cannot be built, or the checkpoint cannot be loaded or does not fit it.
+        InputError: The model cannot be built, its parts are told other strides than its maps have, or the checkpoint
+            cannot be loaded or does not fit it.
     """
     from mmengine.logging import MMLogger
     from mmengine.registry import MODELS
@@ -59,13 +63,17 @@ def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     with session.stage('building the model'):
         model = MODELS.build(settings)
+        if not cfg.get(OPTION):
+            check_strides(model)
     if checkpoint is None:
         if hasattr(model, 'init_weights'):
             check_pretrained(model)
             with warnings_only(MMLogger.get_current_instance()):
                 model.init_weights()
-        return model.eval()
+        model.eval()
+        return model
     mismatch = load_weights(model, model_weights(load_checkpoint_safely(checkpoint), checkpoint))
     if mismatch:
         raise CheckpointError(f'{checkpoint} does not fit the model: weights {mismatch}')
-    return model.eval()
+    model.eval()
+    return model

@@ -32,6 +32,7 @@ ANY = None  #: the set of keys of a dict that takes any
 MMENGINE_HOOKS = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
 _TOP_LEVEL = {
     'activation_checkpointing',
+    'allow_stride_mismatch',
     'compile',
     'custom_imports',
     'efficient_conv_bn_eval',

@@ -14,6 +14,7 @@ from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from qsdt_mm.analysis.strides import OPTION, check_strides
 from qsdt_mm.compat.noise import quiet_logger, shorten_console
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.datasets.coco_files import as_configured, forget, metric_reading_once, reading_once
@@ -84,6 +85,17 @@ class SafeRunner(ResumingRunner):
         shorten_console(logger)
         logger.info(f'Configuration, environment and all messages: {self.log_dir}')
         return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model; of a detector, compare the strides that its parts are told with those of its maps.
+
+        Raises:
+            InputError: They differ, and the configuration does not say ``allow_stride_mismatch = True``.
+        """
+        model = super().build_model(model)
+        if not self.cfg.get(OPTION):
+            check_strides(model)
+        return model
 
     def dump_config(self) -> None:
         """Write the configuration to the work directory, but not before :meth:`begin`."""

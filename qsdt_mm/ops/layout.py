@@ -23,6 +23,12 @@ def to_memory_format_of(feature: Tensor, other: Tensor) -> Tensor:
     return to_preferred_memory_format(feature) if channels_last else feature
 
 
+def in_memory_format_of(feature: Tensor, image: Tensor) -> Tensor:
+    """Return a feature map with channels last if the image has them so and is not contiguous, otherwise contiguous."""
+    channels_last = image.dim() == 4 and image.stride(1) == 1 and not image.is_contiguous()
+    return feature.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
 def dense(tensor: Tensor, rows_first: bool = False) -> Tensor:
     """Return the tensor if it fills its memory without gaps, else a copy that does.
 

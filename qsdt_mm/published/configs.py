@@ -42,6 +42,8 @@ def whole_config(network: Network, dataset_meta: Mapping[str, Any]) -> dict[str,
         test_dataloader=loader,
         test_evaluator=evaluator,
         test_cfg=dict(),
+        # Released detectors were trained with anchors and RoIs at strides that their maps do not have.
+        **dict(allow_stride_mismatch=True) if LIBRARIES[network.kind] == 'mmdet' else {},
         **_runtime(network),
     )
 

@@ -1,14 +1,16 @@
 """Whatever a library puts around a network, the network inside is found, copied and replaced."""
 
 import copy
+import functools
 
 import pytest
 import torch
 from mmengine.model import BaseTTAModel, ExponentialMovingAverage, MMDistributedDataParallel
+from mmengine.structures import InstanceData
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from qsdt_mm.compat.wrappers import bare_copy, rewrap, unwrap
+from qsdt_mm.compat.wrappers import _tensors_in, bare_copy, rewrap, unwrap
 
 
 class TTA(BaseTTAModel):
@@ -97,3 +99,47 @@ def test_a_copy_computes_with_its_own_weights(how):
     nn.init.zeros_(bare.layer.weight), nn.init.zeros_(bare.layer.bias)
     assert not bare(rows).any() and torch.equal(whole(rows), before)
     assert isinstance(copy.deepcopy(bare), Net)
+
+
+class Kept:
+    """An object with a result, as a library's head may keep one."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize(
+    'keep',
+    [
+        lambda x: x,
+        lambda x: [x, x],
+        lambda x: dict(levels=[(x,), {'a': Kept([x])}]),
+        lambda x: InstanceData(scores=x.flatten()),
+    ],
+)
+def test_results_of_a_training_step_are_copied_without_their_graph(keep):
+    network = Net().train()
+    result = network(torch.randn(3, 2))
+    network.layer.kept = network.kept = keep(result)
+    bare = bare_copy(network)
+    assert result.grad_fn is not None and bare.layer.kept is bare.kept is not network.kept
+    assert all(not tensor.requires_grad for tensor in _tensors_in(bare.kept))
+    (copied, *_) = _tensors_in(bare.kept)
+    assert torch.equal(copied.flatten(), result.detach().flatten()) and copied.data_ptr() != result.data_ptr()
+
+
+def test_a_result_that_is_not_found_is_one_line():
+    network = Net()
+    result = network(torch.randn(3, 2))
+    network.kept = functools.partial(print, result)
+    with pytest.raises(ValueError, match='^model=Net is not allowed: expected one that keeps no result'):
+        bare_copy(network)
+
+
+def test_a_train_method_may_return_nothing():
+    class Silent(Net):
+        def train(self, mode=True):
+            super().train(mode)
+
+    bare = bare_copy(Silent())
+    assert isinstance(bare, Silent) and not bare.training

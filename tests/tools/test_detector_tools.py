@@ -119,3 +119,41 @@ def test_images_without_detections(detector, tmp_path, capsys):
     tool = toy.tool('analysis_tools/compare_inference')
     assert tool.main([*map(str, detector), '--images', '2', *nothing]) == 0
     assert 'agree on 0 of 0' in capsys.readouterr().out
+
+
+WRONG = dict(model__rpn_head__anchor_generator__strides='[4,8,16,32,64]')
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'analysis_tools/energy'])
+def test_strides_that_do_not_fit_are_refused(detector, tmp_path, capsys, name):
+    config, checkpoint = map(str, detector)
+    files = [config] if name == 'train' else [config, checkpoint]
+    words = ['--work-dir', str(tmp_path / 'run')] if name in ('train', 'test') else []
+    assert toy.tool(name).main([*files, *words, *toy.options(**WRONG, visualizer__name=tmp_path.name)]) == 2
+    said = capsys.readouterr().err
+    assert 'rpn_head is told strides 4, 8, 16, 32, 64, but the maps that it gets have 4, 8, 16, 16, 32' in said
+    assert said.count('\n') == 1 and not (tmp_path / 'run').exists()
+
+
+def test_strides_of_old_may_be_allowed(detector, tmp_path):
+    words = [
+        '--work-dir',
+        tmp_path / 'run',
+        *toy.options(**WRONG, visualizer__name=tmp_path.name, allow_stride_mismatch=True),
+    ]
+    assert toy.tool('test').main([str(word) for word in (*detector, *words)]) == 0
+
+
+def test_the_doctor_looks_at_configs(detector, tmp_path, capsys, monkeypatch):
+    from qsdt_mm import doctor
+
+    monkeypatch.setattr(doctor, 'packages', list)
+    monkeypatch.setattr(doctor, 'devices', list)
+    other = tmp_path / 'other.py'
+    other.write_text(f'_base_ = {str(detector[0])!r}\nmodel = dict(backbone=dict(output_strides=(4, 8, 16, 32)))\n')
+    assert doctor.main([str(detector[0])]) == 0
+    assert f'config       {detector[0]}: its model builds, strides fit\n' in capsys.readouterr().out
+    assert doctor.main([str(detector[0]), str(other), str(tmp_path / 'none.py')]) == 1
+    said = capsys.readouterr().out
+    assert f'config       {other}\n             -> rpn_head is told strides 4, 8, 16, 16, 32, but' in said
+    assert 'none.py does not exist' in said

@@ -213,7 +213,8 @@ def measure(args: argparse.Namespace, session) -> None:
             measured['plain_time_by_this'] = benchmark.summary(ratios)
         if args.floor:
             rates = benchmark.machine_rates(device)
-            counts = benchmark.work(model.eval(), lambda: outputs_of(model, images))
+            model.eval()
+            counts = benchmark.work(model, lambda: outputs_of(model, images))
             floor = benchmark.floor_seconds(counts, rates, args.mode == 'train')
             measured['floor'] = dict(seconds=floor, **counts, **rates)
         if args.loader:

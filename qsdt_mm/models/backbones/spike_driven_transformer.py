@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from qsdt_mm.ops.compact_saving import compact_saving, plain_saving
 
 from .presets import ARCH_ZOO, CONV_STAGES, FAMILIES, NUM_OUTPUTS, Arch, resolve_arch
 from .pretrained import whole_weights_only
+from .strides import strides_of, with_output_strides
 
 MIN_IMAGE_SIZE = 32
 NEW_IN_FINE_TUNING = ('.step', '.gain.weight')
@@ -68,7 +70,10 @@ class SpikeDrivenTransformer(BaseModule):
         neuron: config of the neuron, such as ``dict(type='LIF', tau=2.0)``. None: the preset's own;
             ``dict(rounding='half_up')``: that, with another rule on halves.
         out_indices: stages to put out: 0 stride 2, 1 stride 4, 2 stride 8, 3 stride 16, 4 the last. The large sizes
-            have four stages: 3 and 4 are the same.
+            have four stages: 3 and 4 are the same. Stages after the last of them are not built.
+        output_strides: strides of the outputs, one for each of ``out_indices`` (or one for all), such as
+            ``(4, 8, 16, 32)`` for the necks and heads of stock configs. Weights keep their shapes. Where the large
+            sizes put out one stage at two strides, the second is max-pooled. None: those of ``arch``, 4, 8, 16, 16.
         drop_path_rate: stochastic depth of the last block; falls linearly to 0 at the first (of the large sizes, at the
             first transformer block: convolution blocks are always kept).
         with_cp: recompute blocks in the backward pass instead of keeping their activations.
@@ -79,7 +84,8 @@ class SpikeDrivenTransformer(BaseModule):
             first, for heads that have neurons of their own.
 
     Shapes: ``(N, C, H, W)`` or ``(N, T, C, H, W)`` in, H and W of 32 or more; a tuple of ``(N, C_i, H_i, W_i)``
-    real-valued membrane potentials out, one for each of ``out_indices``.
+    real-valued membrane potentials out, one for each of ``out_indices``; with channels last in memory if the image has
+    them so, otherwise contiguous.
 
     Raises:
         ValueError: an argument or the input (``InputError``) is out of range; the message names it and what is allowed.
@@ -107,6 +113,7 @@ class SpikeDrivenTransformer(BaseModule):
         norm_eval: bool = False,
         init_cfg: dict | list | None = None,
         time_mean: bool = True,
+        output_strides: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.arch = resolve_arch(arch)
@@ -123,6 +130,8 @@ class SpikeDrivenTransformer(BaseModule):
             out_indices,
             f'indices of stages, 0 to {NUM_OUTPUTS - 1}',
         )
+        if output_strides is not None:
+            self.arch = with_output_strides(self.arch, out_indices, output_strides)
         require(
             isinstance(drop_path_rate, (int, float)) and 0 <= drop_path_rate < 1,
             'drop_path_rate',
@@ -132,6 +141,11 @@ class SpikeDrivenTransformer(BaseModule):
         require(
             frozen_stages in range(-1, NUM_OUTPUTS), 'frozen_stages', frozen_stages, f'-1 (none) to {NUM_OUTPUTS - 1}'
         )
+        strides = strides_of(self.arch, out_indices)
+        if isinstance(output_strides, Sequence):  # some may be pooled
+            self._pools = tuple(wanted // stride for wanted, stride in zip(output_strides, strides))
+        else:
+            self._pools = (1,) * len(strides)
         self.in_channels = in_channels
         self.time_steps = time_steps
         self.max_spike_count = max_spike_count
@@ -153,7 +167,10 @@ class SpikeDrivenTransformer(BaseModule):
             attention_block = partial(attention_block, separable_conv=False)
         self.stages = nn.ModuleList()
         width_before = in_channels
+        num_stages = max(self.arch.stage_of(i) for i in out_indices) + 1
         for i, (width, count, stride) in enumerate(zip(self.arch.widths, self.arch.depths, self.arch.strides)):
+            if i == num_stages:  # what nobody sees would have weights without gradients
+                break
             make_block = family.conv_block if i < CONV_STAGES else attention_block
             downsample = downsampling(
                 factory, width_before, width, self.arch.stem_kernel if i == 0 else 3, stride, encoding=i == 0
@@ -171,6 +188,12 @@ class SpikeDrivenTransformer(BaseModule):
     def out_channels(self) -> tuple[int, ...]:
         """Return the channels of each output, in the order of ``out_indices``."""
         return tuple(self.arch.widths[self.arch.stage_of(i)] for i in self.out_indices)
+
+    @property
+    def output_strides(self) -> tuple[int, ...]:
+        """Return the stride of each output, in the order of ``out_indices``."""
+        strides = strides_of(self.arch, self.out_indices)
+        return tuple(stride * pool for stride, pool in zip(strides, self._pools))
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; LSQ steps follow weights that it set without setting the steps.
@@ -201,6 +224,20 @@ class SpikeDrivenTransformer(BaseModule):
         if stage == 0 and block is None:
             return 0, last + 1
         return min(sum(depths[:stage]) + int(block or 0) + 1, last - 1), last + 1
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Leave out, with a line, the weights of stages that this network has no use for."""
+        unbuilt = tuple(f'{prefix}stages.{i}.' for i in range(len(self.stages), self.arch.num_stages))
+        left_out = [name for name in state_dict if name.startswith(unbuilt)] if unbuilt else []
+        for name in left_out:
+            del state_dict[name]  # torch and mmengine hand over a copy
+        if left_out:
+            print_log(
+                f'{len(left_out)} weights of stages {len(self.stages)} to {self.arch.num_stages - 1} are left out: '
+                f'out_indices={self.out_indices} need none of them',
+                'current',
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def train(self, mode: bool = True) -> SpikeDrivenTransformer:
         """Switch to training, with frozen stages and, on ``norm_eval``, all norms left in evaluation mode."""
@@ -258,7 +295,7 @@ class SpikeDrivenTransformer(BaseModule):
         membrane, has_time = self._fold_time(image)
         wanted = [self.arch.stage_of(i) for i in self.out_indices]
         outputs = {}
-        for i, stage in enumerate(self.stages[: max(wanted) + 1]):
+        for i, stage in enumerate(self.stages):
             membrane = stage.downsample(membrane)
             if i == 0 and not has_time and self.time_steps > 1:
                 # A still image is the same at every step: encode it once, then show it T times.
@@ -272,7 +309,14 @@ class SpikeDrivenTransformer(BaseModule):
                 outputs[i] = membrane
         if self.time_mean and self.time_steps > 1:
             outputs = {i: mean_over_time(o, self.time_steps) for i, o in outputs.items()}
-        return tuple(outputs[i] for i in wanted)
+        # Other people's code may want views: maps leave as the image came. Copies on CPUs alone, of what is put out.
+        outputs = {i: layout.in_memory_format_of(o, image) for i, o in outputs.items()}
+        return tuple(_pooled(outputs[i], pool) for i, pool in zip(wanted, self._pools))
+
+
+def _pooled(membrane: Tensor, pool: int) -> Tensor:
+    """Halve a map, or more: as large as a strided convolution's, and the same in whatever order it is computed."""
+    return membrane if pool == 1 else nn.functional.max_pool2d(membrane, pool, ceil_mode=True)
 
 
 class _StatisticsReplayed:

@@ -136,7 +136,8 @@ def build_teacher(config: dict) -> nn.Module:
             raise CheckpointError(f'teacher.checkpoint {path} does not fit the teacher: {mismatch}')
     elif not settings.get('pretrained'):
         raise CheckpointError('the teacher has no weights: give teacher.checkpoint a file')
-    return teacher.eval().requires_grad_(False)
+    teacher.eval()
+    return teacher.requires_grad_(False)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from qsdt_mm.compat.renamed import refuse_old_arguments, refuse_old_names
 from qsdt_mm.errors import require_positive_int
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
+from qsdt_mm.ops import layout
 
 from .unit import SpikeUnit, UnitFactory, register_parameters_once
 
@@ -33,13 +34,24 @@ def make_spiking(module: nn.Module, factory: UnitFactory) -> None:
             continue
         if isinstance(child, ConvModule):
             norm = child.norm if child.with_norm else None
-            setattr(module, name, SpikeUnit(factory.make_neuron(), low_bit(child.conv, factory.weight_bits), norm))
+            setattr(module, name, _unit(factory, child.conv, norm))
         elif isinstance(child, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            setattr(module, name, SpikeUnit(factory.make_neuron(), low_bit(child, factory.weight_bits)))
+            setattr(module, name, _unit(factory, child))
         elif isinstance(child, ACTIVATIONS):
             setattr(module, name, nn.Identity())
         else:
             make_spiking(child, factory)
+
+
+def _unit(factory: UnitFactory, layer: nn.Module, norm: nn.Module | None = None) -> SpikeUnit:
+    unit = SpikeUnit(factory.make_neuron(), low_bit(layer, factory.weight_bits), norm)
+    unit.register_forward_pre_hook(_in_preferred_memory_format)
+    return unit
+
+
+def _in_preferred_memory_format(unit: nn.Module, args: tuple) -> tuple:
+    """Take up the layout again in which the backbone computes, for it puts out what any code takes."""
+    return tuple(layout.to_preferred_memory_format(arg) for arg in args)
 
 
 class UnitsDraw:
