@@ -66,7 +66,7 @@ class SafeRunner(ResumingRunner):
         if isinstance(dataloader, Mapping):
             dataloader = copy.copy(dataloader)
             dataloader['dataset'] = reading_once(dataloader.get('dataset'))
-        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        loader = ResumingRunner.build_dataloader(dataloader, *args, **kwargs)
         as_configured(loader.dataset)
         return loader
 

@@ -85,3 +85,8 @@ def test_demo_overlays_the_map(segmenter, tmp_path):
     found = cv2.imread(str(tmp_path / '0_found.png'))
     assert found.shape[0] >= 97 and not np.array_equal(found[:97, :131], cv2.imread(str(photo)))
     assert (tmp_path / '0_firing.png').is_file()
+    labels = cv2.imread(str(tmp_path / '0_labels.png'), cv2.IMREAD_GRAYSCALE)
+    rows = json.loads((tmp_path / '0_found.json').read_text())['pixels']
+    assert labels.shape == (97, 131) and {row['label']: row['pixels'] for row in rows} == {
+        label: int((labels == label).sum()) for label in np.unique(labels).tolist()
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmdet.models.dense_heads import RetinaHead, RPNHead
+from mmdet.models.dense_heads import RetinaHead, RPNHead, RTMDetSepBNHead
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead, Shared2FCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.model import BaseModule
@@ -80,6 +80,39 @@ class SpikeRetinaHead(SpikingMixin, RetinaHead):
         # A membrane below zero would carry over, too.
         spikes = self.retina_cls.fire(torch.cat([scores, boxes]).relu())
         return tuple(unit.drive(part) for unit, part in zip((self.retina_cls, self.retina_reg), spikes.chunk(2)))
+
+
+class SpikeRTMDetSepBNHead(SpikingMixin, RTMDetSepBNHead):
+    """mmdet's RTMDet head with a neuron before each convolution; levels may share convolutions, each has its norms.
+
+    Args: those of ``mmdet.RTMDetSepBNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Levels that share
+    convolutions (``share_conv``, the default) need ``paramwise_cfg=dict(bypass_duplicate=True)`` in the optimizer's
+    config, as mmdet's do. Only the output layers start with small weights.
+
+    Source: RTMDet (arXiv 2212.07784), section 3.2.
+
+    >>> points = dict(type='MlvlPointGenerator', offset=0, strides=[8, 16])
+    >>> head = SpikeRTMDetSepBNHead(
+    ...     num_classes=5, in_channels=16, feat_channels=16, stacked_convs=1, with_objectness=False,
+    ...     anchor_generator=points, bbox_coder=dict(type='DistancePointBBoxCoder'))
+    >>> scores, boxes = head([torch.ones(1, 16, 8, 8), torch.ones(1, 16, 4, 4)])
+    >>> scores[1].shape, boxes[1].shape  # 5 classes, 4 distances to the sides of a box
+    (torch.Size([1, 5, 4, 4]), torch.Size([1, 4, 4, 4]))
+    """
+
+    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+        outputs = [
+            dict(type='Normal', name='rtm_cls', std=0.01, bias_prob=0.01),
+            dict(type='Normal', name='rtm_reg', std=0.01),
+        ]
+        if kwargs.get('with_objectness', True):
+            outputs.append(dict(type='Normal', name='rtm_obj', std=0.01, bias_prob=0.01))
+        super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``; mmdet's own method would give every convolution weights that leave neurons silent."""
+        with steps_follow_weights(self), rounding_follows_weights(self):
+            BaseModule.init_weights(self)
 
 
 class SpikeConvFCBBoxHead(SpikingMixin, ConvFCBBoxHead):

@@ -20,31 +20,39 @@ __getattr__ = refuse_old_names(__name__, 'SpikingPart')
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU)
 
 
-def make_spiking(module: nn.Module, factory: UnitFactory) -> None:
+def make_spiking(module: nn.Module, factory: UnitFactory, made: dict[nn.Module, nn.Module] | None = None) -> None:
     """Turn every convolution and linear layer inside a module into a unit, in place; activations become identities.
 
     ``conv, norm, activation`` becomes ``N conv norm``, ``conv`` becomes ``N conv``: the neuron comes before.
 
+    Layers that several places share (RTMDet's head, over its levels) stay shared; neuron and norm are each place's own.
+
     Args:
         module: any module; units in it are left alone.
         factory: makes neurons and says how many bits a weight has.
+        made: low-bit layers by the plain ones that they stand for, from an outer call.
     """
+    made = {} if made is None else made
+
+    def low_bit_of(layer: nn.Module) -> nn.Module:
+        return made.setdefault(layer, made.get(layer) or low_bit(layer, factory.weight_bits))
+
     for name, child in module.named_children():
         if isinstance(child, SpikeUnit):
             continue
         if isinstance(child, ConvModule):
             norm = child.norm if child.with_norm else None
-            setattr(module, name, _unit(factory, child.conv, norm))
+            setattr(module, name, _unit(factory, low_bit_of(child.conv), norm))
         elif isinstance(child, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            setattr(module, name, _unit(factory, child))
+            setattr(module, name, _unit(factory, low_bit_of(child)))
         elif isinstance(child, ACTIVATIONS):
             setattr(module, name, nn.Identity())
         else:
-            make_spiking(child, factory)
+            make_spiking(child, factory, made)
 
 
 def _unit(factory: UnitFactory, layer: nn.Module, norm: nn.Module | None = None) -> SpikeUnit:
-    unit = SpikeUnit(factory.make_neuron(), low_bit(layer, factory.weight_bits), norm)
+    unit = SpikeUnit(factory.make_neuron(), layer, norm)
     unit.register_forward_pre_hook(_in_preferred_memory_format)
     return unit
 

@@ -1,6 +1,6 @@
 """Necks for mmdet."""
 
-from mmdet.models.necks import FPN
+from mmdet.models.necks import FPN, CSPNeXtPAFPN
 
 from qsdt_mm.models.layers.spiking import SpikingMixin, UnitsDraw
 
@@ -15,4 +15,17 @@ class SpikeFPN(UnitsDraw, SpikingMixin, FPN):
     >>> neck = SpikeFPN(in_channels=[8, 16], out_channels=16, num_outs=2)
     >>> [tuple(level.shape) for level in neck([torch.ones(1, 8, 8, 8), torch.ones(1, 16, 4, 4)])]
     [(1, 16, 8, 8), (1, 16, 4, 4)]
+    """
+
+
+class SpikeCSPNeXtPAFPN(UnitsDraw, SpikingMixin, CSPNeXtPAFPN):
+    """RTMDet's neck in mmdet with a neuron before each convolution: membrane potentials are joined and sent on.
+
+    Args: those of ``mmdet.CSPNeXtPAFPN``, and ``neuron``, ``max_spike_count``, ``weight_bits``.
+
+    Source: RTMDet (arXiv 2212.07784), section 3.2.
+
+    >>> neck = SpikeCSPNeXtPAFPN(in_channels=[8, 16], out_channels=8, num_csp_blocks=1)
+    >>> [tuple(level.shape) for level in neck([torch.ones(1, 8, 8, 8), torch.ones(1, 16, 4, 4)])]
+    [(1, 8, 8, 8), (1, 8, 4, 4)]
     """

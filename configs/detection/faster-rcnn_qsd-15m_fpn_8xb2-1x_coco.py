@@ -1,0 +1,23 @@
+"""Faster R-CNN on COCO's boxes with qsd-15m (QSD-Transformer) and spiking FPN and heads, 12 epochs.
+
+tools/dist_train.sh configs/detection/faster-rcnn_qsd-15m_fpn_8xb2-1x_coco.py 8
+Data: data/coco/{annotations,train2017,val2017}.
+Expect: not trained here; stepped and evaluated on four small images in the tests.
+"""
+
+_base_ = [
+    '../_base_/models/faster-rcnn_spike_fpn.py',
+    '../_base_/datasets/coco_detection_ms-crop.py',
+    '../_base_/schedules/detection_1x.py',
+    '../_base_/detection_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='qsd-15m'),
+    neck=dict(in_channels=[64, 128, 256, 360], out_channels=256),
+    rpn_head=dict(in_channels=256, feat_channels=256),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=256),
+        bbox_head=dict(in_channels=256, fc_out_channels=1024),
+    ),
+)
