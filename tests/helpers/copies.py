@@ -17,7 +17,7 @@ class Copy:
     """
 
     def __init__(self, body, **environment):
-        self.said = [tempfile.TemporaryFile('w+') for _ in range(2)]
+        self.said = [tempfile.TemporaryFile('w+') for _ in range(2)]  # noqa: SIM115  closed with this
         context = multiprocessing.get_context('fork')
         self.process = context.Process(target=self._run, args=(body, environment), daemon=False)
         self.process.start()
@@ -29,7 +29,7 @@ class Copy:
         os.environ.update(environment)
         for number, file in enumerate(self.said, 1):
             os.dup2(file.fileno(), number)
-        sys.stdout, sys.stderr = (open(number, 'w', buffering=1, closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, 'w', buffering=1, closefd=False) for number in (1, 2))
         sys.exit(body())
 
     @property
