@@ -3,6 +3,7 @@
 import pytest
 import torch
 import toy_runs as toy
+from copies import joined
 from torch import nn
 
 from qsdt_mm.engine.cpu_distributed import synchronise
@@ -33,13 +34,9 @@ def test_two_processes_are_one_with_twice_the_batch(config, synchronised, tmp_pa
     """Three steps on 24 samples: weights equal to 1e-7 of their largest, statistics too."""
     settings = dict(PLAIN, model__norm_eval=not synchronised)
     assert toy.train(tmp_path / 'one', config=config, train_dataloader__batch_size=8, **settings) == 0
-    process = toy.start(
-        ['bash', toy.ROOT / 'tools/dist_train.sh', config, '2', '--work-dir', tmp_path / 'two']
-        + toy.options(train_dataloader__batch_size=4, **settings, **(dict(sync_bn='torch') if synchronised else {})),
-        PORT=toy.free_port(),
-    )
-    out, error = process.communicate(timeout=200)
-    assert process.returncode == 0, out[-2000:] + error[-2000:]
+    words = [str(config), '--launcher', 'pytorch', '--work-dir', str(tmp_path / 'two')]
+    words += toy.options(train_dataloader__batch_size=4, **settings, **(dict(sync_bn='torch') if synchronised else {}))
+    joined(lambda: toy.tool('train').main(words), 2, toy.free_port())
     one, two = (toy.state(tmp_path / name / 'epoch_1.pth') for name in ('one', 'two'))
     assert one['meta']['iter'] == two['meta']['iter'] == 3
     assert one['state_dict'].keys() == two['state_dict'].keys()

@@ -32,7 +32,7 @@ def wait_for(condition, process, seconds=60):
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, capsys):
     straight, broken = tmp_path / 'straight', tmp_path / 'broken'
     assert toy.train(straight, randomness__seed=3) == 0
-    process = toy.start_train(broken, randomness__seed=3, train_dataloader__dataset__delay=0.08)
+    process = toy.copied_train(broken, randomness__seed=3, train_dataloader__dataset__delay=0.08)
     try:
         wait_for((broken / 'epoch_2.pth').exists, process)
         time.sleep(0.2)  # into the third epoch

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from copies import Copy
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -104,6 +105,14 @@ def free_port():
 def start_train(work_dir, *words, **changes):
     """Start tools/train.py in a process of its own."""
     return start([sys.executable, ROOT / 'tools/train.py', CONFIG, '--work-dir', work_dir, *words, *options(**changes)])
+
+
+def copied_train(work_dir, *words, config=CONFIG, **changes):
+    """tools/train.py in a copy of this process, where that works: CUDA does not outlive the copying."""
+    words = [config, '--work-dir', work_dir, *words, *options(**changes)]
+    if torch.cuda.is_available():
+        return start([sys.executable, ROOT / 'tools/train.py', *words])
+    return Copy(lambda: tool('train').main([str(word) for word in words]))
 
 
 def state(path):

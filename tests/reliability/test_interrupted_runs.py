@@ -5,7 +5,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
@@ -70,9 +69,7 @@ def goes_on(work_dir, straight, capsys, after):
 def test_killed_while_a_checkpoint_is_written(tmp_path, straight, capsys):
     work_dir, mark = tmp_path / 'run', tmp_path / 'mark'
     config = with_hook(tmp_path / 'c.py', type='HalfwayHook', name='epoch_3.pth', mark=str(mark))
-    process = toy.start(
-        [sys.executable, toy.ROOT / 'tools/train.py', config, '--work-dir', work_dir, *toy.options(**CHANGES)]
-    )
+    process = toy.copied_train(work_dir, config=config, **CHANGES)
     try:
         limit = time.monotonic() + 90
         while not mark.exists():

@@ -5,11 +5,11 @@ import shutil
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 import toy_runs as toy
+from copies import Copy, joined
 
 PAYLOAD = "__import__('os').mkdir({!r})"
 
@@ -280,20 +280,23 @@ def test_interrupt(tmp_path):
     assert 'Traceback' not in error
 
 
-def test_an_interrupt_that_a_destructor_swallows_comes_again():
-    code = """
-import sys, time
-from qsdt_mm.cli import run_tool
 class Loader:
+    """Is interrupted while it goes, when Python drops whatever is raised."""
+
     def __del__(self):
         raise KeyboardInterrupt
-def body(session):
-    session.begin()
-    Loader()
-    time.sleep(20)
-sys.exit(run_tool('train.py', body))
-"""
-    process = toy.start([sys.executable, '-c', code])
+
+
+def test_an_interrupt_that_a_destructor_swallows_comes_again():
+    from qsdt_mm.cli import run_tool
+
+    def body(session):
+        session.begin()
+        Loader()
+        for _ in range(2000):
+            time.sleep(0.01)
+
+    process = Copy(lambda: run_tool('train.py', body))
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error == 'train.py: interrupted\n'
 
@@ -337,23 +340,37 @@ def test_two_processes_without_a_gpu(tmp_path):
     assert process.returncode == 0, out[-2000:] + error[-2000:]
     assert '2 processes on CPU, joined over gloo' in error
     assert toy.state(tmp_path / 'run' / 'epoch_2.pth')['meta']['iter'] == 6  # 24 samples, 2 x 4 at a time
+    report = tmp_path / 'm.json'
+    words = [toy.CONFIG, tmp_path / 'run/epoch_2.pth', '2', '--work-dir', tmp_path / 'eval', '--json', report]
+    started = started_by('dist_test.sh', words, tmp_path)
+    joined(lambda: toy.tool('test').main(started), 2, toy.free_port())
+    assert report.exists()
+
+
+def started_by(script, words, tmp_path):
+    """What a script has two processes do, as words for the tool: Python is told to write them down."""
+    fake, port = tmp_path / 'python', toy.free_port()
+    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$@" > "$SEEN"\n')
+    fake.chmod(0o755)
     process = toy.start(
-        [
-            'bash',
-            toy.ROOT / 'tools/dist_test.sh',
-            toy.CONFIG,
-            tmp_path / 'run/epoch_2.pth',
-            '2',
-            '--work-dir',
-            tmp_path / 'eval',
-            '--json',
-            tmp_path / 'm.json',
-        ],
-        PORT=toy.free_port(),
+        ['bash', toy.ROOT / 'tools' / script, *words], PYTHON=str(fake), SEEN=str(tmp_path / 'seen'), PORT=port
     )
+    assert process.communicate(timeout=30) == ('', '') and process.returncode == 0
+    first, *seen = (tmp_path / 'seen').read_text().splitlines()
+    assert [first, seen[0]] == ['-m', 'torch.distributed.run'] and '--nproc_per_node=2' in seen[:6]
+    assert f'--master_port={port}' in seen[:6]
+    start = seen.index(str(toy.ROOT / 'tools' / script.removeprefix('dist_').replace('.sh', '.py')))
+    return seen[start + 1 :]
+
+
+@pytest.mark.slow  # torch's launcher has started dist_train.sh's processes above: these are started in the same way
+@pytest.mark.skipif(torch.cuda.is_available(), reason='one process per GPU there')
+def test_two_processes_evaluate_without_a_gpu(tmp_path, run):
+    words = [toy.CONFIG, run / 'epoch_2.pth', '2', '--work-dir', tmp_path / 'eval', '--json', tmp_path / 'm.json']
+    process = toy.start(['bash', toy.ROOT / 'tools/dist_test.sh', *words], PORT=toy.free_port())
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, out[-2000:] + error[-2000:]
-    assert Path(tmp_path / 'm.json').exists()
+    assert (tmp_path / 'm.json').exists()
 
 
 @pytest.mark.parametrize('averaged', [True, False])

@@ -2,12 +2,11 @@
 
 import copy
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+import toy_runs as toy
+from copies import joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -208,42 +207,31 @@ def test_where_kernels_run_one_line_says_that_it_has_none(monkeypatch):
     assert said == [f'{name} has no Triton kernel: plain operations run' for name in ('ParametricLIF', 'LIF')]
 
 
-TWO_PROCESSES = """
-import sys
-import torch
-import torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
-from qsdt_mm import SpikeDrivenTransformer
+def learn_with_the_other():
+    """One of two processes that train a network on images of their own."""
+    import torch.distributed as dist
+    from mmengine.model import MMDistributedDataParallel
 
-rank, file = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group('gloo', init_method=f'file://{file}', rank=rank, world_size=2)
-torch.manual_seed(0)
-arch = dict(family='qsd', widths=(4, 4, 8, 8, 8), depths=(1, 1, 1, 1, 1), num_heads=2)
-model = SpikeDrivenTransformer(arch, neuron=dict(type='ParametricLIF', threshold=0.1), time_steps=2)
-before = model.stages[1].downsample.neuron.w.item()
-parallel = MMDistributedDataParallel(model)
-optimizer = torch.optim.SGD(model.parameters(), 0.1)
-torch.manual_seed(rank)
-for _ in range(3):
-    optimizer.zero_grad()
-    parallel(torch.rand(2, 3, 32, 32))[0].square().mean().backward()
-    optimizer.step()
-learned = torch.cat([p.detach().flatten() for p in model.parameters()])
-everybody = [torch.empty_like(learned) for _ in range(2)]
-dist.all_gather(everybody, learned)
-assert torch.equal(*everybody) and learned.isfinite().all()
-assert model.stages[1].downsample.neuron.w.item() != before
-"""
+    dist.init_process_group('gloo')
+    torch.manual_seed(0)
+    arch = dict(family='qsd', widths=(4, 4, 8, 8, 8), depths=(1, 1, 1, 1, 1), num_heads=2)
+    model = SpikeDrivenTransformer(arch, neuron=dict(type='ParametricLIF', threshold=0.1), time_steps=2)
+    before = model.stages[1].downsample.neuron.w.item()
+    parallel = MMDistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    torch.manual_seed(dist.get_rank())
+    for _ in range(3):
+        optimizer.zero_grad()
+        parallel(torch.rand(2, 3, 32, 32))[0].square().mean().backward()
+        optimizer.step()
+    learned = torch.cat([p.detach().flatten() for p in model.parameters()])
+    everybody = [torch.empty_like(learned) for _ in range(2)]
+    dist.all_gather(everybody, learned)
+    assert torch.equal(*everybody) and learned.isfinite().all()
+    assert model.stages[1].downsample.neuron.w.item() != before
 
 
-def test_two_processes_learn_the_same(tmp_path):
+@pytest.mark.skipif(torch.cuda.is_available(), reason='CUDA does not outlive the copying of a process')
+def test_two_processes_learn_the_same():
     """No parameter is left without a gradient, which would end the second step."""
-    root, meet = Path(__file__).parents[3], str(tmp_path / 'meet')
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', TWO_PROCESSES, str(rank), meet], cwd=root, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    joined(learn_with_the_other, 2, toy.free_port())
