@@ -94,8 +94,9 @@ def resumed(tmp_path, straight, case):
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_held(tmp_path, straight, case):
+def test_held(tmp_path, straight, case, capsys):
     assert states.all_differences(*resumed(tmp_path, straight, case)) == []
+    assert 'warning' not in capsys.readouterr().err  # nothing is another than in the configuration
 
 
 @pytest.mark.parametrize(
