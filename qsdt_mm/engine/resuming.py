@@ -81,6 +81,9 @@ class ResumingRunner(Runner):
         """
         self.new_optimizer |= not resume_optimizer
         self.new_schedule |= not resume_param_scheduler
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
         settings = settings_of(self.optim_wrapper)
         self._resumed = {}
         super().resume(filename, not self.new_optimizer, not self.new_schedule, map_location)
@@ -110,7 +113,7 @@ class ResumingRunner(Runner):
         check_training_parts(checkpoint, filename, **wanted)
         state, remarks = checkpoint.get('run_state') or {}, []
         if not self.new_optimizer:
-            check_optimizer(self.optim_wrapper, checkpoint['optimizer'], filename)
+            check_optimizer(self.optim_wrapper, checkpoint['optimizer'], state.get('optimizers'), filename)
         if not self.new_schedule:
             if not self.new_optimizer:
                 remarks += setting_differences(self.optim_wrapper, checkpoint['optimizer'])

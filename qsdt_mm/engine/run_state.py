@@ -173,7 +173,11 @@ def put_back_hooks(runner: Any, held: Mapping[str, Any], stopped: bool) -> None:
 def plain_attributes(runner: Any) -> dict[str, dict[str, Any]]:
     """Return what modules of other libraries (``PLAIN_ATTRIBUTES``) keep beside their buffers, by module."""
     return {
-        name: {key: getattr(module, key, None) for key in PLAIN_ATTRIBUTES[type(module).__name__]}
+        name: {
+            key: value
+            for key in PLAIN_ATTRIBUTES[type(module).__name__]
+            if is_plain(value := getattr(module, key, None))
+        }
         for name, module in unwrap(runner.model).named_modules()
         if type(module).__name__ in PLAIN_ATTRIBUTES
     }

@@ -14,8 +14,9 @@ from qsdt_mm.errors import CheckpointError
 
 from .run_state import wrappers_of
 
-# How an optimizer computes, not what.
+# How an optimizer computes, not what; with the rest, what younger versions of torch add to older checkpoints.
 WAYS = ('foreach', 'fused', 'capturable', 'differentiable')
+ADDED = (*WAYS, 'maximize', 'decoupled_weight_decay')
 
 
 def by_optimizer(schedules: Any) -> dict[str, Sequence]:
@@ -52,8 +53,19 @@ def put_back_settings(optim_wrapper: Any, settings: Mapping[str, Sequence[Mappin
             group.update(held)
 
 
-def check_optimizer(optim_wrapper: Any, held: Any, path: str) -> None:
+def optimizer_kinds(optim_wrapper: Any) -> dict[str, str]:
+    """Return the names of the classes of optimizers, by name."""
+    return {name: type(wrapper.optimizer).__name__ for name, wrapper in wrappers_of(optim_wrapper).items()}
+
+
+def check_optimizer(optim_wrapper: Any, held: Any, names: Mapping[str, str] | None, path: str) -> None:
     """Refuse a checkpoint's optimizer that is not of the configuration's kind.
+
+    Args:
+        optim_wrapper: of the configuration.
+        held: ``optimizer`` of the checkpoint.
+        names: :func:`optimizer_kinds` of the run that saved it, if it noted them.
+        path: the file, for messages.
 
     Raises:
         CheckpointError: its optimizers, groups, numbers of parameters or settings have other names or sizes.
@@ -72,10 +84,13 @@ def check_optimizer(optim_wrapper: Any, held: Any, path: str) -> None:
         elif [len(group['params']) for group in groups] != [len(group['params']) for group in own]:
             reason = f'{_sizes(groups)} in its optimizer, the configuration has {_sizes(own)}'
         else:
-            lacking = sorted({key for group in groups for key in wrapper.optimizer.defaults if key not in group})
-            if lacking:
-                kind = type(wrapper.optimizer).__name__
-                reason = f'an optimizer of another kind: its settings lack {", ".join(lacking)} of {kind}'
+            kind = type(wrapper.optimizer).__name__
+            known = set(wrapper.optimizer.defaults) - set(ADDED)
+            lacking = sorted(key for key in known if any(key not in group for group in groups))
+            if names is not None and names.get(name) != kind:
+                reason = f'another optimizer than the configuration: {names.get(name)}, not {kind}'
+            elif lacking:
+                reason = f'another optimizer than the configuration: it lacks {", ".join(lacking)} of {kind}'
     if reason:
         raise CheckpointError(
             f'checkpoint {path} has {reason}: resume with its own optim_wrapper, or with --new-optimizer --new-schedule'
@@ -162,7 +177,7 @@ def setting_differences(optim_wrapper: Any, held: Any) -> list[str]:
         state = held if list(wrappers) == [''] else held[name]
         for own, group in zip(wrapper.optimizer.param_groups, state['param_groups']):
             for key in wrapper.optimizer.defaults:
-                if key in WAYS or (key == 'betas' and 'initial_momentum' in group):
+                if key in WAYS or key not in group or (key == 'betas' and 'initial_momentum' in group):
                     continue
                 ours, theirs = (settings.get(f'initial_{key}', settings.get(key)) for settings in (own, group))
                 if list(_numbers(ours)) != list(_numbers(theirs)):

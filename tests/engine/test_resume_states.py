@@ -1,8 +1,11 @@
 """Whatever a run holds, it holds after a stop: the last checkpoints are equal in all numbers, bit for bit."""
 
+from types import SimpleNamespace
+
 import pytest
 import toy_runs as toy
 import toy_states as states
+from torch import nn
 
 pytestmark = pytest.mark.usefixtures('unformatted')
 ACCUMULATED = 'optim_wrapper = dict(accumulative_counts=2)\n'
@@ -55,6 +58,12 @@ CASES = {
         False,
         2,
     ),
+    'a spiking network': (
+        "model = dict(_delete_=True, type='SpikingToy')\nval_cfg = val_dataloader = val_evaluator = None\n"
+        'optim_wrapper = dict(accumulative_counts=2)\n',
+        False,
+        1,
+    ),
     'a hook of its own': ("custom_hooks = [dict(type='DriftingHook')]\n", False, 1),
 }
 
@@ -85,8 +94,9 @@ def resumed(tmp_path, straight, case):
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_held(tmp_path, straight, case):
+def test_held(tmp_path, straight, case, capsys):
     assert states.all_differences(*resumed(tmp_path, straight, case)) == []
+    assert 'warning' not in capsys.readouterr().err  # nothing is another than in the configuration
 
 
 @pytest.mark.parametrize(
@@ -114,3 +124,27 @@ def test_early_stopping_stays_stopped(tmp_path, straight, capsys):
     assert not (work_dir / 'epoch_4.pth').exists()
     assert toy.train(work_dir, '--resume', config=config, custom_hooks__0__patience=3) == 0
     assert (work_dir / 'best_acc_epoch_4.pth').exists() and (work_dir / 'epoch_5.pth').exists()
+
+
+def test_what_a_library_keeps_beside_its_buffers():
+    """The size to which mmdet resizes batches stays for some iterations."""
+    preprocessors = pytest.importorskip('mmdet.models.data_preprocessors')
+    from qsdt_mm.engine import run_state
+
+    saved, fresh = (
+        SimpleNamespace(model=nn.Sequential(preprocessors.BatchSyncRandomResize((32, 64), 10))) for _ in range(2)
+    )
+    saved.model[0]._input_size = (32, 48)
+    run_state.put_back_attributes(fresh, run_state.plain_attributes(saved))
+    assert fresh.model[0]._input_size == (32, 48)
+
+
+def test_a_state_that_cannot_be_read_as_data_is_not_saved():
+    from qsdt_mm.engine import run_state
+
+    said = []
+    hook = states.DriftingHook()
+    runner = SimpleNamespace(hooks=[hook, states.DriftingHook(2.0)], logger=SimpleNamespace(warning=said.append))
+    hook.value = object()
+    assert run_state.hook_states(runner) == {'DriftingHook.2': dict(value=2.0)}
+    assert 'state_dict of DriftingHook' in said.pop()

@@ -182,7 +182,23 @@ def test_another_kind_of_optimizer(tmp_path, run, config, capsys):
     )
     start = ['--resume', run / 'epoch_1.pth']
     status = toy.train(tmp_path / 'run', *start, config=other)
-    refused(capsys, status, 'epoch_1.pth has an optimizer of another kind', 'momentum', '--new-optimizer')
+    refused(capsys, status, 'epoch_1.pth has another optimizer than', 'AdamW, not SGD', '--new-optimizer')
+    unnamed = without(run, tmp_path / 'stock/epoch_1.pth', 'run_state')  # as mmengine's own tools save it
+    refused(capsys, toy.train(tmp_path / 'run', '--resume', unnamed, config=other), 'it lacks', 'momentum')
     assert toy.train(tmp_path / 'run', *start, '--new-optimizer', '--new-schedule', config=other) == 0
     (group,) = toy.state(tmp_path / 'run/epoch_3.pth')['optimizer']['param_groups']
     assert group['momentum'] == 0.9 and 'betas' not in group
+
+
+def test_checkpoints_of_mmengine(tmp_path, run, config, capsys):
+    """They do not say of which classes their schedules are: a parameter is compared, another kind is refused."""
+    path = without(run, tmp_path / 'stock/epoch_1.pth', 'run_state')
+    assert toy.train(tmp_path / 'run', '--resume', path, config=config) == 0
+    assert 'warning' not in capsys.readouterr().err
+    assert toy.training_differences(run / 'epoch_2.pth', tmp_path / 'run/epoch_2.pth') == []
+    for case, status in (('another end', 0), ('another kind', 2), ('one more', 2)):
+        text, hint = OTHERS[case]
+        other = states.config(tmp_path / 'c.py', LINEAR + SAVING + 'train_cfg = dict(max_epochs=2)\n' + text)
+        assert toy.train(tmp_path / case, '--resume', path, config=other) == status
+        said = capsys.readouterr().err
+        assert (hint if status == 0 else 'does not say of which kind: --new-schedule') in said

@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from qsdt_mm.compat.resuming import skip_in_epoch
 from qsdt_mm.engine import run_state
-from qsdt_mm.engine.schedules import kinds
+from qsdt_mm.engine.schedules import kinds, optimizer_kinds
 
 from .checkpoint import SafeCheckpointHook, save_again, take_up
 
@@ -57,17 +57,20 @@ class RunStateHook(Hook):
         loop, meta = runner.train_loop, checkpoint['meta']
         inside = isinstance(loop, EpochBasedTrainLoop) and meta['epoch'] == loop.epoch and meta['iter'] == loop.iter + 1
         states = getattr(runner, 'states_of_processes', None)
+        if states is None:  # of another runner, whose main process alone comes here
+            states = run_state.of_each_process(runner) if get_world_size() == 1 else []
         checkpoint[PART] = dict(
             at=(meta['epoch'], meta['iter']),
             validated=self.validated == (meta['epoch'], meta['iter']),
             batches=self._batch + 1 if inside else 0,
             counts=run_state.counts(runner),
-            processes=run_state.of_each_process(runner) if states is None else states,
+            processes=states,
             hooks=run_state.hook_states(runner),
             attributes=run_state.plain_attributes(runner),
             stopped=bool(getattr(loop, 'stop_training', False)),
             data=data_of(runner),
             schedules=kinds(runner.param_schedulers),
+            optimizers=optimizer_kinds(runner.optim_wrapper),
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
