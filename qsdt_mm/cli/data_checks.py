@@ -15,10 +15,11 @@ from qsdt_mm.datasets.labels import CheckedPipeline, check_samples, parts_of
 from qsdt_mm.errors import InputError
 
 from .class_checks import check_classes
-from .file_checks import check_files
+from .file_checks import check_files, leaves_of
 from .image_sizes import check_image_sizes
 from .label_map_checks import check_label_values
 from .shell import Session
+from .unlabelled import is_bare, leave_out_labels
 
 PACKERS = dict(mmpretrain='PackInputs', mmdet='PackDetInputs', mmseg='PackSegInputs')
 """The last step of a pipeline, by the library whose data preprocessor gets the sample."""
@@ -57,6 +58,8 @@ def build_samples(config: Any, model: Any, session: Session) -> Any:
     """
     with session.stage('building the images'):
         dataset = as_configured(DATASETS.build(reading_once(config)))
+        if any(is_bare(part, True) for part in leaves_of(dataset)):
+            leave_out_labels(dataset)
         check_samples(dataset, model, 'test')
         if not len(dataset):
             raise InputError(f'the test data set is empty ({type(dataset).__name__})')
@@ -79,6 +82,8 @@ def check_loader(loader: Any, what: str, model: Any) -> list[str]:
     check_samples(dataset, model, what)
     where = getattr(dataset, 'data_root', '') or getattr(dataset, 'ann_file', '')
     name = type(dataset).__name__ + (f' in {where}' if where else '')
+    if getattr(dataset, 'img_suffix', None):
+        name += f', img_suffix={dataset.img_suffix!r}'
     try:
         samples, batches = len(dataset), len(loader)
     except TypeError:  # iterable data sets have no length

@@ -123,13 +123,16 @@ def check_files(dataset: Any, what: str) -> list[str]:
             if is_own_fault(error):
                 raise
             continue  # what a stranger's data set does here is met again when its samples are read
+        needed = of_labels is not None and not type(of_labels)._load_seg_map.__module__.startswith('mmdet.')
+        if needed and infos and not any(info.get('seg_map_path') for info in infos):
+            raise InputError(f'the {what} data have no label maps: data_prefix.seg_map_path says where they are')
         images = paths_in(infos, 'img_path') if loader is not None else []
         maps = paths_in(infos, 'seg_map_path') if of_labels is not None else []
         for paths, name in ((images, 'images'), (maps, 'label maps')):
             absent = missing_of(paths)
             if absent:
                 raise InputError(_missing(absent, len(paths), what, name, leaf))
-        looked = _look(images, what, 'images', check_whole)
+        looked = _look(images, what, 'images')
         _look(maps, what, 'label maps', partial(check_label_file, step=of_labels))
         if loader is not None:
             check_depth(looked, loader, what)
@@ -151,11 +154,17 @@ def _missing(absent: Sequence[str], total: int, what: str, name: str, leaf: Any)
     return text
 
 
-def _look(paths: Sequence[str], what: str, name: str, look: Callable[..., None]) -> list[str]:
+def _look(paths: Sequence[str], what: str, name: str, look: Callable[[str], None] | None = None) -> list[str]:
     """Look into some of the files, and return those."""
+
+    def both(path: str) -> None:
+        if look is not None:
+            look(path)
+        check_whole(path)
+
     mixed = random.Random(0).sample(list(paths), min(len(paths), OPENED))
-    refused = refusals(mixed, look)
-    if not refused and look is check_whole:
+    refused = refusals(mixed, both)
+    if not refused:
         refused = refusals(mixed, partial(check_whole, decode=True), SECONDS)
     if len(refused) > 1:
         raise InputError(f'{refused[0]}; {len(refused):,} of {len(mixed):,} {name} of the {what} data are refused')

@@ -59,7 +59,7 @@ def check_label_values(dataset: Any, model: nn.Module, what: str) -> list[str]:
         InputError: there is no label but those to ignore, or but 0 and 255.
     """
     limits = Limits.of(model)
-    if limits.of_pixels is None or limits.of_pixels < 2:
+    if getattr(model, 'decode_head', None) is None or limits.of_pixels is None or limits.of_pixels < 2:
         return []
     ignored, found, number, holding = set(limits.ignored), set(), 0, []
     for leaf, i, values in maps_of(dataset):

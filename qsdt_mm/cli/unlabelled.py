@@ -30,7 +30,7 @@ def without_labels(loop: Any, written: bool) -> str | None:
     writers = [m for m in metrics if getattr(m, 'output_dir', None) is not None and hasattr(m, 'format_only')]
     idle = [m for m in metrics if getattr(m, 'format_only', False) and hasattr(m, 'output_dir') and m not in writers]
     only_written = bool(metrics) and all(getattr(metric, 'format_only', False) for metric in metrics)
-    bare = [part for part in leaves_of(loop.dataloader.dataset) if _is_bare(part, only_written)]
+    bare = [part for part in leaves_of(loop.dataloader.dataset) if is_bare(part, only_written)]
     if idle and not bare and not (written or writers):
         raise InputError('format_only=True of the test evaluator writes nothing: give it output_dir, or use --out')
     for metric in idle:  # mmseg asks for a folder when all is done
@@ -42,18 +42,21 @@ def without_labels(loop: Any, written: bool) -> str | None:
             'the test data have no label maps: nothing can be scored; say where predictions go: --out PRED.pkl, '
             '--show-dir DIR, or test_evaluator.format_only=True test_evaluator.output_dir=DIR'
         )
-    for part in bare:
-        _leave_out(part.pipeline)
-    for wrapper in parts_of(loop.dataloader.dataset):
-        _leave_out(getattr(wrapper, 'pipeline', None))
+    leave_out_labels(loop.dataloader.dataset)
     for metric in writers:
         metric.format_only = True
     loop.evaluator.metrics[:] = [metric for metric in loop.evaluator.metrics if metric in writers]
     return 'the test data have no label maps: nothing is scored, predictions are written'
 
 
-def _is_bare(dataset: Any, only_written: bool) -> bool:
-    """Return whether a pipeline asks for label maps that the data set does not know, or does not have."""
+def leave_out_labels(dataset: Any) -> None:
+    """Take the steps that load and check label maps out of the pipelines of a data set and of those that it wraps."""
+    for part in parts_of(dataset):
+        _leave_out(getattr(part, 'pipeline', None))
+
+
+def is_bare(dataset: Any, only_written: bool) -> bool:
+    """Return whether a pipeline asks for label maps that a data set does not know; of ``only_written``, or has not."""
     if not any(loads_labels(step) for step in steps_of(getattr(dataset, 'pipeline', None))):
         return False
     infos = infos_of(dataset, 1000)

@@ -28,16 +28,21 @@ def loads_labels(step: Any) -> bool:
         isinstance(step, LoadAnnotations)
         and getattr(step, 'with_seg', False)
         and getattr(type(step)._load_seg_map, '__qualname__', '') in STOCK
+        and getattr(type(step).transform, '__qualname__', '') == 'LoadAnnotations.transform'  # not panoptic ones
     )
 
 
 def steps_of(pipeline: Any) -> Iterator[Any]:
     """Yield the steps of a pipeline, and those inside of them."""
+    if isinstance(pipeline, (list, tuple)):
+        for step in pipeline:
+            if not isinstance(step, (list, tuple)):
+                yield step
+            yield from steps_of(step)
+        return
     for name in ('transforms', 'subroutines'):
-        for step in getattr(pipeline, name, None) or []:
-            for one in step if isinstance(step, (list, tuple)) else [step]:
-                yield one
-                yield from steps_of(one)
+        held = getattr(pipeline, name, None)
+        yield from steps_of(held) if held is not None else ()
 
 
 def label_loader(dataset: Any) -> Any:

@@ -100,6 +100,17 @@ def test_label_maps_are_opened(tmp_path):
     refused(segments(tmp_path), 'in 16 bits', '2 of 3 label maps of the validation data are refused')
 
 
+def test_label_maps_that_are_cut_short(tmp_path):
+    path = make_set(tmp_path, [label_map(*range(8), size=(64, 64))] * 3) / 'labels/train/2.png'
+    cut(path, 0.7)
+    refused(segments(tmp_path), path, 'cut short')
+
+
+def test_no_label_maps_where_they_are_needed(tmp_path):
+    data = segments(make_set(tmp_path, [label_map(0, 1)]), data_prefix=dict(img_path='images/train'))
+    refused(data, 'the validation data have no label maps: data_prefix.seg_map_path')
+
+
 def test_label_maps_of_jpg(tmp_path):
     refused(segments(make_set(tmp_path, [label_map(0, 1)], suffix='.jpg'), seg_map_suffix='.jpg'), '0.jpg is a JPEG')
 

@@ -4,6 +4,7 @@ import pytest
 import toy_runs as toy
 from label_sets import STEPS, label_map, make_set, network, segments
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
 
 from qsdt_mm.cli.void_labels import check_void_labels, in_config
 from qsdt_mm.errors import InputError
@@ -91,15 +92,24 @@ def test_built_steps_pad_with_the_same(tmp_path, step, place):
     assert place in str(caught.value) and '11 in model.decode_head.ignore_index' in str(caught.value)
 
 
+def test_steps_of_a_wrapper(tmp_path):
+    """Mosaics are made above the data set that reads."""
+    from mmseg.datasets import MultiImageMixDataset
+
+    data = segments(make_set(tmp_path, [label_map(0, 1)]))
+    mixed = MultiImageMixDataset(ConcatDataset([data]), [dict(type='RandomMosaic', prob=1)])
+    with pytest.raises(InputError, match='255 in train_dataloader, MultiImageMixDataset, RandomMosaic.seg_pad_val'):
+        check_void_labels(DEFAULT, network(11, 11), dict(train=Loop(mixed)))
+
+
 def test_what_has_no_effect_says_nothing(tmp_path):
     steps = [*STEPS[:2], dict(type='RandomCrop', crop_size=(4, 4)), dict(type='Resize', scale=(8, 8)), STEPS[2]]
     data = segments(make_set(tmp_path, [label_map(0, 1)]), steps=steps)
     check_void_labels(DEFAULT, network(11, 11), dict(train=Loop(data)))
 
 
-@pytest.mark.parametrize('settings', [dict(reduce_zero_label=True)])
-def test_labels_that_a_data_set_makes(tmp_path, settings):
-    data = segments(make_set(tmp_path, [label_map(0, 1)]), **settings)
+def test_labels_that_a_data_set_makes(tmp_path):
+    data = segments(make_set(tmp_path, [label_map(0, 1)]), reduce_zero_label=True)
     with pytest.raises(InputError, match='255 in train_dataloader, BaseSegDataset, reduce_zero_label'):
         check_void_labels(DEFAULT, network(11, 11), dict(train=Loop(data)))
 

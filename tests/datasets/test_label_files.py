@@ -7,7 +7,7 @@ from label_sets import STEPS, label_map, make_set, network, segments
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from qsdt_mm.datasets.label_files import check_label_file
+from qsdt_mm.datasets.label_files import check_label_file, loads_labels
 from qsdt_mm.datasets.labels import check_samples
 from qsdt_mm.errors import InputError
 
@@ -98,6 +98,19 @@ def test_what_a_stranger_loads_as_colours(tmp_path):
     check_samples(data, network(), 'training')
     with pytest.raises(InputError, match=r'0\.png holds colours'):
         data[0]
+
+
+@pytest.mark.parametrize(
+    ('name', 'with_seg', 'ours'),
+    [('LoadAnnotations', True, True), ('LoadAnnotations', False, False), ('LoadPanopticAnnotations', True, False)],
+)
+def test_loaders_of_detectors(name, with_seg, ours):
+    """Panoptic maps are of colours, and right."""
+    transforms = pytest.importorskip('mmdet.datasets.transforms')
+    kind = getattr(transforms, name)
+    step = kind.__new__(kind)  # a package that reads panoptic files may be missing
+    step.with_seg = with_seg
+    assert loads_labels(step) is ours
 
 
 def load(path, **settings):

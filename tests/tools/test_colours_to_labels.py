@@ -157,3 +157,18 @@ def test_bad_palettes(lines, said):
 def test_names_of_several_words():
     found = parse_palette(['lane 2 left 1 2 3', '4 5 6 traffic sign'], 'p')
     assert [str(entry) for entry in found] == ['lane_2_left 1 2 3', 'traffic_sign 4 5 6']
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        ([], 'say what the colours mean: --palette, --colours, --find or --grey'),
+        (['--find', '--void', 'sky'], '--void goes with'),
+        (['--find', '--unknown', '256'], '--unknown must be'),
+        (['--find', '--void-label', '300'], '--void-label must be 0 to 255, got 300'),
+    ],
+)
+def test_bad_options(masks, tmp_path, capsys, words, said):
+    with pytest.raises(SystemExit) as caught:
+        run(masks, tmp_path / 'out', *words)
+    assert caught.value.code == 2 and said in capsys.readouterr().err

@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ToolParser('colours_to_labels.py', __doc__, EXAMPLE)
     parser.add_argument('masks', help='folder of label images of colours')
     parser.add_argument('labels', help='folder to make')
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument('--palette', metavar='FILE', help='file with a line "name r g b" for each class')
     source.add_argument('--colours', nargs='+', metavar='LINE', help='such lines, each in quotes')
     source.add_argument('--find', action='store_true', help='number the colours of the images, darkest red first')
@@ -49,6 +49,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--overwrite', action='store_true', help='replace a folder that this tool made')
     args = parser.parse_args(argv)
+    if not (args.palette or args.colours or args.find or args.grey):
+        parser.error('say what the colours mean: --palette, --colours, --find or --grey')
     if not 0 <= args.void_label <= 255:
         parser.error(f'--void-label must be 0 to 255, got {args.void_label}')
     if args.unknown not in ('refuse', 'nearest') and not (args.unknown.isdecimal() and int(args.unknown) <= 255):
