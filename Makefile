@@ -1,7 +1,8 @@
 # make demo   trains, tests and draws a small network on real digits
 # make test   runs the default suite
 # make docs   builds the documentation as pages in build/docs
-# The first two make .venv first if it is missing. PYTHON=python3.12 names the interpreter, VENV=DIR another place.
+# make matrix runs a stock config of every family with this backbone, and writes the table of docs/en/downstream.md
+# make demo and make test make .venv first if it is missing. PYTHON=python3.12 names the interpreter, VENV=DIR another place.
 # STACK=classic takes the original OpenMMLab releases instead, in .venv-classic, with PYTHON=python3.10 or 3.11.
 
 PYTHON ?= python3
@@ -43,7 +44,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test docs lint clean
+.PHONY: help venv demo test matrix docs lint clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -84,6 +85,9 @@ demo: $(STAMP)
 # Every test computes on one thread: two processes use two cores.
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+matrix: $(STAMP)
+	@QSDT_MATRIX=write $(BIN)/python -m pytest -m slow tests/downstream/test_matrix.py
 
 # In a small environment of its own: nothing of the package is imported, so none of its libraries is needed.
 DOCS_ENV := build/docs_env

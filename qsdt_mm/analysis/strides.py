@@ -88,13 +88,14 @@ def strides_of_maps(detector: nn.Module, size: int = SIZE) -> tuple[float, ...] 
     parameter = next(detector.parameters(), None)
     if first is None or parameter is None:
         return None
-    channels = getattr(detector.backbone, 'in_channels', first.in_channels)
-    channels = channels if isinstance(channels, int) else first.in_channels
-    image = parameter.new_zeros(1, channels, size, size)
-    try:
-        with _evaluating(detector):
-            maps = detector.extract_feat(image)
-    except Exception:  # of whatever kind: there are networks that want a text, a clip, or a larger image
+    for channels in dict.fromkeys((getattr(detector.backbone, 'in_channels', 3), 3, first.in_channels)):
+        try:  # what libraries call in_channels is not always the image's
+            with _evaluating(detector):
+                maps = detector.extract_feat(parameter.new_zeros(1, channels, size, size))
+            break
+        except Exception:  # of whatever kind: there are networks that want a text, a clip, or a larger image
+            continue
+    else:
         return None
     maps = maps if isinstance(maps, (list, tuple)) else [maps]
     if not all(isinstance(m, Tensor) and m.dim() == 4 and m.shape[-1] == m.shape[-2] > 0 for m in maps):
