@@ -41,12 +41,14 @@ class Findings:
 
 @dataclass
 class _File:
-    """A checked file: number of its annotations, identifiers of its images, label of each name."""
+    """A checked file: number of its annotations, identifiers of its images, label of each name, what can be learned by
+    each use, and annotations that are left out of masks."""
 
     number: int
     images: set
     labels: dict[str, int]
     learned: dict[Use, int]
+    without: int = 0
 
 
 def check_annotation_files(cfg: Any, *splits: str, scored: bool = True) -> Findings:
@@ -72,6 +74,12 @@ def check_annotation_files(cfg: Any, *splits: str, scored: bool = True) -> Findi
     checked = {}
     for path, those in uses.items():
         checked[path] = check_coco_file(those[0].file, uses=those, remark=findings.remarks.append)
+    without = next((those[0].file for path, those in uses.items() if checked[path].without), None)
+    if without and cfg.get('runner_type'):  # of somebody else: it parses the file by itself
+        raise InputError(
+            f'{without} has annotations without outlines, which only the runner of this package leaves out: leave out '
+            f'runner_type={cfg.runner_type}, or those annotations'
+        )
     for split in splits:
         here = [(use, checked[path]) for path, those in uses.items() for use in those if use.split == split]
         _check_together(here)
@@ -169,7 +177,7 @@ def check_coco_file(
             _look_closer(found, categories, who, path, parsed, learned, remark)
         if uses:
             hand_over(path, parsed)
-    return _File(number, set(sizes), labels, learned)
+    return _File(number, set(sizes), labels, learned, len(parsed.no_outline))
 
 
 def _look_closer(

@@ -103,7 +103,7 @@ def _classes(config: Mapping, kinds: list[type]) -> tuple[tuple[str, ...], bool]
         lines = Path(given).read_text(encoding='utf-8').splitlines() if Path(given).is_file() else [given]
         given = [line for line in lines if line]
     known = [getattr(kind, 'METAINFO', None) or {} for kind in kinds]
-    names = given or next((meta['classes'] for meta in known if 'classes' in meta), ())
+    names = given or next((meta['classes'] for meta in known if meta.get('classes')), ())
     return tuple(str(name) for name in names), bool(given)
 
 

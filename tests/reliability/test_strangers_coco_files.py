@@ -288,3 +288,11 @@ def test_relative_paths_and_lists_of_classes(runs, monkeypatch):
     (runs.root.parent / 'names.txt').write_text('green\nblue\n')
     with pytest.raises(InputError, match=r"coco/set.json has no category 'blue'.* green, blue; .* green, red"):
         check_annotation_files(cfg, 'train')
+
+
+def test_a_runner_that_reads_files_by_itself(runs):
+    """Nothing is left out there, and mmdet would stop at the one annotation in the middle of an epoch."""
+    runs.change(lambda held: held['annotations'][0].pop('segmentation'))
+    cfg = Config.fromfile(runs.config("runner_type = 'Runner'"))
+    with pytest.raises(InputError, match=r'set\.json has annotations without outlines.*runner_type=Runner'):
+        check_annotation_files(cfg, 'train')
