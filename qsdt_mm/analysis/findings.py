@@ -1,4 +1,4 @@
-"""What a network found in a picture, in plain values that JSON holds, for any task."""
+"""Findings of a network in a picture, in plain values that JSON holds, for any task."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ WITHOUT_SCORES = dict(
 
 @dataclass
 class Findings:
-    """What is worth saying about the annotation files of a run.
+    """Remarks about the annotation files of a run.
 
     Args:
         remarks: a line each.

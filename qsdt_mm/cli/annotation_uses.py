@@ -1,4 +1,4 @@
-"""Who reads which annotation file in a run: the data sets, wrapped ones too, and the metrics of a configuration."""
+"""Readers of each annotation file in a run: the data sets, wrapped ones too, and the metrics of a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the boxes of a COCO file mean: left, top, width, height in pixels, or something else that also has four numbers.
+"""Meaning of the boxes of a COCO file: left, top, width, height in pixels, or something else that also has four numbers.
 
 Nobody can tell from one box. Over a file it can be told: by the outlines where there are any, by how many boxes leave
 their image, and by how many are left when those without extent are taken out.
@@ -43,7 +43,7 @@ READINGS = {
     'per cent of the image': lambda boxes, sizes: _as_sizes(boxes * np.tile(sizes, 2) / 100, sizes),
     'top, left, height, width': lambda boxes, sizes: _as_sizes(boxes[:, [1, 0, 3, 2]], sizes),
 }
-"""How four numbers can be read, as left, top, right and bottom in pixels; the first is COCO's."""
+"""Readings of four numbers, as left, top, right and bottom in pixels; the first is COCO's."""
 SIZES, CORNERS, CENTRES = [*READINGS][:3]
 
 

@@ -16,7 +16,7 @@ from qsdt_mm.errors import InputError
 from .cfg_options import resolve_type
 
 NAMES = ('ignore_index', 'ignore_label', 'seg_pad_val')
-"""What the libraries call the label of pixels that are left out, and the label that they pad with."""
+"""Names in the libraries of the label of pixels that are left out, and of the label that they pad with."""
 ROOTS = (
     *('data_preprocessor', 'model', 'train_dataloader'),
     *('val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator'),

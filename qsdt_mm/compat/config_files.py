@@ -1,4 +1,4 @@
-"""How mmengine reads configuration files: with a variable changed at its definition, and through symbolic links."""
+"""Configuration files as mmengine reads them: with a variable changed at its definition, and through symbolic links."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from .labels import parts_of
 
 @dataclass
 class ParsedFile:
-    """What a COCO file holds, and which of its annotations are left out.
+    """Content of a COCO file, and which of its annotations are left out.
 
     Args:
         held: the file's content.

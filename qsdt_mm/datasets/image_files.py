@@ -1,4 +1,4 @@
-"""What an image file says of itself before it is decoded: its format, its bits, whether its end is there."""
+"""An image file's word about itself before it is decoded: its format, its bits, whether its end is there."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image, UnidentifiedImageError
 from qsdt_mm.errors import InputError
 
 TAILS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND'}
-"""What stands at the end of a whole file; some writers put a few bytes behind it."""
+"""Bytes at the end of a whole file; some writers put a few bytes behind it."""
 
 
 class Head(NamedTuple):
-    """What the beginning of an image file says.
+    """Beginning of an image file, read.
 
     Args:
         format: as PIL names it: ``'PNG'``, ``'JPEG'``, ...

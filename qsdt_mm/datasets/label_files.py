@@ -16,7 +16,7 @@ from .image_files import is_local, read_head, reads_disk
 
 TOOL = 'tools/dataset_converters/colours_to_labels.py'
 STOCK = ('LoadAnnotations._load_seg_map', 'LoadLabelMap._load_seg_map')
-"""How label maps are read by the libraries and by :class:`qsdt_mm.datasets.label_loading.LoadLabelMap`."""
+"""Steps that read label maps, of the libraries and by :class:`qsdt_mm.datasets.label_loading.LoadLabelMap`."""
 
 WRAPS = ('mmseg.', 'mmcv.')  # mmseg's loader makes bytes of all values; mmcv stands for no loader
 BACKENDS = (None, 'pillow', 'cv2')

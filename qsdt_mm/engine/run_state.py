@@ -1,4 +1,4 @@
-"""What a run holds besides weights, optimizer and schedules: gradients under way, counts, and what hooks remember."""
+"""State of a run besides weights, optimizer and schedules: gradients under way, counts, and what hooks remember."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the readers of all formats return, and the faults that they collect."""
+"""Objects that the readers of all formats return, and the faults that they collect."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FIELDS = dict(
     y=('y', 'ys'),
     p=('p', 'ps', 'pol', 'pols', 'polarity', 'polarities'),
 )
-"""What fields are called, in small or capital letters; the first name goes before the others."""
+"""Names of fields, in small or capital letters; the first name goes before the others."""
 FRAMES = dict(frames=('frames',))
 PICTURES = ('.png', '.jpg', '.jpeg', '.bmp')
 

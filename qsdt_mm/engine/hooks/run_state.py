@@ -1,4 +1,4 @@
-"""What a resumed run needs besides weights, optimizer and schedules, saved and put back."""
+"""State that a resumed run needs besides weights, optimizer and schedules, saved and put back."""
 
 from __future__ import annotations
 
