@@ -1,4 +1,4 @@
-"""An image file's word about itself before it is decoded: its format, its bits, whether its end is there."""
+"""Format, bits and end of an image file, read before it is decoded."""
 
 from __future__ import annotations
 
