@@ -47,6 +47,7 @@ def libraries_are_no_garbage(frozen):
         gc.collect()
         gc.freeze()
         frozen[0] = len(sys.modules)
+        gc.set_threshold(10000, 10, 10)  # what tests make is little beside that
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -58,17 +59,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def kinds_of(parent):
-    """All classes below one, each once."""
-    return {kind for child in parent.__subclasses__() for kind in (child, *kinds_of(child))}
-
-
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
     """A fixed seed; no test sees another's default scope, log or visualizer, or the variables set for launchers.
 
     mmengine names them after the second, and there are several tests to one.
     """
+    from toy_runs import kinds_of
+
     torch.manual_seed(0)
     for manager in kinds_of(ManagerMixin):
         monkeypatch.setattr(manager, '_instance_dict', type(manager._instance_dict)())

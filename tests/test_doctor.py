@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh_python
 import pytest
 
 from qsdt_mm import compat, doctor
@@ -65,7 +66,8 @@ def test_what_does_not_import_says_why(monkeypatch):
 @pytest.mark.parametrize(('module', 'package'), [('mmengine', 'onedl-mmengine'), ('torchvision', 'torchvision')])
 def test_import_without_a_needed_package_is_one_line(module, package):
     code = f'import sys; sys.modules[{module!r}] = None; import qsdt_mm'
-    done = run('-c', code if module == 'mmengine' else code + '.doctor; sys.exit(qsdt_mm.doctor.main())')
+    code += '' if module == 'mmengine' else '.doctor; sys.exit(qsdt_mm.doctor.main())'
+    done = fresh_python.run(['-c', code], cwd=ROOT)
     if module == 'mmengine':
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].endswith(

@@ -5,6 +5,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import fresh_python
 import pytest
 
 from qsdt_mm.compat.distributions import to_install
@@ -47,9 +48,7 @@ def test_import_is_silent_and_leaves_the_task_libraries_alone():
 
 def test_the_core_works_without_the_task_libraries():
     """Also: what needs one of them says in one line which, and how to get it."""
-    done = run_python(
-        BLOCK
-        + textwrap.dedent("""
+    code = BLOCK + textwrap.dedent("""
         import torch, qsdt_mm
         from mmengine.registry import DATASETS, MODELS, DefaultScope
         arch = dict(family='qsd', widths=(4, 4, 8, 8, 8), depths=(1, 1, 1, 1, 1), num_heads=2)
@@ -65,7 +64,7 @@ def test_the_core_works_without_the_task_libraries():
                 except ImportError as error:
                     print(error)
     """)
-    )
+    done = fresh_python.run(['-c', code], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     # mmengine, too, warns about the scope
     assert [line for line in done.stdout.splitlines() if 'which is not installed' in line] == [

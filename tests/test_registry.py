@@ -2,11 +2,10 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
+import fresh_python
 import pytest
 from mmengine.registry import MODELS, DefaultScope, Registry
 
@@ -19,9 +18,7 @@ needs_mmpretrain = pytest.mark.skipif(importlib.util.find_spec('mmpretrain') is 
 
 def run_python(code):
     """Run code in a fresh interpreter at the root of the repository; what its last line printed, from JSON."""
-    done = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True, timeout=180
-    )
+    done = fresh_python.run(['-c', textwrap.dedent(code)], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,9 +1,8 @@
 """The stand-in for mmcv's compiled ops, against plain implementations, through mmcv's own wrappers."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh_python
 import numpy as np
 import pytest
 import torch
@@ -210,7 +209,7 @@ def test_other_ops_say_what_is_missing():
 
 
 def run(code):
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = fresh_python.run(['-c', code], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]
 

@@ -1,11 +1,9 @@
 """mmpretrain beside releases of transformers that its multimodal models do not import with."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh_python
 import pytest
 
 pytest.importorskip('mmpretrain')
@@ -56,23 +54,29 @@ print(WITH_MULTIMODAL, MODELS.get('BlipCaption').__name__, mmpretrain.models.Lin
 """
 
 
-@pytest.fixture
-def beside(tmp_path):
-    """Runs Python beside a transformers of that version that misses some names, with this package as a wheel has it."""
+def install(folder, version, missing):
+    """This package as a wheel has it, beside a transformers of that version that misses some names."""
+    (folder / 'qsdt_mm').symlink_to(ROOT / 'qsdt_mm')
+    shutil.copytree(ROOT / 'qsdt_mm/compat/startup', folder / '_qsdt_mm')
+    (folder / 'transformers').mkdir()
+    (folder / 'transformers/__init__.py').write_text(ANYTHING.replace('{missing}', repr(missing)))
+    for name, its in (('transformers', version), ('pycocotools', '2.0.11')):
+        info = folder / f'{name}-{its}.dist-info'
+        info.mkdir()
+        (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {its}\n')
+
+
+@pytest.fixture(scope='module')
+def beside(tmp_path_factory):
+    """Runs Python in an environment of its own, which all that need the same one share."""
+    folders = {}
 
     def run(version, missing, *words):
-        (tmp_path / 'qsdt_mm').symlink_to(ROOT / 'qsdt_mm')
-        shutil.copytree(ROOT / 'qsdt_mm/compat/startup', tmp_path / '_qsdt_mm')
-        (tmp_path / 'transformers').mkdir()
-        (tmp_path / 'transformers/__init__.py').write_text(ANYTHING.replace('{missing}', repr(missing)))
-        for name, its in (('transformers', version), ('pycocotools', '2.0.11')):
-            info = tmp_path / f'{name}-{its}.dist-info'
-            info.mkdir()
-            (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {its}\n')
-        env = dict(os.environ, PYTHONPATH=str(tmp_path))
-        return subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
-        )
+        key = (version, *missing)
+        if key not in folders:
+            folders[key] = tmp_path_factory.mktemp('beside')
+            install(folders[key], version, missing)
+        return fresh_python.run(words, cwd=folders[key], PYTHONPATH=str(folders[key]))
 
     return run
 

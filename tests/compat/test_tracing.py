@@ -15,7 +15,8 @@ from qsdt_mm.inference import convert, fold_norms
 from qsdt_mm.ops import spiking
 
 pytestmark = pytest.mark.filterwarnings('ignore')
-SMALL = dict(widths=(8, 8, 16, 16, 24), depths=(1, 1, 1, 1, 1), num_heads=4, stem_kernel=3, layer_scale=0.1)
+# A block of each kind: what a trace costs is the number of its operations.
+SMALL = dict(widths=(8, 8, 16, 16, 24), depths=(0, 1, 0, 1, 0), num_heads=4, stem_kernel=3, layer_scale=0.1)
 SIZE = (3, 48, 64)
 VIEWS = dict(
     trained=lambda model: model,
@@ -44,7 +45,7 @@ def equal(one, other):
 )
 def test_a_saved_trace_gives_the_same_for_other_images_too(family, kwargs, view):
     model = VIEWS[view](network(family, **kwargs))
-    traced, file = torch.jit.trace(model, torch.randn(1, *SIZE)), io.BytesIO()
+    traced, file = torch.jit.trace(model, torch.randn(1, *SIZE), check_trace=False), io.BytesIO()  # compared below
     torch.jit.save(traced, file)
     file.seek(0)
     traced = torch.jit.load(file)

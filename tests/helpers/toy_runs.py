@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from copies import Copy
+from mmengine.visualization import Visualizer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -35,8 +36,15 @@ class Evil:
         return os.mkdir, (self.mark,)
 
 
+def kinds_of(parent):
+    """A class and all below it."""
+    return {parent}.union(*(kinds_of(child) for child in parent.__subclasses__()))
+
+
 def tool(name):
-    """The module of a tool."""
+    """The module of a tool, as in a new process: the visualizer of a run of the same second is forgotten."""
+    for kind in kinds_of(Visualizer):
+        kind._instance_dict.clear()
     path = ROOT / 'tools' / f'{name}.py'
     spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
     module = importlib.util.module_from_spec(spec)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh_python
 import pytest
 import torch
 
@@ -144,14 +145,10 @@ def test_a_full_disk_leaves_nothing_behind(tool, capsys, tmp_path, source, monke
 
 
 def test_as_a_program(tmp_path, source):
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, str(TOOL), *map(str, arguments)], cwd=tmp_path, text=True, capture_output=True, timeout=120
-        )
-
-    help_text = run('-h')
+    words = [str(TOOL), 'published.pth', 'out.pth']
+    help_text = fresh_python.run([TOOL, '-h'], cwd=tmp_path)
     assert help_text.returncode == 0 and 'examples:' in help_text.stdout
-    done = run('published.pth', 'out.pth')
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, text=True, capture_output=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, '') and (tmp_path / 'out.pth').is_file()
-    again = run('published.pth', 'out.pth')
+    again = fresh_python.run(words, cwd=tmp_path)
     assert again.returncode == 2 and again.stderr.count('\n') == 1 and again.stdout == ''

@@ -10,7 +10,7 @@ from qsdt_mm.models.layers.spiking import low_bit
 from qsdt_mm.models.quantization import QuantWeightMixin
 
 pytestmark = pytest.mark.filterwarnings('ignore::FutureWarning')
-ARCH = dict(widths=(8, 8, 16, 16, 24), depths=(1, 1, 1, 1, 1), num_heads=4, stem_kernel=3, layer_scale=0.1)
+ARCH = dict(widths=(8, 8, 16, 16, 24), depths=(0, 1, 0, 1, 0), num_heads=4, stem_kernel=3, layer_scale=0.1)
 
 
 def layers(model):

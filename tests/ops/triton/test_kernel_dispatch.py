@@ -1,9 +1,9 @@
 """Who gets a kernel, who does not, and that a network gives the same with and without."""
 
-import subprocess
 import sys
 from pathlib import Path
 
+import fresh_python
 import pytest
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ kernels = [name for name in sys.modules if name.startswith('qsdt_mm.ops.triton.'
 assert not kernels, kernels
 assert without == ('triton' not in sys.modules)
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = fresh_python.run(['-c', code], cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
