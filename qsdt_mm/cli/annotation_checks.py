@@ -14,7 +14,7 @@ from qsdt_mm.errors import InputError
 
 from .annotation_uses import Use, coco_uses, list_files, metrics_of
 from .coco_boxes import check_boxes, faults
-from .coco_classes import check_classes, labels_of
+from .coco_classes import check_classes, labels_of, listed
 from .coco_outlines import check_outlines, find_outlines
 from .coco_reading import progress, read_json, without_collection
 from .coco_structure import Annotations, check_annotations, check_categories, check_images, rows_of
@@ -213,7 +213,14 @@ def _look_closer(
         wanted = {key for key, name in categories.items() if name in use.classes or not use.classes}
         taken = kept.copy()
         if len(wanted) < len(categories):
-            taken &= np.fromiter((key in wanted for key in found.category_ids), bool, len(found))
+            known = np.array([key in wanted for key in found.category_ids], bool)
+            taken &= known
+            if not known.all() and not use.metric and needed:
+                other = {name for key, name in categories.items() if key not in wanted}
+                remark(
+                    f'{path}: {(~known).sum()} of {len(found)} annotations are left out: their categories are not '
+                    f'among the classes ({listed(sorted(other))})'
+                )
         if use.outlines and outlines is not None:
             taken &= ~(outlines.absent | outlines.too_short)
         learned[use] = int(taken.sum())

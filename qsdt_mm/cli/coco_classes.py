@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from qsdt_mm.errors import InputError
@@ -34,7 +35,7 @@ def check_classes(categories: dict, use: Use, path: str | Path) -> list[str]:
         InputError: both lists are shown.
     """
     names = list(categories.values())
-    lists = f'the classes are {_listed(use.classes)}; its categories are {_listed(names)}'
+    lists = f'the classes are {listed(use.classes)}; its categories are {listed(names)}'
     known = set(names)
     absent = [name for name in use.classes if name not in known]
     if absent:
@@ -59,6 +60,7 @@ def check_classes(categories: dict, use: Use, path: str | Path) -> list[str]:
     return []
 
 
-def _listed(names: object) -> str:
+def listed(names: Iterable) -> str:
+    """Return names as a text, the first ten of many and their number."""
     these = [str(name) for name in names] or ['none']
     return ', '.join(these[:SHOWN]) + (f', ... ({len(these)})' if len(these) > SHOWN else '')

@@ -1,6 +1,7 @@
 """What the boxes and outlines of a COCO file mean: told from the file as a whole, and said in a line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -81,6 +82,20 @@ def test_outlines_tell_how_boxes_are_written(tmp_path, name):
 @pytest.mark.parametrize('each', [1, 5])
 def test_boxes_alone_tell_it_too(tmp_path, name, each):
     assert name.split(' of')[0] in refusal(tmp_path, change(drawn(outlines=False, each=each), READINGS[name]))
+
+
+def test_the_same_small_boxes_everywhere_are_no_per_cent(tmp_path):
+    assert check(tmp_path, change(drawn(outlines=False), lambda *box: (5, 5, 90, 90)))[0] == []
+    assert check(tmp_path, change(drawn(outlines=False), lambda x, y, *box: (x / 20, y / 20, 20, 20)))[0] == []
+
+
+def test_few_outlines_tell_nothing(tmp_path):
+    held = drawn()
+    for row in held['annotations'][10:]:
+        del row['segmentation']
+    for row in held['annotations'][:10]:
+        row['segmentation'] = [[0, 0, 3, 0, 3, 3]]
+    assert check(tmp_path, held)[0] == []
 
 
 def test_centres_without_outlines_are_suspected(tmp_path):
@@ -204,7 +219,10 @@ def test_classes_without_a_category(tmp_path):
 
 
 def test_the_order_of_labels(tmp_path):
-    assert check(tmp_path, drawn(), classes=('red',))[0] == []
+    (remark,) = check(tmp_path, drawn(), classes=('red',))[0]
+    assert re.search(
+        r'\d+ of 100 annotations are left out: their categories are not among the classes \(green\)', remark
+    )
     (remark,) = check(tmp_path, drawn(), classes=('red', 'green'))[0]
     assert "label 0 is 'green', but is called 'red' in pictures: write classes=('green', 'red')" in remark
     held = drawn()

@@ -6,6 +6,7 @@ import pickle
 import cv2
 import numpy as np
 import pytest
+import torch
 import toy_runs as toy
 from coco_runs import CocoRuns
 from PIL import Image
@@ -21,6 +22,7 @@ from qsdt_mm.cli.annotation_checks import check_annotation_files  # noqa: E402
 from qsdt_mm.cli.image_sizes import check_image_sizes  # noqa: E402
 from qsdt_mm.datasets import coco_files  # noqa: E402
 from qsdt_mm.datasets.coco_files import as_configured, reading_once  # noqa: E402
+from qsdt_mm.datasets.labels import check_samples  # noqa: E402
 from qsdt_mm.errors import InputError  # noqa: E402
 
 
@@ -200,6 +202,15 @@ def runs_of_turned(runs, name):
     photos(runs, 6, name=name)
     runs.change(lambda held: held['annotations'].append({**held['annotations'][0], 'id': 99, 'image_id': 3}))
     return runs
+
+
+def test_a_turned_photo_that_was_not_looked_at_before(runs):
+    photos(runs, 6)
+    dataset = built(runs)
+    check_samples(dataset, torch.nn.Identity(), 'training')
+    assert dataset[2] is not None
+    with pytest.raises(InputError, match=r"3\.png has 128 x 96 .*color_type='color_ignore_orientation'"):
+        dataset[3]
 
 
 def test_photos_whose_size_does_not_tell(runs):
