@@ -52,6 +52,9 @@ def test_detectors(golden, tmp_path, name, capsys):
         evaluate(files, tmp_path / mode[0], *changes, inference=mode)
         for mode in (('float',), ('integer', '--weight-bits', '8'), ('spike', '--weight-bits', '8'))
     ]
+    words = ['--work-dir', str(tmp_path / 'strict'), *toy.options(allow_stride_mismatch=False), *changes]
+    assert toy.tool('test').main([*map(str, files), *words]) == 2
+    assert ' is told strides ' in capsys.readouterr().err, 'as published, the maps have others'
     metrics, predictions = found[0]
     assert 'coco/bbox_mAP' in metrics and ('coco/segm_mAP' in metrics) == ('mask' in name)
     assert len(predictions) == 4 and all(len(sample['pred_instances']['scores']) == 5 for sample in predictions)

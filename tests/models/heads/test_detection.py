@@ -19,6 +19,7 @@ from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torch import nn  # noqa: E402
 
+ORDERS = (torch.contiguous_format, torch.channels_last)
 BASES = Path(mmdet.__file__).parent / '.mim/configs/_base_/models'
 WIDTH = 32
 
@@ -230,3 +231,13 @@ def test_only_a_neuron_that_spikes_can_be_shared():
 
     with pytest.raises(ValueError, match='neuron=.*ReLU'):
         SpikeRetinaHead(2, 4, feat_channels=4, neuron=dict(type='ReLU'), shared_neuron=True)
+
+
+def test_maps_in_any_order_are_computed_in_one():
+    """The backbone puts out contiguous maps; what spikes behind it computes in the order that convolutions prefer."""
+    neck = MODELS.build(dict(type='qsdt_mm.SpikeFPN', in_channels=[4, 8], out_channels=8, num_outs=3)).eval()
+    maps = [torch.randn(2, 4, 8, 8), torch.randn(2, 8, 4, 4)]
+    with torch.no_grad():
+        plain, last = (neck([m.contiguous(memory_format=order) for m in maps]) for order in ORDERS)
+    for one, other in zip(plain, last, strict=True):
+        assert torch.equal(one, other) and one.is_contiguous(memory_format=torch.channels_last)
