@@ -45,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder of the pictures (default: JPEGImages or images beside or in place of the last labels in '
         'ANNOTATIONS, if it is there, else ANNOTATIONS)',
     )
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the JSON files')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the JSON files; has to be given')
     parser.add_argument('--part', default='train', metavar='NAME', help='of the file: instances_NAME.json')
     parser.add_argument('--val', type=float, metavar='SHARE', help='put this share of the pictures into a part val')
     parser.add_argument('--seed', type=int, default=0, help='which pictures go there (default: 0)')
@@ -79,6 +79,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.format not in FORMATS:
         parser.error(f'format must be one of {", ".join(FORMATS)}, got {args.format!r}')
+    if args.out is None:
+        parser.error('--out DIR is missing: the folder for the JSON files')
     if args.val is not None and not 0 < args.val < 1:
         parser.error(f'--val must be between 0 and 1, got {args.val}')
     if not args.part or Path(args.part).name != args.part:
