@@ -19,7 +19,7 @@ FOLDERS = {'/'.join(folder.parts[i:]) for path in FILES for folder in path.paren
 PAGES = [path for path in FILES if path.suffix == '.md']
 CODE = [path for path in FILES if path.suffix == '.py' and path.parts[0] in ('qsdt_mm', 'tools', 'demo', 'configs')]
 # What commands make, what a reader writes, and bases that other libraries have.
-MADE = re.compile(r'(work_dirs|data|annotations|mine|build|_base_/models)/|.*(NAME|TASK)')
+MADE = re.compile(r'(work_dirs|data|annotations|boxes|mine|build|_base_/models)/|.*(NAME|TASK)')
 OLD = (Path('docs/en/migration.md'), Path('qsdt_mm/compat/renamed.py'))
 
 

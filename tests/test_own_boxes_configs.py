@@ -42,9 +42,8 @@ def test_strides_are_those_of_the_maps(name):
     size = 320 if name in SMALL else 128
     if name not in SMALL:
         cfg.model.backbone.arch = dict(preset=cfg.model.backbone.arch, depths=(0, 1, 1, 1, 1))
-    with DefaultScope.overwrite_default_scope('mmdet'):
+    with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'), torch.no_grad():  # shapes alone
         neck, backbone = (MODELS.build(cfg.model[part]).eval() for part in ('neck', 'backbone'))
-    with torch.no_grad():
         maps = neck(backbone(torch.zeros(1, 3, size, size)))
     real = [size // level.shape[-1] for level in maps]
     assert all(real[: len(believed)] == believed for believed in strides(cfg))
@@ -64,7 +63,28 @@ def test_data_is_described_in_one_place(name):
     assert head.num_classes == len(cfg.classes)
 
 
-@pytest.mark.parametrize('name', [name for name in SMALL if name.endswith('-320px')])
+def test_the_page_s_lines_go_with_rtmdet(tmp_path):
+    """As docs/en/own_data.md says: another base, and classes in its only head."""
+    text = (FOLDER / 'faster-rcnn_qsd-small_fpn_1xb4_shapes.py').read_text(encoding='utf-8')
+    base = str(FOLDER / 'rtmdet_qsd-small_1xb4-18e_cells-320px.py')
+    text = text.replace("'./faster-rcnn_qsd-small_fpn_1xb4-18e_cells-320px.py'", repr(base))
+    text = text.replace(
+        'dict(roi_head=dict(bbox_head=dict(num_classes=len(classes))))', 'dict(bbox_head=dict(num_classes=3))'
+    )
+    (tmp_path / 'mine.py').write_text(text)
+    cfg = cli.load_config(str(tmp_path / 'mine.py'))
+    assert cfg.model.type == 'RTMDet' and 'roi_head' not in cfg.model and cfg.model.bbox_head.num_classes == 3
+    assert cfg.test_dataloader.dataset.metainfo.classes == cfg.classes == ('circle', 'square', 'triangle')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'faster-rcnn_qsd-small_fpn_1xb4-18e_cells-320px',
+        # models/heads/test_rtmdet.py trains a smaller one
+        pytest.param('rtmdet_qsd-small_1xb4-18e_cells-320px', marks=pytest.mark.slow),
+    ],
+)
 def test_two_iterations_and_an_evaluation(name, tmp_path):
     make_coco_set(tmp_path)
     cfg = cli.load_config(str(FOLDER / f'{name}.py'))

@@ -1,8 +1,12 @@
-"""Your own boxes in COCO's format, from scratch, 12 epochs; the example draws its data.
+"""Your own boxes without masks, from scratch, 12 epochs; the example draws its data and converts it from YOLO's format.
 
 python tools/dataset_converters/make_shapes.py
+python tools/dataset_converters/to_coco.py yolo data/shapes/yolo/train --images data/shapes/scenes/train \
+    --out data/shapes/boxes --part train
+python tools/dataset_converters/to_coco.py yolo data/shapes/yolo/val --images data/shapes/scenes/val \
+    --out data/shapes/boxes --part val
 python tools/train.py configs/detection/faster-rcnn_qsd-small_fpn_1xb4_shapes.py
-Data: data/shapes/{scenes/{train,val},annotations/instances_{train,val}.json}, drawn by the first line.
+Data: data/shapes/{scenes/{train,val},boxes/instances_{train,val}.json}, made by the lines before.
 Expect: two to five minutes on one core; what it reaches has not been written down here.
 """
 
@@ -10,8 +14,8 @@ _base_ = './faster-rcnn_qsd-small_fpn_1xb4-18e_cells-320px.py'
 
 data_root = 'data/shapes/'
 classes = ('circle', 'square', 'triangle')  # as the annotation files name them
-train = dict(ann_file='annotations/instances_train.json', data_prefix=dict(img='scenes/train/'))
-val = dict(ann_file='annotations/instances_val.json', data_prefix=dict(img='scenes/val/'))
+train = dict(ann_file='boxes/instances_train.json', data_prefix=dict(img='scenes/train/'))
+val = dict(ann_file='boxes/instances_val.json', data_prefix=dict(img='scenes/val/'))
 scale = (64, 64)  # images are read as large as fits in here; (320, 320) for photographs
 
 train_pipeline = [

@@ -46,6 +46,19 @@ def test_annotations_and_label_images_agree(shapes, part, number):
             assert abs(int(drawn.sum()) - a['area']) < 0.15 * a['area']
 
 
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_yolo_says_the_same_as_coco(shapes, part, tmp_path):
+    """Converted, boxes and classes are those that were drawn; YOLO's six digits are of a size of 96 px."""
+    words = ('yolo', shapes / 'yolo' / part, '--images', shapes / 'scenes' / part, '--out', tmp_path, '--part', part)
+    assert toy.tool('dataset_converters/to_coco').main([*map(str, words)]) == 0
+    name = f'instances_{part}.json'
+    drawn, read = (json.loads((folder / name).read_text()) for folder in (shapes / 'annotations', tmp_path))
+    assert (read['images'], read['categories']) == (drawn['images'], drawn['categories'])
+    for one, other in zip(read['annotations'], drawn['annotations'], strict=True):
+        assert all(one[key] == other[key] for key in ('id', 'image_id', 'category_id'))
+        assert np.allclose(one['bbox'], other['bbox'], atol=0.02)
+
+
 def test_crops_are_in_folders_of_classes(shapes):
     for part, number in (('train', 12), ('val', 8)):
         assert sorted(path.name for path in (shapes / 'crops' / part).iterdir()) == ['circle', 'square', 'triangle']

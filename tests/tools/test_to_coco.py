@@ -94,6 +94,9 @@ def test_lists_of_pictures(same_data, capsys):
     )
     assert run(*words) == 0
     assert [image['file_name'] for image in result(same_data / 'out', 'val')['images']] == ['1.jpg', '3.jpg']
+    write(same_data / 'val.txt', './JPEGImages/1.jpg\nC:\\photos\\3.jpg\n\n')
+    assert run(*words, '--overwrite') == 0
+    assert [image['file_name'] for image in result(same_data / 'out', 'val')['images']] == ['1.jpg', '3.jpg']
     write(same_data / 'val.txt', '1\n77\n')
     assert run(*words, '--overwrite') == 2
     assert '77 is listed, and has no annotations' in capsys.readouterr().err
@@ -198,9 +201,16 @@ def test_bad_input_is_one_line(same_data, capsys, words, what):
 
 
 @pytest.mark.parametrize(
-    'words', [('--val', '0'), ('--val', '1.5'), ('--part', 'a/b'), ('--val', '0.5', '--part', 'val')]
+    'words',
+    [
+        ('voc', '--val', '0'),
+        ('voc', '--val', '1.5'),
+        ('voc', '--part', 'a/b'),
+        ('voc', '--val', '0.5', '--part', 'val'),
+        ('pascal',),
+    ],
 )
 def test_bad_options(capsys, words):
     with pytest.raises(SystemExit) as caught:
-        run('voc', 'x', '--out', 'y', *words)
+        run(*words[:1], 'x', '--out', 'y', *words[1:])
     assert caught.value.code == 2 and capsys.readouterr().err.count('\n') == 1

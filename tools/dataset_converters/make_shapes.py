@@ -1,4 +1,4 @@
-"""Draw a data set of coloured shapes, as a pattern for your own: folders of classes, COCO annotations, label images."""
+"""Draw a data set of coloured shapes, as a pattern for your own: folders of classes, annotations, label images."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ Writes, for the parts train and val:
   crops/PART/CLASS/NUMBER.png           one shape in 32 px, two of each class for every scene: for classification
   scenes/PART/NUMBER.png                one to four shapes
   annotations/instances_PART.json       their boxes and outlines, as COCO writes them: for detection
+  yolo/PART/NUMBER.txt                  their boxes, as YOLO writes them, with yolo/classes.txt: for to_coco.py
   masks/PART/NUMBER.png                 the class of each pixel, 0 is background: for segmentation
 Classes are circle, square and triangle, in any colour.
 
@@ -97,6 +98,12 @@ def write_image(path: Path, image) -> None:
         raise OSError(f'{path} could not be written')
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write one text file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+
+
 def write_part(folder: Path, part: str, args: argparse.Namespace) -> int:
     """Write one part; return the number of shapes in its scenes."""
     import numpy as np
@@ -116,6 +123,7 @@ def write_part(folder: Path, part: str, args: argparse.Namespace) -> int:
     images, annotations = [], []
     for i in range(getattr(args, part)):
         image, mask = background(rng, args.size), np.zeros((args.size, args.size), np.float64)
+        rows = []
         images.append(dict(id=i + 1, file_name=f'{i:04}.png', width=args.size, height=args.size))
         for x, y, radius in place(rng, args.size, int(rng.integers(1, 5))):
             kind = CLASSES[rng.integers(len(CLASSES))]
@@ -125,6 +133,8 @@ def write_part(folder: Path, part: str, args: argparse.Namespace) -> int:
             draw(own, points, 255)
             mask[own > 127] = CLASSES.index(kind) + 1
             low, high = points.min(0), points.max(0)
+            shares = (*(low + high) / 2 / args.size, *(high - low) / args.size)
+            rows.append(' '.join([str(CLASSES.index(kind)), *(f'{share:.6f}' for share in shares)]) + '\n')
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
@@ -138,14 +148,14 @@ def write_part(folder: Path, part: str, args: argparse.Namespace) -> int:
             )
         write_image(folder / f'scenes/{part}/{i:04}.png', image)
         write_image(folder / f'masks/{part}/{i:04}.png', mask)
+        write_text(folder / f'yolo/{part}/{i:04}.txt', ''.join(rows))
     coco = dict(
         images=images,
         annotations=annotations,
         categories=[dict(id=i + 1, name=name) for i, name in enumerate(CLASSES)],
     )
-    target = folder / f'annotations/instances_{part}.json'
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(coco), encoding='utf-8')
+    write_text(folder / f'annotations/instances_{part}.json', json.dumps(coco))
+    write_text(folder / 'yolo/classes.txt', '\n'.join(CLASSES) + '\n')
     return len(annotations)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,23 +19,24 @@ EXAMPLE = """examples:
       --out data/mine/annotations --part train
   python tools/dataset_converters/to_coco.py labelme data/mine/photos --out data/mine/annotations --val 0.2 --seed 1
 
-Writes DIR/instances_train.json (--part says another name) and, with --val, DIR/instances_val.json of other pictures.
-file_name in them is relative to --images. Pictures are read for their sizes, and turned as EXIF says: so training
-sees them. Outlines (Labelme's polygons, circles and masks, YOLO's polygons) are kept as masks; where a set has any,
-plain boxes stand as their own outlines. Prints what was found, and the classes as a config wants them.
+Writes instances_train.json into --out (--part says another name than train) and, with --val, instances_val.json of
+other pictures. file_name in them is relative to --images. Pictures are read for their sizes and stand upright, as EXIF
+says: so training sees them. Outlines (Labelme's polygons, circles and masks, YOLO's polygons) are kept as masks; where
+a set has any, plain boxes stand as their own. Prints what was found, and the classes as a config wants them.
 
 Everything is checked before anything is written: the first fault is an error that names file and line, up to 20 are
 listed. Shapes without an area (Labelme's points and lines) and repeated objects are left out, and counted.
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
+FORMATS = ('voc', 'yolo', 'labelme')
 LISTED = 20  # faults that are shown
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('to_coco.py', __doc__, EXAMPLE)
-    parser.add_argument('format', choices=['voc', 'yolo', 'labelme'], help='of the annotations')
+    parser.add_argument('format', help=f'of the annotations: {", ".join(FORMATS)}')
     parser.add_argument('annotations', type=Path, help='folder of the annotation files; those below it count, too')
     parser.add_argument(
         '--images',
@@ -43,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder of the pictures (default: JPEGImages or images beside or in place of the last labels in '
         'ANNOTATIONS, if it is there, else ANNOTATIONS)',
     )
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the JSON files')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the JSON files; has to be given')
     parser.add_argument('--part', default='train', metavar='NAME', help='of the file: instances_NAME.json')
     parser.add_argument('--val', type=float, metavar='SHARE', help='put this share of the pictures into a part val')
     parser.add_argument('--seed', type=int, default=0, help='which pictures go there (default: 0)')
@@ -75,6 +77,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--empty', action='store_true', help='take in pictures without annotations, as without objects')
     parser.add_argument('--overwrite', action='store_true', help='replace the files that are to be written')
     args = parser.parse_args(argv)
+    if args.format not in FORMATS:
+        parser.error(f'format must be one of {", ".join(FORMATS)}, got {args.format!r}')
+    if args.out is None:
+        parser.error('--out DIR is missing: the folder for the JSON files')
     if args.val is not None and not 0 < args.val < 1:
         parser.error(f'--val must be between 0 and 1, got {args.val}')
     if not args.part or Path(args.part).name != args.part:
@@ -118,7 +124,11 @@ def converted(args: argparse.Namespace) -> None:
     classes = read_names(name_list) if name_list else None
     if name_list and not args.classes:
         print(f'classes from {name_list}')
-    only = [line.split()[0] for line in read_text(args.list).splitlines() if line.strip()] if args.list else None
+    # VOC's lists for one class have a second column.
+    lines = (
+        [re.sub(r'\s+(-1|0|1)$', '', line.strip()) for line in read_text(args.list).splitlines()] if args.list else []
+    )
+    only = [line for line in lines if line] if args.list else None
     faults = Faults()
     images = args.images or folder_of_pictures(args.annotations)
     pictures = coco.read_annotations(
@@ -164,6 +174,8 @@ def converted(args: argparse.Namespace) -> None:
     if difficult:
         done = dict(ignore='neither trained nor counted (iscrowd=1)', keep='kept', drop='left out')[args.difficult]
         print(f'difficult: {difficult}, {done}')
+    for note in faults.notes:
+        print(f'note: {note}')
     for reason, number in sorted(faults.left_out.items()):
         print(f'left out: {number} {reason}')
     print(f'in the config: classes = {tuple(classes)!r}')

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from qsdt_mm.errors import InputError
 
 from .labelme import read_labelme_file
 from .objects import AnnotatedObject, AnnotatedPicture, Faults, area, corners, fit
+from .pictures import ENDINGS as PICTURES
 from .pictures import Pictures, files_below, open_picture
 from .voc import count_from_edges, counts_from_zero, read_voc_file
 from .yolo import NAME_LISTS, read_yolo_file
@@ -52,15 +53,12 @@ def read_annotations(
         files = [path for path in files if path.name not in NAME_LISTS]
     if not files and not empty:
         raise InputError(f'{folder} holds no file *{ENDINGS[kind]}')
-    wanted = None if only is None else _names_without_endings(only)
+    listed = None if only is None else _Listed(only)
     read: list[tuple[Path, AnnotatedPicture]] = []
     taken: dict[Path, Path] = {}
     for path in files:
-        inside = path.relative_to(folder).with_suffix('').as_posix()
-        if wanted is not None and not {inside, path.stem} & wanted.keys():
+        if listed is not None and not listed.has(path.relative_to(folder)):
             continue
-        for name in {inside, path.stem} & (wanted or {}).keys():
-            wanted[name] = True
         try:
             if kind == 'voc':
                 picture = read_voc_file(path, folder, pictures, faults)
@@ -68,7 +66,7 @@ def read_annotations(
                 picture = read_yolo_file(path, folder, pictures, list(classes or ()), faults)
             else:
                 picture = read_labelme_file(path, folder, pictures, faults)
-        except InputError as error:
+        except ValueError as error:  # also of numbers in its head
             text = str(error)
             faults.lines.append(text if text.startswith(str(path)) else f'{path}: {text}')
             continue
@@ -80,23 +78,23 @@ def read_annotations(
     for picture_path in pictures.paths:
         if picture_path in taken:
             continue
-        names = {picture_path.relative_to(pictures.folder).with_suffix('').as_posix(), picture_path.stem}
-        if wanted is not None and not names & wanted.keys():
+        if listed is not None and not listed.has(picture_path.relative_to(pictures.folder), found=empty):
             continue
         if empty:
-            for name in names & (wanted or {}).keys():
-                wanted[name] = True
             try:
                 read.append((picture_path, open_picture(picture_path)))
             except InputError as error:
                 faults.lines.append(str(error))
         elif not faults.lines:  # else it may be one whose annotations are at fault
             faults.left_out['pictures without a file of annotations'] += 1
-    for name in (name for name, found in (wanted or {}).items() if not found):
+    for name in listed.missing if listed is not None else ():
         faults.lines.append(f'{folder}: {name} is listed, and has no annotations')
     if kind == 'voc':
         held = [picture for _, picture in read]
-        count_from_edges(held, (0 if counts_from_zero(held) else 1) if origin is None else origin)
+        if origin is None:
+            origin = 0 if counts_from_zero(held) else 1
+            faults.notes.append(f'pixels are counted from {origin}' + ('' if origin else ': a box begins there'))
+        count_from_edges(held, origin)
     for path, picture in read:
         picture.stand_upright()
         fit(picture, path, faults, clip)
@@ -106,11 +104,25 @@ def read_annotations(
     return sorted((picture for _, picture in read), key=lambda picture: picture.path)
 
 
-def _names_without_endings(names: Sequence[str]) -> dict[str, bool]:
-    from .pictures import ENDINGS as PICTURES
+class _Listed:
+    """Names of pictures, with or without endings and folders, and which of them have not been found yet."""
 
-    paths = [Path(name) for name in names]
-    return {(p.with_suffix('') if p.suffix.lower() in PICTURES else p).as_posix(): False for p in paths}
+    def __init__(self, names: Sequence[str]) -> None:
+        paths = [PureWindowsPath(name) for name in names]  # takes both kinds of slashes
+        paths = [path.with_suffix('') if path.suffix.lower() in PICTURES else path for path in paths]
+        self.missing = {path.as_posix(): None for path in paths}
+        self._seen: dict[str, None] = {}
+        self._ends = {'/'.join(path.parts[i:]): path.as_posix() for path in paths for i in range(len(path.parts))}
+
+    def has(self, path: Path, found: bool = True) -> bool:
+        """Return whether a file, relative to its folder, is listed: by its path, or by its mere name; note it."""
+        name = self._ends.get(path.with_suffix('').as_posix())
+        if name is None and (path.stem in self.missing or path.stem in self._seen):
+            name = path.stem
+        if name is not None and found:
+            self._seen[name] = None
+            self.missing.pop(name, None)
+        return name is not None
 
 
 def found_classes(pictures: Sequence[AnnotatedPicture]) -> list[str]:

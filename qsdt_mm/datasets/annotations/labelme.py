@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WITHOUT_AREA = ('point', 'points', 'line', 'linestrip')
 POLYGONS = ('polygon', 'rotation', 'oriented_rectangle')  # the others are of programs that write Labelme's format, too
+LARGEST = 1e9  # coordinate
 CIRCLE = 48  # corners of the polygon that stands for a circle
 
 
@@ -48,9 +49,9 @@ def read_labelme_file(path: Path, folder: Path, pictures: Pictures, faults: Faul
     if not isinstance(shapes, list):
         raise InputError(f'{path} is no file of Labelme: it has no list "shapes"')
     name = held.get('imagePath')
-    here = [name] if isinstance(name, str) else []
-    sides = [held.get(side) for side in ('imageWidth', 'imageHeight')]
     inside = path.relative_to(folder).with_suffix('')
+    here = [f'{inside.parent.as_posix()}/{name}', name] if isinstance(name, str) and name else []
+    sides = [held.get(side) for side in ('imageWidth', 'imageHeight')]
     picture = open_picture(pictures.find(*here, inside, path.stem), sides)
     groups: dict[tuple, AnnotatedObject] = {}
     for i, shape in enumerate(shapes):
@@ -119,7 +120,7 @@ def _points(points: Any) -> list[Point]:
         raise ValueError('it has no list "points"')
     for point in points:
         numbers = isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)
-        if not numbers or not all(map(math.isfinite, point)):
+        if not numbers or not all(abs(value) < LARGEST for value in point):  # NaN is not, either
             raise ValueError(f'point {str(point)[:60]}: expected two numbers')
     return [tuple(point) for point in points]
 

@@ -71,6 +71,7 @@ class Faults:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.left_out: Counter[str] = Counter()  # what is no fault, but is not in the result, by reason
+        self.notes: list[str] = []  # what was found out about the set as a whole
 
     def add(self, path: Path, place: str, what: str) -> None:
         """Note one fault."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import posixpath
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -45,20 +47,23 @@ class Pictures:
                 self._places[key].append(path)
 
     def find(self, *names: str | PurePosixPath | Path) -> Path:
-        """Return the picture that the first name fits which fits any: a path in the folder or a mere name, with or
-        without its ending.
+        """Return the picture of the first name that only one has: a path in the folder or a mere name, with or without
+        its ending.
 
         Raises:
             InputError: there is none, or there are several.
         """
+        several = None
         for name in filter(None, map(str, names)):
             path = PureWindowsPath(name)  # takes both kinds of slashes
-            for key in (path.as_posix().removeprefix('./'), path.name):
+            for key in (posixpath.normpath(path.as_posix()), path.name):
                 found = self._places.get(key, [])
-                if len(found) > 1:
-                    raise InputError(f'several pictures are called {key}: {found[0]} and {found[1]}')
-                if found:
+                if len(found) == 1:
                     return found[0]
+                if found and several is None:
+                    several = f'several pictures are called {key}: {found[0]} and {found[1]}'
+        if several:
+            raise InputError(several)
         wanted = next(filter(None, map(str, names)), '')
         raise InputError(f'its picture, {wanted}, is not in {self.folder}')
 
@@ -123,7 +128,7 @@ def open_picture(path: Path, declared: Sequence[object] = ()) -> AnnotatedPictur
     width, height, orientation = size_and_orientation(path)
     upright = upright_size(width, height, orientation)
     picture = AnnotatedPicture(path, *upright)
-    if len(declared) != 2 or not all(isinstance(side, (int, float)) and side > 0 for side in declared):
+    if len(declared) != 2 or not all(isinstance(side, (int, float)) and 0 < side < math.inf for side in declared):
         return picture
     given = (round(declared[0]), round(declared[1]))
     if given == upright:

@@ -82,7 +82,8 @@ def _number(element: Element | None, default: float | None = None) -> float:
 
 def counts_from_zero(pictures: list[AnnotatedPicture]) -> bool:
     """Return whether a set counts pixels from 0, unlike VOC: a box of it begins before pixel 1."""
-    return any(min(item.box[:2]) < 1 for picture in pictures for item in picture.objects if not item.outlines)
+    plain = (item for picture in pictures for item in picture.objects if not item.outlines)
+    return any(0 <= side < 1 for item in plain for side in item.box[:2])
 
 
 def count_from_edges(pictures: list[AnnotatedPicture], origin: int) -> None:

@@ -104,6 +104,8 @@ def test_shapes_without_an_area_are_counted(tmp_path, kind):
         (shape('dog', [[1, 1]], 'rectangle'), 'a rectangle of 1 points'),
         (shape('dog', [[1, 1], [9, 9, 9]], 'rectangle'), 'point [9, 9, 9]: expected two numbers'),
         (shape('dog', [[1, 1], [True, 9]], 'rectangle'), 'expected two numbers'),
+        (shape('dog', [[1, 1], [10**400, 9]], 'rectangle'), 'expected two numbers'),
+        (shape('dog', [[1, 1], [float('nan'), 9]], 'rectangle'), 'expected two numbers'),
         (shape('dog', None), 'no list "points"'),
         (shape('', [[1, 1], [9, 9]], 'rectangle'), "label ''"),
         (shape(3, [[1, 1], [9, 9]], 'rectangle'), 'label 3'),
@@ -156,3 +158,15 @@ def test_the_picture_is_where_the_file_says(tmp_path):
     write(tmp_path / 'labels/one.json', labelme(imagePath='..\\images\\deep\\photo.png'))
     (picture,), faults = read('labelme', tmp_path)
     assert not faults.lines and picture.path == tmp_path / 'images/deep/photo.png'
+
+
+def test_names_that_occur_in_several_folders(tmp_path):
+    """A file belongs to the picture beside it; one that could be of any is a fault."""
+    for part in ('train', 'val'):
+        save_picture(tmp_path / f'images/{part}/a.jpg', (60, 40))
+        write(tmp_path / f'labels/{part}/a.json', labelme())
+    found, faults = read('labelme', tmp_path)
+    assert not faults.lines and [picture.path.parent.name for picture in found] == ['train', 'val']
+    write(tmp_path / 'labels/a.json', labelme())
+    _, faults = read('labelme', tmp_path)
+    assert len(faults.lines) == 1 and 'several pictures are called a.jpg' in faults.lines[0]

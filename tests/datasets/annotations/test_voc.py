@@ -104,6 +104,7 @@ OUTSIDE = '<!DOCTYPE a [\n<!ENTITY secret SYSTEM "file:///etc/passwd">]>\n'
         (BOMB + annotation(('&b;', 1, 1, 9, 9)), 'line 1', 'declares an entity, which is refused'),
         (OUTSIDE + annotation(('&secret;', 1, 1, 9, 9)), 'line 2', 'declares an entity, which is refused'),
         (annotation().replace('</annotation>', ''), 'line 3', 'no XML'),
+        (annotation(('dog', 5, 5, 20, 20), size=('wide', 500)), '', "<width> is 'wide', which is no number"),
         ('', 'line 1', 'no XML: no element found'),
         ('<html><body/></html>', 'line 1', '<html> where <annotation> is expected'),
         (annotation(('dog', 5, 5, 5000, 20)), 'line 3', 'stands out of the picture of 353 x 500'),
