@@ -24,6 +24,7 @@ MARGIN = 1.25
 """A byte holds so many times the largest increment that the calibration images caused."""
 FINER = 4
 """Low-bit weights may be taken times two to this, so that biases are finer."""
+MOST_BITS = 8
 ZERO = 128
 """The byte that stands for zero."""
 LARGEST_BYTE = 127
@@ -48,16 +49,22 @@ class Numbers:
     worth: Tensor
 
 
-def worth_of_bytes(real: Tensor, whole_tensor: bool, finest: float = GRID) -> Tensor:
-    """Return what a byte is worth in each channel, for results ``(N, C, ...)`` like those of the calibration images.
+def fitting_worth(real: Tensor, largest: int, *, mixed: bool = False, finest: float = 2.0**-60) -> Tensor:
+    """Return what one unit is worth in each channel, so that results ``(N, C, ...)`` of calibration images fit.
 
-    A power of two, so that a membrane stays on its grid; one for the whole tensor, any number, where the next layer
-    mixes the channels.
+    A power of two, so that sums of such values stay on a grid; or one number for all channels, of any digits, where
+    the next layer mixes them.
+
+    Args:
+        real: the results.
+        largest: whole number that they are to fit.
+        mixed: whether the next layer mixes the channels.
+        finest: the smallest worth.
     """
-    peak = real.abs().transpose(0, 1).flatten(1).amax(1).double() * MARGIN
-    if whole_tensor:
-        return (peak.amax() / LARGEST_BYTE).clamp_min(2.0**-60).expand_as(peak)
-    return 2.0 ** torch.ceil(torch.log2((peak / LARGEST_BYTE).clamp_min(finest)))
+    peak = real.abs().transpose(0, 1).flatten(1).amax(1).double() * MARGIN / largest
+    if mixed:
+        return peak.amax().clamp_min(finest).expand_as(peak)
+    return 2.0 ** torch.ceil(torch.log2(peak.clamp_min(finest)))
 
 
 def in_whole_numbers(
@@ -80,7 +87,8 @@ def in_whole_numbers(
     """
     dim = int(layer.transposed)
     weight = layer.weight.detach().transpose(0, dim)
-    silent = gain == 0  # its result is its offset
+    # Its result is its offset, whatever it sees.
+    silent = gain.abs() / worth * weight.double().abs().flatten(1).sum(1) * most < (0.5 if to != 'real' else 2.0**-60)
     wanted = torch.where(silent, torch.ones_like(gain), gain.abs() / worth)  # y = wanted * S + target
     target, sign = offset / worth, torch.where(gain < 0, -1.0, 1.0).double()
     zero = float(ZERO) if to == 'byte' else 0.0
@@ -106,14 +114,14 @@ def in_whole_numbers(
         weight, mantissa = weight.clone(), torch.ones_like(gain)
     elif layer.integer:
         shift = _finer_by(weight, wanted, target, zero, span, top, most, to, high, source)
-        multiplier = sign * 2**shift
-        reach = weight.double().abs().flatten(1).sum(1) * most * 2**shift
+        multiplier = sign * 2 ** shift.clamp_min(0)
+        weight = (weight * column(2.0 ** shift.clamp_max(0))).round().to(torch.int8)
+        reach = (weight * column(multiplier)).abs().flatten(1).sum(1) * most
         scale, mantissa = _few_bits(wanted / 2**shift, reach, bias_for, span, odd=to != 'whole')
-        weight = weight.clone()
     else:
         few = {'whole': 1, 'count': 5, 'byte': 10}[to]
         scale, mantissa = _step_of_few_bits(weight.abs().flatten(1).amax(1) * wanted / top, few, to != 'whole')
-        for _ in range(3):  # fewer bits of weight where sums would be too large for M
+        for _ in range(MOST_BITS):  # fewer bits of weight where sums would be too large for M
             scale = torch.where(mantissa * (bias_for(scale).abs() + span / scale) >= EXACT, 2 * scale, scale)
         weight = (weight * column(wanted / scale)).round().clamp(-LARGEST_BYTE, LARGEST_BYTE).to(torch.int8)
     if to != 'real':
@@ -133,17 +141,20 @@ def in_whole_numbers(
 def _finer_by(
     weight: Tensor, wanted: Tensor, target: Tensor, zero: float, span: float, top: int, most: int, to: str, high: int, source: str
 ) -> Tensor:
-    """Return the power of two that low-bit weights are taken times: as fine as leaves M enough bits to avoid halves."""
+    """Return the power of two that low-bit weights are taken times: as fine as leaves M enough bits to avoid halves.
+
+    A negative one costs them bits: in a channel that hardly shows in its tensor.
+    """
     largest = weight.flatten(1).double().abs().amax(1).clamp_min(1)
     if to == 'whole' or source == 'whole':
         return torch.zeros_like(largest)
     shift = torch.floor(torch.log2(top / largest)).clamp(0, FINER)
     need = 4 * ZERO + 2**9 + 4 if to == 'byte' else 4 * high + 8
-    for _ in range(FINER):
+    for _ in range(FINER + MOST_BITS):
         bias = ((target + zero) / wanted * 2**shift).abs()
         reach = weight.double().abs().flatten(1).sum(1) * most * 2**shift
         room = EXACT / (bias + torch.minimum(reach, span / wanted * 2**shift))
-        shift = torch.where(room < need, shift - 1, shift).clamp_min(0)
+        shift = torch.where(room < need, shift - 1, shift).clamp_min(-MOST_BITS)
     return shift
 
 

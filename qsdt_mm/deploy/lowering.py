@@ -18,13 +18,17 @@ from qsdt_mm.inference.conversion import fold
 from qsdt_mm.models.layers import SpikeUnit
 from qsdt_mm.models.neurons import IELIF
 
-from .arithmetic import WHOLE_WORTH, ZERO, in_whole_numbers, worth_of_bytes
+from .arithmetic import LARGEST_BYTE, WHOLE_WORTH, fitting_worth, in_whole_numbers
 from .layouts import layout_of
 from .recording import Node, Recording
 from .steps import EXACT, GRID, Add, Arrange, Charge, Convolve, Fire, Normalise, Product, Resize, Round, Scale, Step, SumPositions
 
 REAL_HEAD_BITS = 8
 """Real weights of a layer that ends the network are quantized to so many bits."""
+LARGEST_WHOLE = 2**15 - 1
+"""Whole numbers have 16 bits with their sign."""
+LARGEST_INPUT = 2**11 - 1
+"""Means that drive a layer themselves have 12: its sums have to be exact."""
 FURTHEST = 2.0**11
 """Membranes below this are on their grid in float32."""
 
@@ -163,8 +167,7 @@ class Lowering:
                 to = last
             else:
                 to = 'byte'
-            next_mixes = ends or layers[i + 1].conv_args is None or layers[i + 1].conv_args['groups'] == 1
-            units = self.worth_of_results(to, layer, gain, offset, name, mixed=not ends and next_mixes)
+            units = self.worth_of_results(to, layer, gain, offset, name, None if ends else layers[i + 1], unit.driven_by == 'image' and ends)
             label = node.name if len(layers) == 1 else f'{node.name}, layer {i}'
             numbers = in_whole_numbers(
                 layer, gain, offset, units, to=to, high=high, source=kind, most=int(most), name=label
@@ -183,7 +186,7 @@ class Lowering:
         if last == 'whole':
             charge = Charge((name,), self.name('u'), units)
             self.put(charge)
-            return Value(charge.output, 'membrane', threshold, 2**15 * WHOLE_WORTH, nudged=True)
+            return Value(charge.output, 'membrane', threshold, float(units.max()) * LARGEST_WHOLE, nudged=True)
         return Increment(name, 'increment', threshold, float(units.max()) * 127, False, units)
 
     def worth_of_inputs(self, layer: nn.Module, worth: Any) -> Any:
@@ -195,12 +198,12 @@ class Lowering:
         return worth.repeat_interleave(len(layer.gain) // len(worth))
 
     def worth_of_results(
-        self, to: str, layer: nn.Module, gain: Tensor, offset: Tensor, source: str, mixed: bool
+        self, to: str, layer: nn.Module, gain: Tensor, offset: Tensor, source: str, following: nn.Module | None, stem: bool
     ) -> Tensor:
         """Return what one unit of a layer's result is worth, in thresholds, for each channel."""
         if to in ('count', 'real'):
             return torch.ones_like(gain)
-        if to == 'whole':
+        if stem:
             return torch.full_like(gain, WHOLE_WORTH)
         values = self.tensors[source].float()
         weight = layer.weight.float()
@@ -210,7 +213,13 @@ class Lowering:
             args = plain_args(layer)
             sums = (F.conv_transpose2d if layer.transposed else F.conv2d)(values, weight, **args)
         shape = (-1, *[1] * (sums.dim() - 2))
-        return worth_of_bytes(sums * gain.float().view(shape) + offset.float().view(shape), mixed)
+        real = sums * gain.float().view(shape) + offset.float().view(shape)
+        if to == 'whole':
+            return fitting_worth(real, LARGEST_WHOLE)
+        if following is None:
+            return fitting_worth(real, LARGEST_BYTE, finest=GRID)
+        mixes = following.conv_args is None or following.conv_args['groups'] == 1
+        return fitting_worth(real, LARGEST_BYTE, mixed=mixes)
 
     def purpose(self, node: Node) -> tuple[Tensor | None, str, Node | None]:
         """Return a layer scale to fold in, the kind of result, and the neuron that alone sees it."""
@@ -225,14 +234,16 @@ class Lowering:
         if len(fires) == len(users) == 1 and fires[0].module.time_steps == 1:
             require_integer_neuron(fires[0])
             return scale, 'count', fires[0]
-        if self.one_kind(node) == 'whole' and self.values[node.inputs[0]].name == 'image':
+        if node.module.driven_by == 'image':
             return scale, 'whole', None
         if self.ends_network(here):
             return scale, 'real', None
-        return scale, 'byte', None
+        # What is summed to an output has to be exact, and has no neuron that would see few digits only.
+        return scale, 'byte' if self.drives_neurons(here) else 'whole', None
 
-    def one_kind(self, node: Node) -> str:
-        return self.values[node.inputs[0]].kind
+    def drives_neurons(self, node: Node) -> bool:
+        """Return whether a neuron, or a layer, sees a value."""
+        return any(user.kind != 'call' or self.drives_neurons(user) for user in self.users[node])
 
     def ends_network(self, node: Node) -> bool:
         """Return whether nothing but calls that move values lies between a node and the outputs."""
@@ -240,16 +251,12 @@ class Lowering:
         return all(user.kind == 'call' and layout_of(user) is not None and self.ends_network(user) for user in users)
 
     def rounded(self, node: Node, source: Value) -> Value:
-        """Return real values that drive a layer without a neuron as whole numbers of 16 bits."""
-        if source.kind == 'sum':
-            scale, worth = fraction(source.most), source.worth
-            step = Round((source.name,), self.name('w'), scale=scale, shift=0.0, low=-(2**15) + 1, high=2**15 - 1)
-            self.put(step)
-            return Value(step.output, 'whole', worth / scale, 2**15 - 1)
+        """Return real values that drive a layer without a neuron as whole numbers of 12 bits."""
         source = self.membrane(source)
-        step = Round((source.name,), self.name('w'), scale=1 / WHOLE_WORTH, shift=0.0, low=-(2**15) + 1, high=2**15 - 1)
+        worth = float(fitting_worth(self.tensors[source.name].flatten()[:, None], LARGEST_INPUT))
+        step = Round((source.name,), self.name('w'), scale=1 / worth, shift=0.0, low=-LARGEST_INPUT, high=LARGEST_INPUT)
         self.put(step)
-        return Value(step.output, 'whole', source.worth * WHOLE_WORTH, 2**15 - 1)
+        return Value(step.output, 'whole', source.worth * worth, LARGEST_INPUT)
 
     def fire(self, node: Node) -> Value:
         neuron = node.module
@@ -258,9 +265,9 @@ class Lowering:
         most = neuron.max_spike_count
         if source.kind == 'count':  # the layer before has rounded to counts at once
             return Value(source.name, 'count', neuron.scale, most)
+        if source.kind == 'sum' and neuron.time_steps > 1:
+            source = self.sum_as_membrane(node, source)
         if source.kind == 'sum':
-            if neuron.time_steps > 1:
-                raise refuse(node, 'a sum is rounded for one time step only')
             ratio = np.float32(source.worth / neuron.threshold)
             # Halves are common where the ratio is a power of two; runtimes round them to even.
             half_up = neuron.rounding == 'half_up' and math.frexp(float(ratio))[0] == 0.5 and source.halves
@@ -280,6 +287,17 @@ class Lowering:
             )
         self.put(step)
         return Value(step.output, 'count', neuron.scale, most)
+
+    def sum_as_membrane(self, node: Node, source: Value) -> Value:
+        """Return a sum as a membrane, whose rest a neuron can carry over."""
+        threshold = node.module.threshold
+        limit = FURTHEST / 4 / GRID  # fires at every step, and still does when another is added
+        scale = float(np.float32(source.worth / threshold / GRID))
+        step = Round((source.name,), self.name('w'), scale=scale, shift=0.0, low=-limit, high=limit)
+        self.put(step)
+        charge = Charge((step.output,), self.name('u'), torch.full((len_of(node),), GRID))
+        self.put(charge)
+        return Value(charge.output, 'membrane', threshold, FURTHEST / 4, nudged=True)
 
     def product(self, node: Node) -> Value:
         attention = node.module
@@ -302,6 +320,8 @@ class Lowering:
         """Lower any other function: one that moves values, adds membranes, scales one, or averages over positions."""
         if (factor := factor_of(node)) is not None:
             return self.scaled(node, factor)
+        if adds_nothing(node):
+            return self.one(node)
         form = layout_of(node)
         values = [self.values[n] for n in node.inputs]
         if form is not None and form[0] == 'same':
@@ -421,11 +441,6 @@ def len_of(node: Node) -> int:
     return node.shape[1]
 
 
-def fraction(most: float) -> float:
-    """Return the power of two that brings numbers up to ``most`` into 16 bits."""
-    return 2.0 ** min(math.floor(math.log2((2**15 - 1) / max(most, 1))), 0)
-
-
 def kind_of(layer: nn.Module) -> str:
     """Return 'conv', 'conv_transpose' or 'linear'."""
     return 'linear' if layer.conv_args is None else 'conv_transpose' if layer.transposed else 'conv'
@@ -492,6 +507,12 @@ def factor_of(node: Node) -> Tensor | None:
 def is_sum(node: Node) -> bool:
     """Return whether a call adds two values of the network."""
     return node.function in PLUS and len(_operands(node)[0]) == 2 and not node.kwargs
+
+
+def adds_nothing(node: Node) -> bool:
+    """Return whether a call adds zero, as ``sum`` does at first."""
+    nodes, constants = _operands(node)
+    return node.function in PLUS and len(nodes) == 1 and len(constants) == 1 and constants[0] == 0 and not node.kwargs
 
 
 def is_mean_over_positions(node: Node) -> bool:

@@ -49,7 +49,7 @@ class Plan(nn.Module):
             InputError: the images have another shape.
         """
         require(tuple(pixels.shape[1:]) == self.shape, 'pixels', tuple(pixels.shape), f'(N, {self.shape})', InputError)
-        values = {'pixels': fold_time(pixels)}
+        values = {'pixels': pixels}
         kept: set[str] = set()
         tree_map(kept.add, self.outputs)
         for i, step in enumerate(self.steps):
@@ -60,11 +60,6 @@ class Plan(nn.Module):
                 if self._last_use[name] == i and name not in kept:
                     del values[name]
         return tree_map(values.__getitem__, self.outputs)
-
-
-def fold_time(pixels: Tensor) -> Tensor:
-    """Fold ``(N, T, C, H, W)`` to ``(T * N, C, H, W)``, time first; leave images as they are."""
-    return pixels.transpose(0, 1).flatten(0, 1) if pixels.dim() == 5 else pixels
 
 
 def as_tensor(model: nn.Module, image: Tensor) -> Any:
@@ -114,6 +109,6 @@ def plan(
     normalised = ((images.to(device).double() - mean.to(device).view(shape)) / std.to(device).view(shape)).float()
     # Two images, so that their number is told from other sizes.
     recording = record(model, normalised[:2].expand(2, *normalised.shape[1:]).contiguous(), run or as_tensor)
-    lowering = Lowering(recording, fold_time(images.to(device)), mean, std)
+    lowering = Lowering(recording, images.to(device), mean, std)
     outputs = tree_map(lowering.output, recording.outputs)
     return Plan(lowering.steps, outputs, tuple(images.shape[1:]))

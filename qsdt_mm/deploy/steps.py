@@ -76,7 +76,7 @@ class Normalise(Step):
         self.hold(gain=gain.float(), offset=offset.float())
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.float() * by_channel(self.gain, pixels) + by_channel(self.offset, pixels)).round()
+        return (pixels.float() * self.gain.view(-1, 1, 1) + self.offset.view(-1, 1, 1)).round()
 
 
 class Convolve(Step):
