@@ -254,7 +254,9 @@ class Lowering:
         """Return real values that drive a layer without a neuron as whole numbers of 12 bits."""
         source = self.membrane(source)
         worth = float(fitting_worth(self.tensors[source.name].flatten()[:, None], LARGEST_INPUT))
-        step = Round((source.name,), self.name('w'), scale=1 / worth, shift=0.0, low=-LARGEST_INPUT, high=LARGEST_INPUT)
+        step = Round(
+            (source.name,), self.name('w'), scale=1 / worth, shift=0.0, low=-LARGEST_INPUT, high=LARGEST_INPUT, whole=False
+        )
         self.put(step)
         return Value(step.output, 'whole', source.worth * worth, LARGEST_INPUT)
 
@@ -272,7 +274,8 @@ class Lowering:
             # Halves are common where the ratio is a power of two; runtimes round them to even.
             half_up = neuron.rounding == 'half_up' and math.frexp(float(ratio))[0] == 0.5 and source.halves
             step = Round(
-                (source.name,), self.name('n'), scale=float(ratio), shift=0.5 if half_up else 0.0, low=0, high=most
+                (source.name,), self.name('n'), scale=float(ratio), shift=0.5 if half_up else 0.0, low=0, high=most,
+                whole=True,
             )
         else:
             source = self.membrane(source)
@@ -293,7 +296,7 @@ class Lowering:
         threshold = node.module.threshold
         limit = FURTHEST / 4 / GRID  # fires at every step, and still does when another is added
         scale = float(np.float32(source.worth / threshold / GRID))
-        step = Round((source.name,), self.name('w'), scale=scale, shift=0.0, low=-limit, high=limit)
+        step = Round((source.name,), self.name('w'), scale=scale, shift=0.0, low=-limit, high=limit, whole=True)
         self.put(step)
         charge = Charge((step.output,), self.name('u'), torch.full((len_of(node),), GRID))
         self.put(charge)
@@ -306,10 +309,11 @@ class Lowering:
             if source.kind != 'count':
                 raise refuse(node, f'it multiplies a {source.kind}, not spike counts')
         most = [int(source.most) for source in sources]
-        step = Product(
-            tuple(s.name for s in sources), self.name('s'), num_heads=attention.num_heads, max_spike_count=most
-        )
         shape = node.shape
+        step = Product(
+            tuple(s.name for s in sources), self.name('s'), num_heads=attention.num_heads, max_spike_count=most,
+            widths=[n.shape[1] // attention.num_heads for n in node.inputs], size=list(shape[2:]),
+        )
         reach = math.prod(most) * math.prod(shape[2:]) * (node.inputs[1].shape[1] // attention.num_heads)
         if reach > EXACT:
             raise refuse(node, f'sums of up to {reach} are not exact in float32, which ends at {EXACT}')
@@ -353,7 +357,11 @@ class Lowering:
         alike = all(v.kind == first.kind and v.worth == first.worth for v in values)
         if not alike:
             raise refuse(node, 'it joins values of different kinds or thresholds')
-        step = Arrange(tuple(v.name for v in values), self.name('a'), function=function, arguments=arguments)
+        before, after = node.inputs[0].shape, list(node.shape)
+        factors = [new / old for new, old in zip(after[2:], before[2:])] if function == 'nearest' else []
+        step = Arrange(
+            tuple(v.name for v in values), self.name('a'), function=function, arguments=arguments, size=after, factors=factors
+        )
         self.put(step)
         nudged = all(v.nudged for v in values) and function != 'relu'
         return copy_of(first, name=step.output, most=max(v.most for v in values), nudged=nudged)
@@ -396,7 +404,8 @@ class Lowering:
         size = [int(n) for n in node.shape[2:]]
         steps = sum(int(math.log2(new // old)) + 1 for new, old in zip(size, node.inputs[0].shape[2:]))
         digits = 12 - steps
-        step = Resize((value.name,), self.name('u'), size=size, digits=digits)
+        factors = [new / old for new, old in zip(size, node.inputs[0].shape[2:])]
+        step = Resize((value.name,), self.name('u'), size=size, factors=factors, digits=digits)
         self.put(step)
         return Value(step.output, 'membrane', value.worth, value.most, nudged=True)
 

@@ -208,6 +208,8 @@ class Product(Step):
     Args:
         num_heads: heads of the attention.
         max_spike_count: D of query, key and value.
+        widths: their channels in a head.
+        size: ``[H, W]`` of the images that the plan was made with.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, spiking: bool = False) -> Tensor:
@@ -252,6 +254,7 @@ class Round(Step):
         scale: one product of float32.
         shift: 1/2 where halves go up; else 0.
         low, high: limits.
+        whole: whether the values are whole numbers.
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -265,7 +268,7 @@ class Resize(Step):
 
     Args:
         size: ``(H, W)`` of the result, a multiple by a power of two.
-        align_corners: as in torch.
+        factors: by which height and width grow.
         digits: binary digits that are kept.
     """
 
@@ -294,6 +297,8 @@ class Arrange(Step):
     Args:
         function: its name, a key of :data:`qsdt_mm.deploy.layouts.LAYOUTS`.
         arguments: of the function, beside the values.
+        size: of the result, with any batch.
+        factors: by which height and width grow.
     """
 
     def forward(self, *values: Tensor) -> Tensor:
