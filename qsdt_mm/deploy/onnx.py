@@ -231,9 +231,13 @@ class _Graph:
         return self._to_count(membrane, out, step.max_spike_count)
 
     def _to_count(self, values: str, out: str, most: int) -> str:
-        zero = self.number(0, np.uint8)
-        count = self.node('QuantizeLinear', [values, self.number(1, np.float32), zero], f'{out}_quantized')
-        return self.node('Clip', [count, zero, self.number(most, np.uint8)], out)
+        """Round values to counts, by a Round of its own.
+
+        OpenVINO would take sums and products into a QuantizeLinear that follows, and leave out its rounding.
+        """
+        values = self.node('Round', [values], f'{out}_rounded')
+        values = self.node('Clip', [values, self.number(0, np.float32), self.number(most, np.float32)], f'{out}_clipped')
+        return self.node('Cast', [values], out, to=self.types.UINT8)
 
     def _fire_over_time(self, membrane: str, out: str, step: Step) -> None:
         parts = [f'{out}_input_{t}' for t in range(step.time_steps)]
