@@ -125,6 +125,8 @@ def in_whole_numbers(
             scale = torch.where(mantissa * (bias_for(scale).abs() + span / scale) >= EXACT, 2 * scale, scale)
         weight = (weight * column(wanted / scale)).round().clamp(-LARGEST_BYTE, LARGEST_BYTE).to(torch.int8)
     if to != 'real':
+        # Too small to show, at the latest after rounding.
+        silent |= (weight.double() * column(multiplier)).abs().flatten(1).sum(1) * most * scale < 0.5
         constant = target.round().clamp(*((0, high) if to == 'count' else (-span / 2 + 1, span / 2 - 1)))
         scale = torch.where(silent, torch.ones_like(scale), scale)
         mantissa = torch.where(silent, torch.ones_like(mantissa), mantissa)
