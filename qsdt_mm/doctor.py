@@ -29,7 +29,7 @@ MODULES = dict(
     timm='',
     sklearn='the digits of make demo',
 )
-"""What each module is for, where it may be absent."""
+"""Modules to look for; of those that may be absent, their purpose."""
 OPENMMLAB = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg')
 EXTENSION_FILE = re.compile(r'mmcv\W_ext\b')
 LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
@@ -46,6 +46,10 @@ class Finding(NamedTuple):
         state: what was found.
         advice: what to do about it; empty when all is well.
         fatal: nothing works without it.
+
+    >>> finding = next(packages())
+    >>> finding.name, finding.advice  # all is well
+    ('torch', '')
     """
 
     name: str
@@ -84,14 +88,14 @@ def packages() -> Iterator[Finding]:
 
 
 def to_mend(module: str) -> str:
-    """The command that puts a module's files there again."""
+    """Return the command that puts a module's files there again."""
     names = DISTRIBUTIONS.get(module, (module,))
     present = next((name for name in names if version_of(name)), None)
     return f'pip install --force-reinstall --no-deps {present}' if present else f'pip install {to_install(module)}'
 
 
 def lines() -> Iterator[Finding]:
-    """OpenMMLab's packages of two lines in one place, and what an older line has left there."""
+    """List OpenMMLab's packages of two lines in one place, and what an older line has left there."""
     held = {module: [name for name in DISTRIBUTIONS[module] if version_of(name)] for module in OPENMMLAB}
     for module, names in held.items():
         if len(names) > 1:
@@ -118,7 +122,7 @@ def lines() -> Iterator[Finding]:
 
 
 def caches() -> Iterator[Finding]:
-    """Folders that libraries want to write to."""
+    """List folders that libraries want to write to."""
     home = Path('~').expanduser()
     for variable, folder, purpose in (
         ('MPLCONFIGDIR', Path(os.environ.get('XDG_CONFIG_HOME') or home / '.config') / 'matplotlib', 'fonts'),
@@ -134,7 +138,7 @@ def caches() -> Iterator[Finding]:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether a file can be made in a folder: what its permissions say may not hold on a read-only file system."""
+    """Return whether a file can be made in a folder: its permissions say nothing of a read-only file system."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -180,7 +184,7 @@ def compiled_ops() -> Iterator[Finding]:
 
 
 def loading_fault() -> Iterator[str]:
-    """What to do if mmcv's compiled ops do not load."""
+    """Yield the remedy if mmcv's compiled ops do not load."""
     try:
         importlib.import_module(EXTENSION)
     except Exception as error:

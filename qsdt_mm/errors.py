@@ -18,23 +18,51 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 class InputError(ValueError):
-    """Unusable input (a file, a key, an argument); the tools exit with status 2."""
+    """Unusable input (a file, a key, an argument); the tools exit with status 2.
+
+    >>> require(False, 'depth', 0, 'an integer >= 1', InputError)
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.InputError: depth=0 is not allowed: expected an integer >= 1
+    """
 
 
 class CheckpointError(InputError):
-    """A checkpoint is missing, damaged, asks to run code, or does not fit the model."""
+    """A checkpoint is missing, damaged, asks to run code, or does not fit the model.
+
+    >>> from qsdt_mm.fileio.checkpoint import load_checkpoint_safely
+    >>> load_checkpoint_safely('nowhere.pth')
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.CheckpointError: checkpoint nowhere.pth does not exist
+    """
 
 
 class NonFiniteError(FloatingPointError):
-    """Training met a value that is not finite; the tools exit with status 1 and save nothing more."""
+    """Training met a value that is not finite; the tools exit with status 1 and save nothing more.
+
+    >>> try:
+    ...     raise NonFiniteLossError('loss is nan at iteration 3')
+    ... except NonFiniteError as error:
+    ...     one_line(error)
+    'loss is nan at iteration 3'
+    """
 
 
 class NonFiniteLossError(NonFiniteError):
-    """A loss is NaN or infinite."""
+    """A loss is NaN or infinite.
+
+    >>> one_line(NonFiniteLossError('loss is nan at iteration 3'))
+    'loss is nan at iteration 3'
+    """
 
 
 class NonFiniteWeightsError(NonFiniteError):
-    """A model that was about to be saved holds a parameter that is not finite."""
+    """A model that was about to be saved holds a parameter that is not finite.
+
+    >>> one_line(NonFiniteWeightsError('head.fc.weight is not finite after iteration 3'))
+    'head.fc.weight is not finite after iteration 3'
+    """
 
 
 def require(condition: bool, argument: str, given: Any, allowed: str, error: type[ValueError] = ValueError) -> None:

@@ -26,6 +26,7 @@ SHORT_DIGITS = 'short/qsd-tiny_1xb32_digits.py'
 NOT_RUN = {
     'make venv*': 'changes the environment',
     'make test': 'runs this test',
+    'python -m pytest *': 'runs tests, this one among them',
     '*_in1k.py*': 'needs ImageNet',
     '*_coco.py*': 'needs COCO',
     '*ade20k*': 'needs ADE20K',

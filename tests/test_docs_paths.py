@@ -170,8 +170,15 @@ class TestMigration:
             for path in (ROOT / 'qsdt_mm').rglob('*.py')
             for name in re.findall(r'^ *(?:def|class) (\w+)', path.read_text(encoding='utf-8'), re.MULTILINE)
         }
-        attributes = {'max_spike_count'}
+        attributes, listed = {'max_spike_count'}, {}
         for row in self.rows('Classes and functions'):
             olds, news = row[: len(row) // 2], row[len(row) // 2 :]
             assert not everywhere & {name.rpartition('.')[2] for name in olds}, olds
             assert {name.rpartition('.')[2] for name in news} - attributes <= everywhere, news
+            listed.update(zip(olds, news))
+        refused = {old: new.rpartition('.')[2] for old, new in renamed.NAMES.items()}
+        assert {old: new for old, new in listed.items() if '.' not in old} == {
+            o: n for o, n in refused.items() if o != n
+        }
+        last = {tuple(name.rpartition('.')[2] for name in row) for row in listed.items() if '.' in row[0]}
+        assert last == set(renamed.ATTRIBUTES.items())

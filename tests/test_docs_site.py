@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +58,19 @@ class TestHooks:
         assert self.hooks.on_page_content('as in :func:<code>spike_count</code>') == 'as in <code>spike_count</code>'
 
 
+def test_examples_are_code(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'griffe', SimpleNamespace(Extension=object))  # a library of the site's alone
+    extension = module(ROOT / 'docs/site/doctests.py')
+    found = SimpleNamespace(
+        docstring=SimpleNamespace(value='Add.\n\n>>> 1 + (\n...     1)\n2\n\nMore.\n\n    >>> 3\n    3')
+    )
+    extension.Doctests().on_instance(obj=found, node=None)
+    assert found.docstring.value == (
+        'Add.\n\n```pycon\n>>> 1 + (\n...     1)\n2\n```\n\nMore.\n\n    ```pycon\n    >>> 3\n    3\n    ```'
+    )
+    extension.Doctests().on_instance(obj=SimpleNamespace(docstring=None))
+
+
 @pytest.mark.slow
 def test_the_site_builds_strictly(tmp_path):
     """As make docs does, in an environment of its own; with one page less, too."""
@@ -80,4 +94,6 @@ def test_the_site_builds_strictly(tmp_path):
         assert not re.search('WARNING|ERROR', done.stdout + done.stderr.replace('WARNING: Location', '')), done.stderr
     for page in ('index', 'get_started', 'own_data', 'concepts', 'extend', 'tools', 'troubleshooting', 'api'):
         assert '<h1' in (tmp_path / f'build/docs/{page}.html').read_text(encoding='utf-8'), page
-    assert 'membrane potential' in (tmp_path / 'build/docs/api.html').read_text(encoding='utf-8')
+    reference = (tmp_path / 'build/docs/api.html').read_text(encoding='utf-8')
+    assert 'membrane potential' in reference
+    assert '&gt;&gt;&gt;' in reference and '<blockquote' not in reference  # examples are code

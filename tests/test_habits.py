@@ -1,8 +1,10 @@
 """What a stranger expects to find: how to cite, contribute and check, in step with the project."""
 
+import ast
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 import qsdt_mm
@@ -57,3 +59,54 @@ def test_no_test_file_is_long():
     tests = list((ROOT / 'tests').rglob('*.py'))
     lengths = {path.relative_to(ROOT): len(path.read_text(encoding='utf-8').splitlines()) for path in tests}
     assert tests and not {path: length for path, length in lengths.items() if length > 400}
+
+
+QUESTIONS = {'What', 'How', 'Which', 'Whether', 'When', 'Where', 'Who', 'Whose', 'Why'}
+ARTICLES = {'The', 'A', 'An', 'Our', 'Its', 'Those'}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def public_docstrings(node, name):
+    """Yield name, node and docstring of a module or class, and of what is public in it; constants have some too."""
+    yield name, node, ast.get_docstring(node)
+    for child, after in zip(node.body, [*node.body[1:], None]):
+        if isinstance(child, (ast.Assign, ast.AnnAssign)) and isinstance(after, ast.Expr):
+            yield f'{name}, line {after.lineno}', child, getattr(after.value, 'value', None)
+        elif isinstance(child, ast.ClassDef) and not child.name.startswith('_'):
+            yield from public_docstrings(child, f'{name}.{child.name}')
+        elif isinstance(child, FUNCTIONS) and not child.name.startswith('_'):
+            yield f'{name}.{child.name}', child, ast.get_docstring(child)
+
+
+def misnamed(source, name=''):
+    """Return the public names whose docstrings begin with a question, or of a function with no verb."""
+    found = [(who, node, text.split()[0]) for who, node, text in public_docstrings(ast.parse(source), name) if text]
+    return [
+        f'{who}: {word}'
+        for who, node, word in found
+        if word in QUESTIONS or isinstance(node, FUNCTIONS) and (word in ARTICLES or not word[0].isupper())
+    ]
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'qsdt_mm').rglob('*.py')), ids=lambda path: path.stem)
+def test_docstrings_begin_with_a_verb_or_noun(path):
+    assert misnamed(path.read_text(encoding='utf-8'), path.stem) == []
+
+
+@pytest.mark.parametrize(
+    'source',
+    [
+        '"""What it holds."""',
+        'class Net:\n    """How it is built."""',
+        'class Net:\n    def run(self):\n        """Whether it runs."""',
+        'LIMIT = 3\n"""Where it ends."""',
+        'async def run():\n    """The run."""',
+        'def run():\n    """``x + 1``."""',
+    ],
+)
+def test_a_docstring_that_begins_otherwise_is_found(source):
+    assert len(misnamed(source)) == 1
+
+
+def test_what_is_private_may_begin_as_it_likes():
+    assert not misnamed('def _run():\n    """Whether it runs."""\nclass _Net:\n    """What it is."""')

@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_names
+
+__getattr__ = refuse_old_names(__name__, 'answers')
+
 SAME_BOX = 0.9  # IoU from which two networks found the same object
 LIKELY = 0.3  # score from which a detection counts
 

@@ -28,6 +28,11 @@ class SynapseAudit:
         weight_bits: of each.
         merged_weights: weights of the one layer that the unit's chain would merge into, given for the first layer of a
             chain; merged weights are real numbers, not of few bits.
+
+    >>> from qsdt_mm.models import IELIF, QuantLinear
+    >>> row, = audit(nn.Sequential(SpikeUnit(IELIF(), QuantLinear(4, 2, weight_bits=4))))
+    >>> row.name, row.driven_by, row.weights, row.weight_bits
+    ('0.synapse', 'spikes', 8, 4)
     """
 
     name: str

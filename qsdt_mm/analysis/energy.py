@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_attributes
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers import SpikeDrivenSelfAttention, layers_of, layers_outside_units, named_units
@@ -46,6 +47,12 @@ class LayerEnergy:
         rate: firing rate of the neuron that drives it; None without.
         energy: in pJ.
         dense_energy: in pJ, of the same layer with multiply-accumulates throughout.
+
+    >>> from qsdt_mm.models import IELIF, QuantLinear, SpikeUnit
+    >>> network = nn.Sequential(SpikeUnit(IELIF(max_spike_count=4), QuantLinear(4, 2, weight_bits=4))).eval()
+    >>> row, = measure_energy(network, [torch.ones(1, 4)]).layers
+    >>> row.name, row.sops, row.rate, row.energy  # each of 4 inputs is one spike for 2 outputs, at 0.9 pJ
+    ('0.synapse', 8.0, 0.25, 7.2)
     """
 
     name: str
@@ -58,6 +65,7 @@ class LayerEnergy:
     dense_energy: float = 0.0
 
 
+@refuse_old_attributes
 @dataclass
 class EnergyReport:
     """Cost of inference, per image, all time steps together.
@@ -68,6 +76,12 @@ class EnergyReport:
         images: how many images the operations were averaged over.
         layers: in the network's order.
         neurons: activity by the neuron's name.
+
+    >>> from qsdt_mm.models import IELIF, QuantLinear, SpikeUnit
+    >>> network = nn.Sequential(SpikeUnit(IELIF(max_spike_count=4), QuantLinear(4, 2, weight_bits=4))).eval()
+    >>> report = measure_energy(network, [torch.ones(1, 4)], preset='int8')
+    >>> report.images, report.rate, report.count_distribution
+    (1, 0.25, [0.0, 1.0, 0.0, 0.0, 0.0])
     """
 
     preset: str

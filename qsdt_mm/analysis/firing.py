@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from qsdt_mm.compat.renamed import refuse_old_attributes
 
+
+@refuse_old_attributes
 @dataclass
 class NeuronActivity:
     """Counts of one neuron over all that it saw.
@@ -17,6 +20,11 @@ class NeuronActivity:
         histogram: how often each count 0..D occurred.
         time_steps: T.
         step_spikes: spikes fired in each time step.
+
+    >>> activity = NeuronActivity(max_spike_count=4)
+    >>> activity.add(torch.tensor([0.0, 1.0, 4.0, 4.0]))
+    >>> activity.spikes, activity.rate, activity.histogram
+    (9, 0.5625, [1, 1, 0, 0, 2])
     """
 
     max_spike_count: int

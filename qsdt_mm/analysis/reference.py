@@ -19,7 +19,7 @@ from qsdt_mm.ops import layout
 def spike_count(
     membrane: Tensor, threshold: float = 1.0, max_spike_count: int = 4, rounding: str = 'half_up'
 ) -> Tensor:
-    """:func:`qsdt_mm.models.neurons.spike_count`, with a straight-through gradient made of detached parts."""
+    """Compute :func:`qsdt_mm.models.neurons.spike_count` with a straight-through gradient made of detached parts."""
     ratio = membrane / threshold
     rounded = ratio.round() if rounding == 'half_even' else (ratio + 0.5).floor()
     count = rounded.clamp(0, max_spike_count).detach()
@@ -31,12 +31,12 @@ def spike_count(
 def scaled_spikes(
     membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str = 'half_up'
 ) -> Tensor:
-    """``scale * spike_count(...)`` of the same arguments."""
+    """Compute ``scale * spike_count(...)`` of the same arguments."""
     return spike_count(membrane, threshold, max_spike_count, rounding) * scale
 
 
 def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
-    """:func:`qsdt_mm.models.quantization.lsq_quantize`, with a straight-through gradient made of detached parts."""
+    """Compute :func:`qsdt_mm.models.quantization.lsq_quantize` with a straight-through gradient of detached parts."""
     low, high = lsq.quant_range(bits)
     step = step.view(-1, *[1] * (weight.dim() - 1))
     step = step.detach() + (step - step.detach()) / math.sqrt(weight.numel() * high)
@@ -48,7 +48,7 @@ def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
 
 @contextmanager
 def plain_path() -> Iterator[None]:
-    """Within the context, networks compute by plain operations: no function of ours for the backward pass, no short
+    """Let networks compute by plain operations within the context: no function of ours for the backward pass, no short
     forms of what is kept for it, no layout of our own.
 
     For tests and benchmarks; not for several threads.

@@ -25,6 +25,11 @@ class ToolParser(argparse.ArgumentParser):
         prog: the tool's name.
         description: what it does, usually the module's docstring.
         examples: commands to show at the end of the help, and what else belongs there.
+
+    >>> parser = ToolParser('train.py', 'Train a network.', 'python train.py CONFIG')
+    >>> parser.add_cfg_options('train_cfg.max_epochs=2')
+    >>> parser.parse_args(['--cfg-options', 'train_cfg.max_epochs=2']).cfg_options
+    ['train_cfg.max_epochs=2']
     """
 
     def __init__(self, prog: str, description: str | None, examples: str) -> None:

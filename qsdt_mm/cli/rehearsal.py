@@ -29,7 +29,12 @@ LIBRARIES = ('mmengine', 'mmpretrain', 'mmdet', 'mmseg', PACKAGE.name)
 
 
 class Names(NamedTuple):
-    """Names of the results of an evaluation, and the prefixes of metrics whose names are not known."""
+    """Names of the results of an evaluation, and the prefixes of metrics whose names are not known.
+
+    >>> names = Names(known=['accuracy/top1'], open=['coco'])
+    >>> names.may_have('coco/bbox_mAP'), names.may_have('accuracy/top5')
+    (True, False)
+    """
 
     known: list[str]
     open: list[str | None]
@@ -201,6 +206,15 @@ class MonitorHook(Hook):
 
     Args:
         wanted: the results, and who looks for them.
+
+    >>> from types import SimpleNamespace
+    >>> runner = SimpleNamespace(hooks=[], message_hub=SimpleNamespace(runtime_info={}))
+    >>> hook = MonitorHook({'accuracy/top1': 'save_best of CheckpointHook'})
+    >>> hook.after_val_epoch(runner, {'accuracy/top5': 98.0})
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.InputError: save_best of CheckpointHook: no metric of the validation gives 'accuracy/top1'; there
+    is accuracy/top5
     """
 
     priority = 'BELOW_NORMAL'  # when averaged weights have been put back, before schedules and checkpoints

@@ -33,7 +33,15 @@ from .faults import deliver_interrupts, handed_over, quiet_log_faults
 
 
 class Session:
-    """Progress of a tool, as its shell sees it."""
+    """Progress of a tool, as its shell sees it.
+
+    >>> session = Session('train.py')
+    >>> with session.stage('reading the labels'):
+    ...     int('seven')
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.InputError: reading the labels: ValueError: invalid literal for int() with base 10: 'seven'
+    """
 
     def __init__(self, prog: str, files: Sequence[str] = ()) -> None:
         self.prog = prog

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 ARGUMENTS = dict(levels='max_spike_count', real_input='input_kind')
@@ -44,6 +44,51 @@ MODULES = {
 }
 """Modules of the package; what was inside a package that moved is inside the new one."""
 
+NAMES = {
+    'CIFAR10DVS': 'datasets.events.datasets.CIFAR10DVS',
+    'DVS128Gesture': 'datasets.events.datasets.DVS128Gesture',
+    'EventDataset': 'datasets.events.datasets.EventDataset',
+    'EventFiles': 'datasets.events.datasets.EventFiles',
+    'FolderEvents': 'datasets.events.datasets.FolderEvents',
+    'HARDVS': 'datasets.events.datasets.HARDVS',
+    'Ledger': 'ops.compact_saving.CompressedTensors',
+    'LowBitWeight': 'models.quantization.QuantWeightMixin',
+    'SharedSpike2FCBBoxHead': 'models.heads.detection.SpikeShared2FCBBoxHead',
+    'ShortForm': 'ops.compact_saving.Compressed',
+    'SpikingPart': 'models.layers.spiking.SpikingMixin',
+    'Visibility': 'models.selfsup.masking.PatchMask',
+    'VisibleBatchNorm2d': 'models.selfsup.masking.SparseBatchNorm2d',
+    'agreement': 'analysis.agreement.agreement',
+    'answers': 'analysis.agreement.predictions',
+    'build_samples': 'cli.data_checks.build_samples',
+    'carrier_for': 'inference.exact.accumulator_dtype_for',
+    'check_annotation_files': 'cli.annotation_checks.check_annotation_files',
+    'check_coco_file': 'cli.annotation_checks.check_coco_file',
+    'check_list_file': 'cli.annotation_checks.check_list_file',
+    'check_loader': 'cli.data_checks.check_loader',
+    'check_same_classes': 'cli.data_checks.check_same_classes',
+    'film': 'datasets.events.moving_digits.render_video',
+    'halve': 'ops.compact_saving.pack_nibbles',
+    'integer_range': 'models.quantization.quant_range',
+    'integer_weight': 'inference.conversion.weight_and_step',
+    'note_derived': 'ops.compact_saving.register_recompute',
+    'note_product': 'ops.compact_saving.register_product',
+    'note_spikes': 'models.neurons.modules.register_spikes',
+    'recognise': 'published.recognition.infer_network',
+    'same_bits': 'analysis.agreement.same_bits',
+    'see_visible_only': 'models.selfsup.masking.mask_stages',
+    'settle': 'ops.layout.to_preferred_memory_format',
+    'settle_arch': 'published.recognition.complete_arch',
+    'strip': 'visualization.events.contact_sheet',
+    'try_sample': 'cli.data_checks.try_sample',
+    'unhalve': 'ops.compact_saving.unpack_nibbles',
+    'unit_errors': 'analysis.unit_errors.unit_errors',
+}
+"""Classes and functions that were in a module which is still there, be it under a new name; and where they are."""
+
+ATTRIBUTES = dict(levels='max_spike_count', shares='count_distribution', weight_in_use='compute_weight')
+"""Attributes of objects."""
+
 Class = TypeVar('Class', bound=type)
 
 
@@ -70,6 +115,40 @@ def refuse_old_arguments(cls: Class) -> Class:
     return cls
 
 
+def refuse_old_attributes(cls: Class) -> Class:
+    """Decorate a class: name the new attribute in the AttributeError that an old one ends in."""
+
+    def __getattr__(self: Any, name: str) -> Any:
+        if name in ATTRIBUTES:
+            raise AttributeError(f'{type(self).__name__}: {renamed(name, ATTRIBUTES[name])}')
+        inherited = getattr(super(cls, self), '__getattr__', None)  # of torch's modules, for their parameters
+        if inherited is None:
+            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
+        return inherited(name)
+
+    cls.__getattr__ = __getattr__
+    return cls
+
+
+def refuse_old_names(module: str, *names: str) -> Callable[[str], Any]:
+    """Return a ``__getattr__`` for a module that refuses some of :data:`NAMES`, once its own.
+
+    >>> __getattr__ = refuse_old_names('qsdt_mm.ops.layout', 'settle')
+    >>> __getattr__('settle')
+    Traceback (most recent call last):
+        ...
+    ImportError: qsdt_mm.ops.layout.settle is called qsdt_mm.ops.layout.to_preferred_memory_format now
+    (docs/en/migration.md)
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name in names:  # of an AttributeError an import statement would drop the words
+            raise ImportError(renamed(f'{module}.{name}', f'qsdt_mm.{NAMES[name]}'))
+        raise AttributeError(f'module {module!r} has no attribute {name!r}')
+
+    return __getattr__
+
+
 def refuse_old_types(registry: Any) -> None:
     """Register, under each old value of ``type``, a function that raises a ValueError with the new one."""
 
@@ -84,7 +163,13 @@ def refuse_old_types(registry: Any) -> None:
 
 
 class MovedModules:
-    """Finder that names a moved module's new place; asked first, for an older copy may be installed too."""
+    """Finder that names a moved module's new place; asked first, for an older copy may be installed too.
+
+    >>> MovedModules.find_spec('qsdt_mm.export')
+    Traceback (most recent call last):
+        ...
+    ImportError: qsdt_mm.export is called qsdt_mm.published now (docs/en/migration.md)
+    """
 
     @staticmethod
     def find_spec(fullname: str, path: Any = None, target: Any = None) -> None:

@@ -13,6 +13,10 @@ class Advancing:
         iterator: a loop's iterator over its loader.
         steps: items that the loop will drop.
         then: called before the first item that it keeps.
+
+    >>> list(Advancing(iter('abc'), steps=1, then=lambda: print('here the run goes on')))
+    here the run goes on
+    ['a', 'b', 'c']
     """
 
     def __init__(self, iterator: Iterator[Any], steps: int, then: Callable[[], None]) -> None:

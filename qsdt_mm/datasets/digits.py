@@ -29,6 +29,10 @@ class Digits(BaseDataset):
         InputError: scikit-learn is not installed.
 
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI machine learning repository (1998).
+
+    >>> digits = Digits(split='test')
+    >>> len(digits), digits[0]['img'].shape, digits[0]['gt_label']
+    (355, (8, 8, 1), 5)
     """
 
     METAINFO = dict(classes=tuple('0123456789'))

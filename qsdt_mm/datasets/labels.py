@@ -9,7 +9,19 @@ import torch
 from mmengine.dataset import Compose
 from torch import nn
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import InputError, is_own_fault, one_line
+
+__getattr__ = refuse_old_names(
+    __name__,
+    'build_samples',
+    'check_annotation_files',
+    'check_coco_file',
+    'check_list_file',
+    'check_loader',
+    'check_same_classes',
+    'try_sample',
+)
 
 
 class Limits(NamedTuple):
@@ -19,6 +31,12 @@ class Limits(NamedTuple):
         num_classes: of its head.
         of_pixels: of its map of classes; a detector that also has one has another number there.
         ignored: labels of pixels that are left out.
+
+    >>> model = nn.Module()
+    >>> model.decode_head = nn.Conv2d(8, 5, 1)
+    >>> model.decode_head.num_classes = 5
+    >>> Limits.of(model)
+    Limits(num_classes=5, of_pixels=5, ignored=(255,))
     """
 
     num_classes: int | None
@@ -108,6 +126,13 @@ class CheckedPipeline(Compose):
     Raises:
         InputError: a step fails on a sample, an image has another size than its annotations say, or a label is not one
             of the network's classes. Faults of this package stay what they are.
+
+    >>> from mmengine.structures import BaseDataElement
+    >>> pipeline = CheckedPipeline(Compose([]), Limits(num_classes=2))
+    >>> pipeline(dict(img_path='cat.png', data_samples=BaseDataElement(gt_label=torch.tensor([2]))))
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.InputError: cat.png has the label 2: expected 0 to 1, as the network has 2 classes
     """
 
     def __init__(self, pipeline: Compose, limits: Limits) -> None:

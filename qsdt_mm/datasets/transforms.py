@@ -23,6 +23,11 @@ class CheckLabels(BaseTransform):
     Raises:
         ValueError: ``num_classes`` is not a positive integer.
         InputError: a map has another label; the message names the file and the label.
+
+    >>> CheckLabels(num_classes=2)(dict(gt_seg_map=np.array([[0, 7]]), seg_map_path='cat.png'))
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.InputError: cat.png has the label 7: expected 0 to 1, or 255 for pixels to ignore
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:

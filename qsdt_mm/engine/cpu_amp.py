@@ -16,6 +16,12 @@ class CpuAmpOptimWrapper(OptimWrapper):
 
     Args:
         **kwargs: As for :class:`OptimWrapper`.
+
+    >>> model = torch.nn.Linear(4, 2)
+    >>> wrapper = CpuAmpOptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    >>> with wrapper.optim_context(model):
+    ...     model(torch.ones(1, 4)).dtype
+    torch.bfloat16
     """
 
     def __init__(self, **kwargs) -> None:

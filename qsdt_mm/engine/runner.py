@@ -27,6 +27,11 @@ class SafeRunner(Runner):
     The attribute ``strict_load`` (``True``) makes a checkpoint that does not fit the model an error when
     resuming or testing; weights that a training starts from (``load_from`` without ``resume``) may fit in
     part, as in mmengine.
+
+    >>> from mmengine.config import Config
+    >>> cfg = Config(dict(runner_type='SafeRunner'))  # a line with which OpenMMLab's own tools take it
+    >>> RUNNERS.get(cfg.runner_type) is SafeRunner
+    True
     """
 
     strict_load = True

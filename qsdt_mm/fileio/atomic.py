@@ -77,6 +77,13 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's local storage whose writes are atomic; a process killed while writing leaves no broken file.
 
     Use it where mmengine takes ``backend_args``: ``backend_args=dict(backend='atomic_local')``.
+
+    >>> import tempfile
+    >>> from mmengine import fileio
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fileio.put(b'whole', f'{folder}/file', backend_args=dict(backend='atomic_local'))
+    ...     os.listdir(folder)
+    ['file']
     """
 
     def put(self, obj: bytes, filepath: PathLike) -> None:

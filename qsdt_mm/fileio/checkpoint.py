@@ -236,7 +236,11 @@ def newest_training_state(*directories: PathLike) -> tuple[Path, dict[str, Any]]
 
 
 class Mismatch(NamedTuple):
-    """Differences between a checkpoint's weights and a model's."""
+    """Differences between a checkpoint's weights and a model's.
+
+    >>> print(load_weights(nn.Linear(2, 1), dict(weight=torch.ones(1, 2), scale=torch.ones(1))))
+    1 missing from it (bias); 1 unknown to the model (scale)
+    """
 
     missing: list[str]
     unexpected: list[str]

@@ -1,5 +1,7 @@
 """From a trained network to what hardware computes: integers, or binary spikes that only add."""
 
+from qsdt_mm.compat.renamed import refuse_old_names
+
 from .conversion import MODES, convert
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 from .folding import fold_norms
@@ -12,3 +14,5 @@ __all__ = [
     'convert',
     'fold_norms',
 ]
+
+__getattr__ = refuse_old_names(__name__, 'agreement', 'answers', 'same_bits', 'unit_errors')

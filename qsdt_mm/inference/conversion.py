@@ -13,6 +13,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.compat.wrappers import bare_copy, unwrap
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers import BNAndPad, SpikeDrivenSelfAttention, SpikeUnit, named_units
@@ -24,6 +25,8 @@ from qsdt_mm.models.quantization.weight import channel_dim
 from . import int8
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 from .splitting import SplitAveragePool
+
+__getattr__ = refuse_old_names(__name__, 'integer_weight')
 
 MODES = ('integer', 'spike')
 POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers import linear_attention
@@ -24,6 +25,8 @@ from qsdt_mm.ops import layout
 from . import int8
 from .slots import product_over_slots, sum_over_slots
 from .splitting import EXACT, on_device, split_sums
+
+__getattr__ = refuse_old_names(__name__, 'carrier_for')
 
 
 def accumulator_dtype_for(bound: int) -> torch.dtype:
@@ -46,6 +49,10 @@ class FoldedLayer(nn.Module):
         weight: W: integers (their steps are in ``gain``), or float64 for real weights.
         gain, offset: float64, one for each output channel.
         border: rows and columns of zeros put around ``W x``.
+
+    >>> gain, offset = torch.tensor([2.0]).double(), torch.tensor([1.0]).double()
+    >>> FoldedLayer(nn.Linear(3, 1), torch.ones(1, 3).double(), gain, offset)(torch.ones(1, 3)).item()  # 2 * 3 + 1
+    7.0
     """
 
     def __init__(
@@ -90,7 +97,7 @@ class FoldedLayer(nn.Module):
         return self.bordered((F.conv_transpose2d if self.transposed else F.conv2d)(values, weight, **self.conv_args))
 
     def bordered(self, sums: Tensor) -> Tensor:
-        """``sums`` and the border of zeros, which a convolution would sum to the same at a cost."""
+        """Pad ``sums`` with the border of zeros, which a convolution would sum to the same at a cost."""
         return F.pad(sums, [self.border] * 4) if self.border else sums
 
     def takes_int8(self, max_spike_count: int | None, values: Tensor) -> bool:
@@ -145,6 +152,11 @@ class ExactSynapse(nn.Module):
         spiking: sum over binary slots rather than over counts.
 
     Shapes: counts ``(N, C_in, ...)`` in, membrane potentials ``(N, C_out, ...)`` out.
+
+    >>> weight = QuantizedWeight(torch.tensor([[1, -2]], dtype=torch.int8), torch.ones(1).double(), bits=2)
+    >>> layer = FoldedLayer(nn.Linear(2, 1), weight, gain=torch.tensor([0.5]).double(), offset=torch.ones(1).double())
+    >>> ExactSynapse([layer], max_spike_count=4, spiking=True)(torch.tensor([[3.0, 1.0]])).item()
+    1.5
     """
 
     is_converted = True
@@ -201,6 +213,11 @@ class ExactAttention(nn.Module):
         scale: worth of one unit of the sum.
         max_spike_count: D of query, key and value.
         spiking: sum over binary slots rather than over counts.
+
+    >>> counts = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
+    >>> attention = ExactAttention(scale=0.25, max_spike_count=(4, 4, 4), spiking=True)
+    >>> attention(counts, counts, counts)[0, 0, 0, 0].item()  # 0.25 * 16 tokens * 8 channels
+    32.0
     """
 
     def __init__(self, scale: float, max_spike_count: tuple[int, int, int], spiking: bool) -> None:

@@ -91,7 +91,11 @@ def on_device(accumulator_dtype: torch.dtype, values: Tensor) -> torch.dtype:
 
 
 class SplitAveragePool(nn.Module):
-    """The mean over all positions of each channel, ``(N, C, ...) -> (N, C, 1, ...)``, the same on every device."""
+    """The mean over all positions of each channel, ``(N, C, ...) -> (N, C, 1, ...)``, the same on every device.
+
+    >>> SplitAveragePool()(torch.arange(8.0).view(1, 2, 2, 2)).flatten().tolist()
+    [1.5, 5.5]
+    """
 
     def forward(self, values: Tensor) -> Tensor:
         """Pool."""

@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.compat.tracing import is_recording
+
+__getattr__ = refuse_old_names(__name__, 'Ledger', 'ShortForm', 'halve', 'note_derived', 'note_product', 'unhalve')
 
 
 class Compressed(NamedTuple):

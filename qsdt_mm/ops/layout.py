@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qsdt_mm.compat.renamed import refuse_old_names
+
+__getattr__ = refuse_old_names(__name__, 'settle')
+
 
 def to_preferred_memory_format(feature: Tensor) -> Tensor:
     """Lay out a feature map ``(N, C, H, W)`` as its device's convolutions prefer: on a CPU with channels last."""

@@ -15,7 +15,7 @@ INSIDE = 0x80
 INSIDE_HALF = 0x8
 """The same where counts fit three bits, so that two neurons share a byte."""
 ROUNDINGS = ('half_up', 'half_even')
-"""What a neuron may do with a membrane exactly on a half: ``floor(u / threshold + 0.5)``, or ``torch.round``."""
+"""Rules for a membrane exactly on a half: ``floor(u / threshold + 0.5)``, or ``torch.round``."""
 _HALF = torch.tensor(0.5, device='cpu')
 PIECE = 2**19
 """Values that a CPU works on at a time: few enough that the next operation finds them in the cache."""

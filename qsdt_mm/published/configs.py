@@ -16,7 +16,7 @@ HARDVS_CLASSES, GESTURES = 300, 11
 
 
 def config_text(network: Network, source: str, dataset_meta: Mapping[str, Any] | None = None) -> str:
-    """The config of a network, as Python.
+    """Return the config of a network, as Python.
 
     Args:
         network: what was converted; no encoder.
@@ -28,7 +28,7 @@ def config_text(network: Network, source: str, dataset_meta: Mapping[str, Any] |
 
 
 def whole_config(network: Network, dataset_meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, as a dict: model, test data, metric and what a run needs."""
+    """Return the same, as a dict: model, test data, metric and what a run needs."""
     data = dict(mmpretrain=_events if network.kind == 'event-classifier' else _images, mmdet=_coco, mmseg=_scenes)[
         LIBRARIES[network.kind]
     ]

@@ -57,6 +57,15 @@ class Conversion(Network):
         derived: LSQ steps derived from the weights.
         folded: tensors that went into others.
         notes: what else the user should know, in sentences.
+
+    >>> from qsdt_mm.models.backbones.presets import Arch
+    >>> from qsdt_mm.published.networks import build
+    >>> from qsdt_mm.published.reverse import publish
+    >>> arch = Arch('espike', widths=(8, 16, 16, 32, 32), depths=(1, 1, 2, 1, 1))
+    >>> model = build(Network('classifier', arch, in_channels=3, num_classes=10, weight_bits=32))
+    >>> conversion = convert(publish(model.state_dict()).state_dict)
+    >>> conversion.kind, conversion.missing, conversion.state_dict.keys() == model.state_dict().keys()
+    ('classifier', [], True)
     """
 
     state_dict: dict[str, Tensor] = field(default_factory=dict)
@@ -70,7 +79,7 @@ class Conversion(Network):
     notes: list[str] = field(default_factory=list)
 
     def meta(self, source: str) -> dict[str, Any]:
-        """What a reader needs to build the network again; plain types only."""
+        """Return the record from which a reader builds the network again; plain types only."""
         return dict(
             format=f'{FORMAT} {self.kind}',
             version=__version__,
@@ -86,7 +95,7 @@ class Conversion(Network):
         )
 
     def weights(self, file: str | os.PathLike | None = None) -> OrderedDict[str, Tensor]:
-        """The tensors with torch's notes on modules, which say what neurons do on a half.
+        """Return the tensors with torch's notes on modules, which say what neurons do on a half.
 
         Args:
             file: where they are from, for messages.
@@ -104,7 +113,7 @@ class Conversion(Network):
         return weights
 
     def report(self) -> dict[str, Any]:
-        """The figures of the conversion; plain types only."""
+        """Return the figures of the conversion; plain types only."""
         names = ('matched', 'dropped', 'missing', 'derived', 'folded', 'notes')
         return {name: getattr(self, name) for name in names}
 
@@ -181,7 +190,7 @@ def convert(
 
 
 def assumptions(network: Network, assumed: Sequence[str]) -> list[str]:
-    """What a conversion took from the released scripts, and what it changed in form; in sentences.
+    """Return the settings taken from the released scripts, and the changes of form, in sentences.
 
     Args:
         network: what came out.
@@ -215,7 +224,7 @@ def assumptions(network: Network, assumed: Sequence[str]) -> list[str]:
 
 
 def dataset_meta(checkpoint: Any, num_classes: int | None, notes: list[str]) -> dict[str, Any]:
-    """Names (and colours) of the classes from mmengine's ``meta``; nothing if they do not fit, which is noted."""
+    """Return names (and colours) of the classes from mmengine's ``meta``; none if they do not fit, which is noted."""
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     found = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
     if not isinstance(found, Mapping):

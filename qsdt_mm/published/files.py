@@ -29,7 +29,7 @@ from .reverse import Publication, publish
 def read_converted(
     checkpoint: Any, *, arch: str | dict[str, Any] | None = None, weight_bits: int | None = None, **options: Any
 ) -> Conversion | None:
-    """A checkpoint that this package converted before; None for any other.
+    """Return a checkpoint that this package converted before; None for any other.
 
     Args:
         checkpoint: what the file holds.
@@ -72,7 +72,7 @@ def read_converted(
 
 @contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Errors about the content of a file name the file."""
+    """Have errors about the content of a file name the file."""
     try:
         yield
     except CheckpointError as error:
@@ -80,7 +80,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
 
 
 def load_file(path: str | os.PathLike) -> Any:
-    """What a published or converted checkpoint holds; nothing in it is run."""
+    """Return the contents of a published or converted checkpoint; nothing in it is run."""
     return load_checkpoint_safely(path, extra_allowed=[argparse.Namespace])
 
 
@@ -157,5 +157,5 @@ def _check_destinations(source: Path, destinations: Sequence[Path], overwrite: b
 
 
 def config_path(checkpoint: str | os.PathLike) -> Path:
-    """Where the config of a converted checkpoint is written."""
+    """Return the path of the config of a converted checkpoint."""
     return Path(f'{os.fspath(checkpoint)}.py')

@@ -32,7 +32,7 @@ def load_published(
     weights: str = 'model',
     **overrides: Any,
 ) -> nn.Module:
-    """The model of a published checkpoint with its weights, in evaluation mode.
+    """Return the model of a published checkpoint with its weights, in evaluation mode.
 
     A classifier (``mmpretrain.ImageClassifier``: ``model(images)`` gives logits of normalised images), a detector
     (``mmdet.MaskRCNN``, ``CascadeRCNN`` or ``RetinaNet``) or a segmentor (``mmseg.EncoderDecoder``), as the tensors
@@ -86,7 +86,7 @@ def load_published(
 def load_backbone(
     path: str | os.PathLike, *, weights: str = 'model', **backbone_overrides: Any
 ) -> SpikeDrivenTransformer:
-    """A backbone with the weights of a published checkpoint, the encoder of Spike-MAE included, in evaluation mode.
+    """Return a backbone with a published checkpoint's weights, of Spike-MAE's encoder too, in evaluation mode.
 
     Args:
         path: a published checkpoint, or one that ``published_to_mm.py`` wrote.

@@ -539,6 +539,10 @@ class NameTable:
 
     Args:
         lines: published -> ours, in the order of the published file.
+
+    >>> table = name_table('espike', dict.fromkeys(block_groups(5), 1))
+    >>> table.ours('downsample1_1.encode_conv.weight')
+    'backbone.stages.0.downsample.synapse.weight'
     """
 
     lines: Mapping[str, str]
@@ -548,21 +552,21 @@ class NameTable:
         return {ours: published for published, ours in self.lines.items()}
 
     def ours(self, published: str) -> str | None:
-        """Our name of a published tensor; None when the table has none."""
+        """Return our name of a published tensor; None when the table has none."""
         return self.lines.get(published)
 
     def published(self, ours: str) -> str:
-        """Published name of our tensor; the same name when the table has none."""
+        """Return the published name of our tensor; the same name when the table has none."""
         return self._backwards.get(ours, ours)
 
 
 def block_groups(num_stages: int) -> dict[str, int]:
-    """Those of :data:`BLOCK_GROUPS` that a network of so many stages has."""
+    """Return those of :data:`BLOCK_GROUPS` that a network of so many stages has."""
     return {group: stage for group, stage in BLOCK_GROUPS.items() if stage < num_stages}
 
 
 def expand(part: Part) -> Iterator[tuple[str, str]]:
-    """Pairs of published and our name of a part, numbers filled in."""
+    """Yield pairs of published and our name of a part, numbers filled in."""
     theirs, ours, lines = part
     for line in lines.split('\n'):
         if not line:
@@ -582,7 +586,7 @@ def name_table(
     after: list[Part] = CLASSIFIER,
     separable: bool = True,
 ) -> NameTable:
-    """The names of one network.
+    """Return the names of one network.
 
     Args:
         family: a family of networks.

@@ -40,7 +40,7 @@ OPTIONS = {
     'retinanet': ('max_spike_count', 'neck_max_spike_count'),
     'semantic-fpn': ('max_spike_count', 'spike_worth'),
 }
-"""What the tensors of each kind do not show and may be set."""
+"""Settings of each kind that its tensors do not show, and that may be given."""
 _BOX_AND_MASK = (
     'fpn_channels',
     'rpn_channels',
@@ -70,7 +70,7 @@ SEGMENTATION_STRIDES = [2, 4, 8, 16]
 
 @dataclass
 class Network:
-    """What is needed to build a published network again.
+    """Description of a published network, enough to build it again.
 
     Args:
         kind: as in :class:`~qsdt_mm.published.recognition.Recognised`.
@@ -79,6 +79,10 @@ class Network:
         weight_bits: of the backbone (and of a classifier): 2, 3, 4, 8 or 32.
         settings: sizes of neck and heads, and the :data:`OPTIONS` of the kind; of these the released are
             taken where they are not given.
+
+    >>> from qsdt_mm.models.backbones.presets import resolve_arch
+    >>> Network('classifier', resolve_arch('qsd-15m'), in_channels=3, num_classes=1000, weight_bits=4).settings
+    {'max_spike_count': 4}
     """
 
     kind: str
@@ -93,7 +97,7 @@ class Network:
 
 
 def released_options(kind: str, arch: Arch) -> dict[str, Any]:
-    """What the released scripts set where tensors show nothing, by the names of :data:`OPTIONS`."""
+    """Return the values of the released scripts where tensors show nothing, by the names of :data:`OPTIONS`."""
     stateful = not arch.separable_conv
     max_spike_count = 8 if kind == 'event-classifier' and stateful else 4
     values = dict(
@@ -107,7 +111,7 @@ def released_options(kind: str, arch: Arch) -> dict[str, Any]:
 
 
 def settle_options(kind: str, arch: Arch, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a network: those given, else the released ones.
+    """Return the options of a network: those given, else the released ones.
 
     Raises:
         ValueError: an option is out of range, or means nothing for this kind of network.
@@ -128,12 +132,12 @@ def settle_options(kind: str, arch: Arch, given: Mapping[str, Any]) -> dict[str,
 
 
 def integrate_and_fire(scale: float, **constants: Any) -> dict[str, Any]:
-    """Config of the neuron of published necks and heads: threshold 1, halves to even."""
+    """Return the config of the neuron of published necks and heads: threshold 1, halves to even."""
     return dict(type='IELIF', threshold=1.0, scale=scale, rounding='half_even', **constants)
 
 
 def model_config(network: Network, out_indices: Sequence[int] = (NUM_OUTPUTS - 1,), **overrides: Any) -> dict[str, Any]:
-    """Config of the whole model, for the library of :data:`LIBRARIES`.
+    """Return the config of the whole model, for the library of :data:`LIBRARIES`.
 
     Args:
         network: what to build; no encoder.
@@ -151,7 +155,7 @@ def model_config(network: Network, out_indices: Sequence[int] = (NUM_OUTPUTS - 1
 
 
 def backbone_arguments(network: Network, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``SpikeDrivenTransformer`` beside its shape: the network's own, and those given over them."""
+    """Return the arguments of ``SpikeDrivenTransformer`` beside its shape: the network's own, and those given."""
     settings, arguments = network.settings, dict(max_spike_count=network.settings['max_spike_count'])
     if network.kind == 'event-classifier':
         # Of a network without state the neurons see T frames as so many images.
@@ -162,7 +166,7 @@ def backbone_arguments(network: Network, overrides: Mapping[str, Any]) -> dict[s
 
 
 def head_neuron(network: Network, backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """Config of the neuron before a classifier, as far as the weights' own notes do not say it."""
+    """Return the config of the neuron before a classifier, as far as the weights' own notes do not say it."""
     if network.kind == 'event-classifier':
         return {**backbone['neuron'], 'scale': 1.0}
     neuron = FAMILIES[network.arch.family].head_neuron
@@ -240,7 +244,7 @@ def _segmentor(network: Network, overrides: Mapping[str, Any]) -> dict[str, Any]
 
 
 def stock_config(*names: str) -> dict[str, Any]:
-    """mmdet's own configs, by their paths there, as plain types.
+    """Return mmdet's own configs, by their paths there, as plain types.
 
     Raises:
         InputError: mmdet is not installed.
@@ -346,7 +350,7 @@ def import_library(name: str) -> None:
 
 
 def build(network: Network, **options: Any) -> nn.Module:
-    """The model, with new weights, in evaluation mode.
+    """Build the model, with new weights, in evaluation mode.
 
     Args:
         network: what to build; no encoder.
@@ -363,7 +367,7 @@ def build(network: Network, **options: Any) -> nn.Module:
 
 
 def skeleton(network: Network) -> OrderedDict[str, torch.Tensor]:
-    """The state dict of a converted checkpoint on the meta device, with torch's notes on modules, and no values.
+    """Return a converted checkpoint's state dict on the meta device: no values, but torch's notes on modules.
 
     Raises:
         InputError: there is no such network, or the library that it is one of is not installed.
@@ -380,7 +384,7 @@ def skeleton(network: Network) -> OrderedDict[str, torch.Tensor]:
 
 
 def expected_tensors(network: Network) -> dict[str, torch.Size]:
-    """Names and shapes of the tensors of a converted checkpoint.
+    """Return names and shapes of the tensors of a converted checkpoint.
 
     Raises:
         InputError: there is no such network, or the library that it is one of is not installed.

@@ -1,4 +1,4 @@
-"""What the tensors of a published checkpoint show: which network it is, its shape, and what its tensors are called."""
+"""Recognition of a published network from its tensors: its kind, its shape, and the names of its tensors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import CheckpointError, require
 from qsdt_mm.models.backbones.presets import ARCH_ZOO, FAMILIES, Arch, resolve_arch
 from qsdt_mm.models.quantization import WEIGHT_BITS
 
 from .names import AFTER, DOWNSAMPLES, NameTable, block_groups, name_table
+
+__getattr__ = refuse_old_names(__name__, 'recognise', 'settle_arch')
 
 WEIGHTS = {'model': ('model', 'state_dict'), 'ema': ('model_ema', 'state_dict_ema')}
 # Where a published training script may have kept the bits of a weight among its arguments.
@@ -44,7 +47,7 @@ Shape = Callable[[str, int], torch.Size]
 
 @dataclass(frozen=True)
 class Recognised:
-    """What the tensors of a published checkpoint show.
+    """Findings about a published network from its tensors alone.
 
     Args:
         kind: 'classifier', 'encoder' (of Spike-MAE), 'event-classifier', 'mask-rcnn', 'cascade-mask-rcnn', 'retinanet'
@@ -54,6 +57,14 @@ class Recognised:
         in_channels, num_classes: of the image and the predictions; None: no classifier, but the encoder of Spike-MAE.
         has_steps: whether weights have LSQ steps.
         settings: sizes of neck and heads.
+
+    >>> from qsdt_mm.published.networks import Network, build
+    >>> from qsdt_mm.published.reverse import publish
+    >>> arch = Arch('espike', widths=(8, 16, 16, 32, 32), depths=(1, 1, 2, 1, 1))
+    >>> model = build(Network('classifier', arch, in_channels=3, num_classes=10, weight_bits=32))
+    >>> found = infer_network(publish(model.state_dict()).state_dict)
+    >>> found.kind, found.arch.depths, found.num_classes
+    ('classifier', (1, 1, 2, 1, 1), 10)
     """
 
     kind: str
@@ -66,7 +77,7 @@ class Recognised:
 
 
 def arch_config(arch: Arch) -> str | dict[str, Any]:
-    """An ``arch`` argument for configs: the preset's name, or a dict of plain types."""
+    """Return an ``arch`` argument for configs: the preset's name, or a dict of plain types."""
     for name, preset in ARCH_ZOO.items():
         if preset == arch:
             return name
@@ -82,7 +93,7 @@ def arch_config(arch: Arch) -> str | dict[str, Any]:
 
 
 def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any], list[str]]:
-    """The dict of tensors in a checkpoint, names without wrappers' prefixes, and remarks on the choice.
+    """Return a checkpoint's dict of tensors, names without wrappers' prefixes, and remarks on the choice.
 
     Args:
         checkpoint: what the file holds.
@@ -131,13 +142,13 @@ def find_weights(checkpoint: Any, weights: str = 'model') -> tuple[dict[str, Any
 
 
 def first_few(names: Sequence[str] | Mapping[str, Any], most: int = 3) -> str:
-    """The first few of many names, and how many there are."""
+    """Return the first few of many names, and how many there are."""
     listed = ', '.join(str(name) for name in list(names)[:most])
     return f'{listed}, ... ({len(names)} in all)' if len(names) > most else listed or 'nothing'
 
 
 def infer_network(tensors: Mapping[str, Any]) -> Recognised:
-    """Kind, family and shape of a published network, from names and shapes alone.
+    """Infer kind, family and shape of a published network, from names and shapes alone.
 
     Args:
         tensors: published names without prefixes, and tensors.
@@ -279,7 +290,7 @@ SHAPES: dict[str, Callable[[Shape, Mapping[str, Any]], tuple[int | None, dict[st
 
 
 def _count(tensors: Mapping[str, Any], prefix: str) -> int:
-    """How many numbers follow a prefix."""
+    """Count the numbers that follow a prefix."""
     found = (re.match(rf'{re.escape(prefix)}(\d{{1,4}})\.', name) for name in tensors)
     return len({match.group(1) for match in found if match})
 
@@ -295,7 +306,7 @@ def complete_arch(
     num_heads: int | None = None,
     pretraining: bool = False,
 ) -> Arch:
-    """The shape of the network: what the tensors show, and what was asked for where they show nothing.
+    """Return the shape of the network: as tensors show it, and as asked for where they show nothing.
 
     Args:
         found: the recognised shape.
@@ -329,7 +340,7 @@ def complete_arch(
 
 
 def dead_kind(name: str, found: Recognised) -> str | None:
-    """The kind of a tensor that our network has no use for, though it is expected there; None for any other.
+    """Return the kind of a tensor that our network has no use for, though it is expected; None for any other.
 
     Those are QSD's that no forward pass reads, and the decoder and the masks of Spike-MAE.
     """
@@ -344,19 +355,19 @@ def dead_kind(name: str, found: Recognised) -> str | None:
 
 
 def argument_bits(checkpoint: Any) -> int | None:
-    """Bits of a weight as the training script's arguments say, if they do."""
+    """Return the bits of a weight as the training script's arguments say, if they do."""
     said = _arguments(checkpoint, BITS_ARGUMENTS)
     return next((bits for bits in said if isinstance(bits, int) and bits in WEIGHT_BITS), None)
 
 
 def argument_time_steps(checkpoint: Any) -> int | None:
-    """T as the training script's arguments say, if they do."""
+    """Return T as the training script's arguments say, if they do."""
     said = _arguments(checkpoint, ('time_steps',))
     return next((steps for steps in said if type(steps) is int and steps >= 1), None)
 
 
 def _arguments(checkpoint: Any, names: Sequence[str]) -> list[Any]:
-    """What the training script's arguments say under some names."""
+    """Return the values of the training script's arguments of some names."""
     arguments = checkpoint.get('args') if isinstance(checkpoint, Mapping) else None
     arguments = vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments
     return [arguments.get(name) for name in names] if isinstance(arguments, Mapping) else []

@@ -44,6 +44,12 @@ class Publication:
         state_dict: tensors by the published names, in the published order.
         added: tensors that the published code wants beside ours, by kind.
         notes: what the user should know, in sentences.
+
+    >>> from qsdt_mm.published.networks import Network, build
+    >>> arch = Arch('espike', widths=(8, 16, 16, 32, 32), depths=(1, 1, 2, 1, 1))
+    >>> model = build(Network('classifier', arch, in_channels=3, num_classes=10, weight_bits=32))
+    >>> next(iter(publish(model.state_dict()).state_dict))
+    'downsample1_1.encode_conv.weight'
     """
 
     arch: Arch
@@ -55,7 +61,7 @@ class Publication:
 
 
 def publish(state: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Publication:
-    """A classifier's tensors under the names that the papers' code loads.
+    """Return a classifier's tensors under the names that the papers' code loads.
 
     What that code cannot be told is refused: other stems and strides, LSQ in E-SpikeFormer or none in QSD. Beside each
     LSQ step go ``init_state`` = 1, without which it would set the step anew, and the quantizer of activations that
@@ -149,7 +155,7 @@ def _recognise(state: Mapping[str, Any], family: str) -> tuple[Arch, dict[str, i
 
 
 def _wanted(published: str, ours: str, state: Mapping[str, Any], arch: Arch) -> bool:
-    """Whether the published code has a tensor of the table."""
+    """Return whether the published code has a tensor of the table."""
     if published.endswith('.alpha'):
         return arch.family == 'qsd'
     if '.layer_scale' in published:
@@ -189,7 +195,7 @@ def _refuse_others(arch: Arch, state: Mapping[str, Any], meta: Mapping[str, Any]
 
 
 def _add_quantizers(result: Publication, layer: str) -> None:
-    """What stands beside a published LSQ step: ``init_state``, and the quantizer of activations."""
+    """Add the companions of a published LSQ step: ``init_state``, and the quantizer of activations."""
     weight = result.state_dict[f'{layer}weight']
     # Channels that come in: of depthwise convolutions as many as go out.
     channels = len(weight) if weight.dim() == 4 and weight.shape[1] == 1 else weight.shape[1]
@@ -202,7 +208,7 @@ def _add_quantizers(result: Publication, layer: str) -> None:
 
 
 def built_with(result: Publication) -> str:
-    """What to build the published network with."""
+    """Return the arguments to build the published network with."""
     widths = list(result.arch.widths[1:])
     depth = sum(result.arch.depths[CONV_STAGES:])
     return f'embed_dim={widths}, depths={depth}, in_channels={result.in_channels}, num_classes={result.num_classes}'

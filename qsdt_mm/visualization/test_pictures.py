@@ -18,6 +18,10 @@ class PictureNames:
 
     Args:
         paths: of all images, as far as they are known.
+
+    >>> names = PictureNames(['cat/1.png', 'dog/1.png', 'dog/2.png'])
+    >>> names.of(dict(img_path='dog/1.png'), number=0), names.of(dict(img_path='dog/2.png'), number=1)
+    ('dog_1', '2')
     """
 
     def __init__(self, paths: list[str]) -> None:

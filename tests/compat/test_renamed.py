@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import re
 
 import pytest
 import toy_runs as toy
@@ -10,13 +11,43 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from qsdt_mm import IELIF, SpikeDrivenTransformer
+from qsdt_mm.analysis.energy import EnergyReport
+from qsdt_mm.analysis.firing import NeuronActivity
 from qsdt_mm.compat import renamed
 from qsdt_mm.errors import InputError, is_own_fault
 from qsdt_mm.models.layers import SpikeUnit, UnitFactory
+from qsdt_mm.models.quantization import QuantLinear
 
 DIGITS = toy.ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py'
 CELLS = toy.ROOT / 'configs/detection/mask-rcnn_qsd-small_fpn_1xb4-18e_cells.py'
 D_IS_NOW = 'levels is called max_spike_count now'
+
+# As they were written before, by module; the last are of modules that moved themselves.
+OLD_IMPORTS = [
+    (module, name)
+    for module, names in {
+        'models.quantization': 'LowBitWeight integer_range',
+        'models.quantization.lsq': 'LowBitWeight integer_range',
+        'models.layers.spiking': 'SpikingPart',
+        'models.heads.detection': 'SharedSpike2FCBBoxHead',
+        'models.selfsup.masking': 'Visibility VisibleBatchNorm2d see_visible_only',
+        'models.neurons.modules': 'note_spikes',
+        'inference': 'agreement answers same_bits unit_errors',
+        'inference.exact': 'carrier_for',
+        'inference.conversion': 'integer_weight',
+        'datasets.events': 'CIFAR10DVS DVS128Gesture EventDataset EventFiles FolderEvents HARDVS',
+        'inference.answers': 'agreement answers same_bits',
+        'models.neurons.saving': 'Ledger ShortForm halve note_derived note_product unhalve',
+        'models.layers.layout': 'settle',
+        'datasets.event_pictures': 'strip',
+        'datasets.moving_digits': 'film',
+        'datasets.checks': 'build_samples check_annotation_files check_coco_file check_list_file check_loader '
+        'check_same_classes try_sample',
+        'export.recognition': 'recognise settle_arch',
+    }.items()
+    for name in names.split()
+]
+MOVED = {module for module, _ in OLD_IMPORTS if any(f'{module}.'.startswith(f'{old}.') for old in renamed.MODULES)}
 
 
 class TestPython:
@@ -77,6 +108,49 @@ class TestPython:
     def test_modules_that_never_were(self):
         with pytest.raises(ModuleNotFoundError, match='qsdt_mm.nowhere'):
             importlib.import_module('qsdt_mm.nowhere')
+
+    @pytest.mark.parametrize('module, name', OLD_IMPORTS)
+    def test_imports_lead_to_what_there_is(self, module, name):
+        """Whoever writes what each line says, comes to the thing itself."""
+        needed = dict(detection='mmdet', event_pictures='mmpretrain', datasets='mmpretrain', checks='mmpretrain')
+        pytest.importorskip(needed.get(module.rpartition('.')[2], 'torch'))
+        module, lines = f'qsdt_mm.{module}', []
+        for _ in range(3):
+            try:
+                exec(f'from {module} import {name}')
+                break
+            except ImportError as error:
+                said = re.fullmatch(r'(\S+) is called (\S+) now \(docs/en/migration.md\)', str(error))
+                assert said and f'{module}.{name}'.startswith(said[1])
+                module, _, name = f'{module}.{name}'.replace(said[1], said[2], 1).rpartition('.')
+                lines.append(said[0])
+        assert len(lines) in (1, 2)
+
+    def test_imports_are_all_tried(self):
+        assert {name for _, name in OLD_IMPORTS} == renamed.NAMES.keys()
+
+    @pytest.mark.parametrize(
+        'thing, old, new',
+        [
+            (IELIF(), 'levels', 'max_spike_count'),
+            (QuantLinear(2, 2, weight_bits=4), 'weight_in_use', 'compute_weight'),
+            (NeuronActivity(1), 'shares', 'count_distribution'),
+            (EnergyReport('fp32', '', 1, [], dict(neuron=NeuronActivity(1))), 'shares', 'count_distribution'),
+        ],
+        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+    )
+    def test_attributes(self, thing, old, new):
+        with pytest.raises(AttributeError) as error:
+            getattr(thing, old)
+        assert str(error.value) == f'{type(thing).__name__}: {old} is called {new} now (docs/en/migration.md)'
+        assert not hasattr(thing, old) and hasattr(thing, new)
+        with pytest.raises(AttributeError, match=f"{type(thing).__name__}' object has no attribute 'nowhere'"):
+            getattr(thing, 'nowhere')  # noqa: B009
+
+    @pytest.mark.parametrize('module', sorted({module for module, _ in OLD_IMPORTS if module not in MOVED}))
+    def test_modules_keep_their_other_errors(self, module):
+        pytest.importorskip('mmdet' if module.endswith('detection') else 'torch')
+        assert not hasattr(importlib.import_module(f'qsdt_mm.{module}'), 'nowhere')
 
 
 class TestConfigs:

@@ -23,7 +23,11 @@ def stand_in() -> str:
 
 
 class StandInFinder:
-    """Finds the stand-in for mmcv's compiled ops, if no other finder knows that module."""
+    """Find the stand-in for mmcv's compiled ops, if no other finder knows that module.
+
+    >>> StandInFinder.find_spec('mmcv._ext').name, StandInFinder.find_spec('mmcv.ops')
+    ('mmcv._ext', None)
+    """
 
     @classmethod
     def find_spec(cls, fullname: str, path=None, target=None):
@@ -41,10 +45,14 @@ class StandInFinder:
 
 
 class MultimodalFinder:
-    """Finds the packages with multimodal parts where they are, with a loader that can do without those."""
+    """Find the packages with multimodal parts where they are, with a loader that can do without those.
+
+    >>> MultimodalFinder.find_spec('json') is None
+    True
+    """
 
     failure = ''
-    """Why these parts were switched off in this process; empty if they were not."""
+    """Reason why these parts were switched off in this process; empty if they were not."""
 
     @classmethod
     def note(cls, failure: str) -> None:

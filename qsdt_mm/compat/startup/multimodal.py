@@ -21,6 +21,10 @@ class Loader(SourceFileLoader):
     Args:
         name, path: of the package.
         note: is told why they were switched off.
+
+    >>> spec = find('json', path=None, note=print)
+    >>> type(spec.loader).__name__, spec.loader.name
+    ('Loader', 'json')
     """
 
     def __init__(self, name: str, path: str, note: Callable[[str], None]) -> None:

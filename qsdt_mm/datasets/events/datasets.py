@@ -32,6 +32,13 @@ class EventDataset(BaseDataset):
     Raises:
         ValueError: an argument is out of range.
         InputError: a file or folder is missing or malformed.
+
+    >>> class Recordings(EventDataset):
+    ...     def samples(self):
+    ...         return [(Path(self.data_root) / 'left.npz', 0), (Path(self.data_root) / 'right.npz', 1)]
+    >>> dataset = Recordings('.', num_frames=4)
+    >>> len(dataset), dataset[1]['img_path'], dataset[1]['gt_label'], dataset[1]['num_frames']
+    (2, 'right.npz', 1, 4)
     """
 
     SENSOR_SIZE: tuple[int, int] | None = None
@@ -112,6 +119,12 @@ class EventFiles(EventDataset):
     Args:
         ann_file: the list, relative to ``data_root``.
         kwargs: those of :class:`EventDataset`; ``classes`` names the labels, in order.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, 'train.txt').write_text('recordings/a.npz 1')
+    ...     EventFiles(folder, ann_file='train.txt', classes=['left', 'right'])[0]['gt_label']
+    1
     """
 
     SPLITS = ('train', 'val', 'test')
@@ -139,6 +152,10 @@ class FolderEvents(EventDataset):
     Args:
         source: folder of events, ``events_np``, or of ready-made frames, such as ``frames_number_16_split_by_number``.
         kwargs: those of :class:`EventDataset`.
+
+    >>> dataset = FolderEvents('data/mine', source='frames_number_16_split_by_number', lazy_init=True)
+    >>> dataset.root().as_posix(), dataset.ready_made()
+    ('data/mine/frames_number_16_split_by_number/train', True)
     """
 
     def __init__(self, data_root: str, split: str = 'train', source: str = 'events_np', **kwargs: Any) -> None:
@@ -181,6 +198,10 @@ class DVS128Gesture(FolderEvents):
     Args and errors as in :class:`FolderEvents`; ``split`` is 'train' (23 persons) or 'test'.
 
     Source: Amir et al., "A low power, fully event-based gesture recognition system" (CVPR 2017).
+
+    >>> dataset = DVS128Gesture('data/dvs128_gesture', split='test', lazy_init=True)
+    >>> dataset.root().as_posix(), dataset.sensor_size, len(dataset.metainfo['classes'])
+    ('data/dvs128_gesture/events_np/test', (128, 128), 11)
     """
 
     SENSOR_SIZE = (128, 128)
@@ -217,6 +238,10 @@ class CIFAR10DVS(FolderEvents):
         kwargs: those of :class:`FolderEvents`.
 
     Source: Li et al., "CIFAR10-DVS: an event-stream dataset for object classification" (2017); folders of SpikingJelly.
+
+    >>> dataset = CIFAR10DVS('data/cifar10_dvs', split='test', train_share=0.8, lazy_init=True)
+    >>> dataset.part([f'cifar10_cat_{i}.npz' for i in range(10)])  # the last fifth of a class
+    ['cifar10_cat_8.npz', 'cifar10_cat_9.npz']
     """
 
     SENSOR_SIZE = (128, 128)
@@ -264,6 +289,10 @@ class HARDVS(FolderEvents):
         kwargs: those of :class:`EventDataset`.
 
     Source: Wang et al., "HARDVS: revisiting human activity recognition with dynamic vision sensors" (AAAI 2024).
+
+    >>> dataset = HARDVS('data/hardvs', split='val', lazy_init=True)
+    >>> dataset.sensor_size, dataset.metainfo['classes'][-1]
+    ((260, 346), 'action_300')
     """
 
     SENSOR_SIZE = (260, 346)
@@ -298,6 +327,13 @@ class HARDVSPictures(EventDataset):
         kwargs: those of :class:`EventDataset`.
 
     Source: Wang et al., "HARDVS: revisiting human activity recognition with dynamic vision sensors" (AAAI 2024).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, 'action_007').mkdir()
+    ...     _ = Path(folder, 'train_label.txt').write_text('action_007 0 6')
+    ...     HARDVSPictures(folder)[0]['gt_label']
+    6
     """
 
     METAINFO = HARDVS.METAINFO

@@ -25,6 +25,9 @@ class Events(NamedTuple):
         t: time stamps, in the recording's unit (usually microseconds).
         x, y: column and row, int64.
         p: polarity, int64: 1 where it became brighter, 0 where it became darker.
+
+    >>> Events(t=np.array([0, 5]), x=np.array([3, 1]), y=np.array([0, 2]), p=np.array([1, 0])).sensor_size
+    (3, 4)
     """
 
     t: np.ndarray

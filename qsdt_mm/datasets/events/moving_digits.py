@@ -15,7 +15,11 @@ import math
 
 import numpy as np
 
+from qsdt_mm.compat.renamed import refuse_old_names
+
 from .files import Events
+
+__getattr__ = refuse_old_names(__name__, 'film')
 
 DIRECTIONS = {
     4: ('right', 'down', 'left', 'up'),

@@ -32,6 +32,12 @@ class LoadEvents(BaseTransform):
 
     Raises:
         InputError: the file is malformed; the message names the file and the fault.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f'{folder}/a.npz', t=[0, 5], x=[3, 1], y=[0, 2], p=[1, 0])
+    ...     LoadEvents()(dict(img_path=f'{folder}/a.npz'))['sensor_size']
+    (3, 4)
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +56,12 @@ class LoadEventFrames(BaseTransform):
 
     Raises:
         InputError: the file is malformed or holds another number of frames.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f'{folder}/a.npz', frames=np.zeros((4, 2, 8, 8)))
+    ...     LoadEventFrames(num_frames=4)(dict(img_path=f'{folder}/a.npz'))['frames'].shape
+    (4, 2, 8, 8)
     """
 
     def __init__(self, num_frames: int | None = None) -> None:
@@ -84,6 +96,14 @@ class LoadDrawnEvents(BaseTransform):
         InputError: a picture cannot be read, or there is none.
 
     Source: SFA (arXiv 2411.16061), the released scripts for HAR-DVS.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new('L', (4, 4), color=128).save(f'{folder}/1.png')
+    ...     frames = LoadDrawnEvents(num_frames=2, resize=4, crop_size=4)(dict(img_path=folder))['frames']
+    >>> frames.sum((2, 3)).tolist()  # a grey picture, and no second one
+    [[0.0, 16.0], [0.0, 0.0]]
     """
 
     def __init__(
@@ -130,6 +150,11 @@ class EventsToFrames(BaseTransform):
 
     Raises:
         ValueError: an argument is out of range, or neither it nor the data set says how many frames.
+
+    >>> events = Events(t=np.array([0, 9]), x=np.array([3, 1]), y=np.array([0, 2]), p=np.array([1, 0]))
+    >>> frames = EventsToFrames(num_frames=2)(dict(events=events))['frames']
+    >>> frames.shape, frames.sum((2, 3)).tolist()  # brighter in the first frame, darker in the second
+    ((2, 2, 3, 4), [[0.0, 1.0], [1.0, 0.0]])
     """
 
     def __init__(
@@ -171,6 +196,11 @@ class AugmentFrames(BaseTransform):
 
     Raises:
         ValueError: there are more than 256 frames, which OpenCV does not take.
+
+    >>> frames = np.zeros((4, 2, 8, 8), np.float32)
+    >>> augment = AugmentFrames([dict(type='mmcv.Resize', scale=(16, 16))])
+    >>> augment(dict(frames=frames, img_shape=(8, 8)))['frames'].shape
+    (4, 2, 16, 16)
     """
 
     def __init__(self, transforms: Sequence[Any]) -> None:
@@ -193,6 +223,10 @@ class RandomRoll(BaseTransform):
     """Moves all frames by the same random distance; what leaves on one side comes back on the other.
 
     For scenes whose edges are joined, such as the moving digits.
+
+    >>> frames = np.eye(4, dtype=np.float32)[None, None]
+    >>> RandomRoll()(dict(frames=frames))['frames'].sum((2, 3)).tolist()  # nothing is lost
+    [[4.0]]
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,13 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         ValueError: An argument is unknown, which mmengine would say when the first checkpoint is due, or is no number.
+
+    >>> HOOKS.build(dict(type='SafeCheckpointHook', interval=2, save_best='auto')).interval
+    2
+    >>> SafeCheckpointHook(save_bset='auto')
+    Traceback (most recent call last):
+        ...
+    ValueError: save_bset='auto' is not allowed: expected an argument of CheckpointHook
     """
 
     def __init__(self, *args, out_dir: str | None = None, backend_args: dict | None = None, **kwargs) -> None:

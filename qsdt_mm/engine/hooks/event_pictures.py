@@ -8,7 +8,10 @@ from typing import Any
 from mmpretrain.engine.hooks import VisualizationHook
 from mmpretrain.structures import DataSample
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.visualization.events import contact_sheet
+
+__getattr__ = refuse_old_names(__name__, 'strip')
 
 
 class EventVisualizationHook(VisualizationHook):

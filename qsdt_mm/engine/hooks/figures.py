@@ -38,6 +38,9 @@ class LearningCurvesHook(Hook):
     Args:
         filename: name of the file in the work directory.
         metrics: the validation metrics to draw; None draws the first four.
+
+    >>> HOOKS.build(dict(type='LearningCurvesHook', metrics=['accuracy/top1'])).filename
+    'learning_curves.png'
     """
 
     priority = 'VERY_LOW'
@@ -98,6 +101,9 @@ class PredictionGridHook(Hook):
     Args:
         filename: name of the file in the work directory.
         rows, columns: of the grid.
+
+    >>> HOOKS.build(dict(type='PredictionGridHook', rows=2, columns=4)).filename
+    'predictions.png'
     """
 
     priority = 'VERY_LOW'

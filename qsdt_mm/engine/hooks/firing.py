@@ -45,6 +45,16 @@ class FiringRateHook(Hook):
 
     Raises:
         ValueError: ``interval`` is not a positive integer.
+
+    >>> from types import SimpleNamespace
+    >>> from qsdt_mm.models import IELIF
+    >>> visualizer = SimpleNamespace(add_scalars=lambda scalars, step: print(scalars))
+    >>> runner = SimpleNamespace(model=torch.nn.Sequential(IELIF(max_spike_count=4)), iter=0, visualizer=visualizer)
+    >>> hook = FiringRateHook(interval=1)
+    >>> hook.before_train_iter(runner, 0)
+    >>> counts = runner.model(torch.ones(2, 3))  # one spike of four, everywhere
+    >>> hook.after_train_iter(runner, 0)
+    {'firing/0/rate': 0.25, 'firing/0/silent': 0.0, 'firing/0/saturated': 0.0}
     """
 
     priority = 'LOW'

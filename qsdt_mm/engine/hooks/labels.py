@@ -36,6 +36,14 @@ class LabelRangeHook(Hook):
 
     Raises:
         InputError: a label is out of range; the message names the sample's file, if it is known, and the label.
+
+    >>> hook = LabelRangeHook()
+    >>> hook.limits = Limits(num_classes=10)  # as before_train asks the network
+    >>> sample = BaseDataElement(metainfo=dict(img_path='cat.png'), gt_label=torch.tensor([10]))
+    >>> hook.before_train_iter(None, 0, dict(data_samples=[sample]))
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.InputError: cat.png has the label 10: expected 0 to 9, as the network has 10 classes
     """
 
     priority = 'VERY_HIGH'

@@ -154,6 +154,15 @@ class NonFiniteGuardHook(Hook):
     Raises:
         NonFiniteLossError: A loss is not finite; the message names the loss, the iteration and the module.
         NonFiniteWeightsError: A checkpoint was due and a parameter is not finite.
+
+    >>> from types import SimpleNamespace
+    >>> runner = SimpleNamespace(model=nn.Linear(1, 1))
+    >>> checkpoint = dict(state_dict=dict(weight=torch.tensor([[float('nan')]])), meta=dict(iter=7))
+    >>> NonFiniteGuardHook().before_save_checkpoint(runner, checkpoint)
+    Traceback (most recent call last):
+        ...
+    qsdt_mm.errors.NonFiniteWeightsError: weight is not finite after iteration 7 (state_dict): this checkpoint is not
+    saved, earlier ones are untouched
     """
 
     priority = 'LOWEST'  # after hooks that change what will be saved

@@ -25,6 +25,10 @@ class ReconstructionHook(Hook):
 
     Raises:
         ValueError: ``interval`` or ``images`` is not a positive integer.
+
+    >>> hook = HOOKS.build(dict(type='ReconstructionHook', interval=10))
+    >>> hook.interval, hook.filename
+    (10, 'reconstructions.png')
     """
 
     priority = 'VERY_LOW'

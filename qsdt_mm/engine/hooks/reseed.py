@@ -73,6 +73,14 @@ class ReseedHook(Hook):
 
     Raises:
         ValueError: ``restart_workers_every`` is not a positive int, ``'auto'`` or ``None``.
+
+    >>> from types import SimpleNamespace
+    >>> hook, runner = ReseedHook(), SimpleNamespace(seed=0, epoch=2, iter=7)
+    >>> hook.before_train_iter(runner, 0)
+    >>> drawn = torch.rand(4)
+    >>> hook.before_train_iter(runner, 0)  # in another process, say, that resumes here
+    >>> torch.equal(torch.rand(4), drawn)
+    True
     """
 
     priority = 'HIGHEST'

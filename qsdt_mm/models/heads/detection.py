@@ -11,11 +11,14 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers.spiking import SpikingMixin
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import steps_follow_weights
+
+__getattr__ = refuse_old_names(__name__, 'SharedSpike2FCBBoxHead')
 
 
 class SpikeRPNHead(SpikingMixin, RPNHead):

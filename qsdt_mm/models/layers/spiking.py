@@ -7,12 +7,14 @@ from typing import Any
 from mmcv.cnn import ConvModule
 from torch import nn
 
-from qsdt_mm.compat.renamed import refuse_old_arguments
+from qsdt_mm.compat.renamed import refuse_old_arguments, refuse_old_names
 from qsdt_mm.errors import require_positive_int
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
 
 from .unit import SpikeUnit, UnitFactory, register_parameters_once
+
+__getattr__ = refuse_old_names(__name__, 'SpikingPart')
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU)
 

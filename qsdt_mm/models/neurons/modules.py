@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from qsdt_mm.compat.renamed import refuse_old_arguments
+from qsdt_mm.compat.renamed import refuse_old_arguments, refuse_old_attributes, refuse_old_names
 from qsdt_mm.errors import require, require_positive, require_positive_int
 from qsdt_mm.ops import compact_saving, dispatch
 
@@ -26,7 +26,10 @@ from .functional import (
 )
 from .rounding import adopt
 
+__getattr__ = refuse_old_names(__name__, 'note_spikes')
 
+
+@refuse_old_attributes
 @refuse_old_arguments
 class SpikingNeuron(nn.Module):
     """Base of neurons: membrane potentials in, scaled spike counts out.

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from qsdt_mm.compat.autocast import autocast_dtype
+from qsdt_mm.compat.renamed import refuse_old_attributes, refuse_old_names
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
 from qsdt_mm.ops import compact_saving, dispatch
 from qsdt_mm.ops.lsq import MIN_STEP, quantize, quantize_backward
 
 from .weight import QuantizedWeight, check_weight_bits, quant_range
+
+__getattr__ = refuse_old_names(__name__, 'LowBitWeight', 'integer_range')
 
 
 class _LSQ(torch.autograd.Function):
@@ -124,6 +127,7 @@ class LSQ(nn.Module):
         return f'{self.step.numel()} steps, bits={self.bits}'
 
 
+@refuse_old_attributes
 class QuantWeightMixin:
     """Mix-in for layers with a ``weight``: quantizes it and keeps the step in line with what is loaded.
 

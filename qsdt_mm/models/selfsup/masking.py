@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.models.layers import SpikeUnit
+
+__getattr__ = refuse_old_names(__name__, 'Visibility', 'VisibleBatchNorm2d', 'see_visible_only')
 
 
 class PatchMask:
