@@ -18,7 +18,7 @@ from torch import Tensor
 from qsdt_mm.errors import InputError
 from qsdt_mm.inference import FoldedLayer
 
-from .steps import EXACT, GRID
+from .steps import EXACT
 
 MARGIN = 1.25
 """A byte holds so many times the largest increment that the calibration images caused."""
@@ -68,7 +68,16 @@ def fitting_worth(real: Tensor, largest: int, *, mixed: bool = False, finest: fl
 
 
 def in_whole_numbers(
-    layer: FoldedLayer, gain: Tensor, offset: Tensor, worth: Tensor, *, to: str, high: int, source: str, most: int, name: str
+    layer: FoldedLayer,
+    gain: Tensor,
+    offset: Tensor,
+    worth: Tensor,
+    *,
+    to: str,
+    high: int,
+    source: str,
+    most: int,
+    name: str,
 ) -> Numbers:
     """Return a layer ``gain * W x + offset`` of whole x in whole numbers.
 
@@ -141,7 +150,16 @@ def in_whole_numbers(
 
 
 def _finer_by(
-    weight: Tensor, wanted: Tensor, target: Tensor, zero: float, span: float, top: int, most: int, to: str, high: int, source: str
+    weight: Tensor,
+    wanted: Tensor,
+    target: Tensor,
+    zero: float,
+    span: float,
+    top: int,
+    most: int,
+    to: str,
+    high: int,
+    source: str,
 ) -> Tensor:
     """Return the power of two that low-bit weights are taken times: as fine as leaves M enough bits to avoid halves.
 
@@ -180,7 +198,15 @@ def _step_of_few_bits(wanted: Tensor, few: int, odd: bool) -> tuple[Tensor, Tens
 
 
 def _check(
-    name: str, to: str, high: int, span: float, silent: Tensor, mantissa: Tensor, scale: Tensor, bias: Tensor, reach: Tensor
+    name: str,
+    to: str,
+    high: int,
+    span: float,
+    silent: Tensor,
+    mantissa: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    reach: Tensor,
 ) -> None:
     """Raise InputError for the first channel that breaks a rule."""
 

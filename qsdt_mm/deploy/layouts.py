@@ -65,8 +65,14 @@ def _interpolated(
 
 
 def _pooled(
-    node: Node, input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False, return_indices: bool = False,
+    node: Node,
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> tuple[str, dict[str, Any]] | None:
     if ceil_mode or return_indices or _pair(dilation) != [1, 1]:
         return None

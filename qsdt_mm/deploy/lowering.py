@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_flatten
 
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.inference.conversion import fold
@@ -21,7 +22,22 @@ from qsdt_mm.models.neurons import IELIF
 from .arithmetic import LARGEST_BYTE, WHOLE_WORTH, fitting_worth, in_whole_numbers
 from .layouts import layout_of
 from .recording import Node, Recording
-from .steps import EXACT, GRID, Add, Arrange, Charge, Convolve, Fire, Normalise, Product, Resize, Round, Scale, Step, SumPositions
+from .steps import (
+    EXACT,
+    GRID,
+    Add,
+    Arrange,
+    Charge,
+    Convolve,
+    Fire,
+    Normalise,
+    Product,
+    Resize,
+    Round,
+    Scale,
+    Step,
+    SumPositions,
+)
 
 REAL_HEAD_BITS = 8
 """Real weights of a layer that ends the network are quantized to so many bits."""
@@ -70,11 +86,12 @@ class Lowering:
 
     def __init__(self, recording: Recording, pixels: Tensor, mean: Tensor, std: Tensor) -> None:
         self.users = recording.users()
-        self.outputs = recording.outputs
         self.steps: list[Step] = []
         self.tensors: dict[str, Tensor] = {}
         self.values: dict[Node, Value] = {}
+        self.charged: dict[str, Value] = {}
         self.thresholds = self._thresholds()
+        kept = {node for node in tree_flatten(recording.outputs)[0] if isinstance(node, Node)}
         pending = {node: len(users) for node, users in self.users.items()}
         for node in recording.nodes:
             if node not in self.users:
@@ -86,7 +103,7 @@ class Lowering:
             for source in node.inputs:
                 pending[source] -= 1
                 name = self.values[source].name
-                alive = any(v.name == name and (pending[n] or not self.users[n]) for n, v in self.values.items())
+                alive = any(v.name == name and (pending[n] or n in kept) for n, v in self.values.items())
                 if not alive:
                     self.tensors.pop(name, None)
 
@@ -128,9 +145,11 @@ class Lowering:
         """Return a value as a membrane: an increment charges an empty one."""
         if value.kind != 'increment':
             return value
-        step = Charge((value.name,), self.name('u'), value.worth_in_thresholds)
-        self.put(step)
-        return Value(step.output, 'membrane', value.threshold, value.most, nudged=True)
+        if value.name not in self.charged:
+            step = Charge((value.name,), self.name('u'), value.worth_in_thresholds)
+            self.put(step)
+            self.charged[value.name] = Value(step.output, 'membrane', value.threshold, value.most, nudged=True)
+        return self.charged[value.name]
 
     # ------------------------------------------------------------------------------------------------ nodes
     def image(self, pixels: Tensor, mean: Tensor, std: Tensor) -> Value:
@@ -167,14 +186,26 @@ class Lowering:
                 to = last
             else:
                 to = 'byte'
-            units = self.worth_of_results(to, layer, gain, offset, name, None if ends else layers[i + 1], unit.driven_by == 'image' and ends)
+            units = self.worth_of_results(
+                to, layer, gain, offset, name, None if ends else layers[i + 1], unit.driven_by == 'image' and ends
+            )
             label = node.name if len(layers) == 1 else f'{node.name}, layer {i}'
             numbers = in_whole_numbers(
                 layer, gain, offset, units, to=to, high=high, source=kind, most=int(most), name=label
             )
             step = Convolve(
-                (name,), self.name('y'), numbers.weight, numbers.multiplier, numbers.bias, numbers.scale,
-                to=to, high=high, bits=numbers.bits, layer=kind_of(layer), conv_args=plain_args(layer), source=kind,
+                (name,),
+                self.name('y'),
+                numbers.weight,
+                numbers.multiplier,
+                numbers.bias,
+                numbers.scale,
+                to=to,
+                high=high,
+                bits=numbers.bits,
+                layer=kind_of(layer),
+                conv_args=plain_args(layer),
+                source=kind,
                 most=int(most),
             )
             self.put(step)
@@ -198,7 +229,14 @@ class Lowering:
         return worth.repeat_interleave(len(layer.gain) // len(worth))
 
     def worth_of_results(
-        self, to: str, layer: nn.Module, gain: Tensor, offset: Tensor, source: str, following: nn.Module | None, stem: bool
+        self,
+        to: str,
+        layer: nn.Module,
+        gain: Tensor,
+        offset: Tensor,
+        source: str,
+        following: nn.Module | None,
+        stem: bool,
     ) -> Tensor:
         """Return what one unit of a layer's result is worth, in thresholds, for each channel."""
         if to in ('count', 'real'):
@@ -255,7 +293,13 @@ class Lowering:
         source = self.membrane(source)
         worth = float(fitting_worth(self.tensors[source.name].flatten()[:, None], LARGEST_INPUT))
         step = Round(
-            (source.name,), self.name('w'), scale=1 / worth, shift=0.0, low=-LARGEST_INPUT, high=LARGEST_INPUT, whole=False
+            (source.name,),
+            self.name('w'),
+            scale=1 / worth,
+            shift=0.0,
+            low=-LARGEST_INPUT,
+            high=LARGEST_INPUT,
+            whole=False,
         )
         self.put(step)
         return Value(step.output, 'whole', source.worth * worth, LARGEST_INPUT)
@@ -274,7 +318,12 @@ class Lowering:
             # Halves are common where the ratio is a power of two; runtimes round them to even.
             half_up = neuron.rounding == 'half_up' and math.frexp(float(ratio))[0] == 0.5 and source.halves
             step = Round(
-                (source.name,), self.name('n'), scale=float(ratio), shift=0.5 if half_up else 0.0, low=0, high=most,
+                (source.name,),
+                self.name('n'),
+                scale=float(ratio),
+                shift=0.5 if half_up else 0.0,
+                low=0,
+                high=most,
                 whole=True,
             )
         else:
@@ -285,7 +334,11 @@ class Lowering:
             if neuron.time_steps > 1 and math.frexp(ratio)[0] != 0.5:
                 raise refuse(node, f'thresholds of membranes in one ratio of {ratio:g} over time leave their grid')
             step = Fire(
-                (source.name,), self.name('n'), ratio=ratio, max_spike_count=most, time_steps=neuron.time_steps,
+                (source.name,),
+                self.name('n'),
+                ratio=ratio,
+                max_spike_count=most,
+                time_steps=neuron.time_steps,
                 nudge=0.0 if source.nudged else GRID / 2,
             )
         self.put(step)
@@ -311,14 +364,20 @@ class Lowering:
         most = [int(source.most) for source in sources]
         shape = node.shape
         step = Product(
-            tuple(s.name for s in sources), self.name('s'), num_heads=attention.num_heads, max_spike_count=most,
-            widths=[n.shape[1] // attention.num_heads for n in node.inputs], size=list(shape[2:]),
+            tuple(s.name for s in sources),
+            self.name('s'),
+            num_heads=attention.num_heads,
+            max_spike_count=most,
+            widths=[n.shape[1] // attention.num_heads for n in node.inputs],
+            size=list(shape[2:]),
         )
         reach = math.prod(most) * math.prod(shape[2:]) * (node.inputs[1].shape[1] // attention.num_heads)
         if reach > EXACT:
             raise refuse(node, f'sums of up to {reach} are not exact in float32, which ends at {EXACT}')
         self.put(step)
-        return Sum(step.output, 'sum', attention.product.scale * math.prod(s.worth for s in sources), reach, halves=True)
+        return Sum(
+            step.output, 'sum', attention.product.scale * math.prod(s.worth for s in sources), reach, halves=True
+        )
 
     def call(self, node: Node) -> Value:
         """Lower any other function: one that moves values, adds membranes, scales one, or averages over positions."""
@@ -360,7 +419,12 @@ class Lowering:
         before, after = node.inputs[0].shape, list(node.shape)
         factors = [new / old for new, old in zip(after[2:], before[2:])] if function == 'nearest' else []
         step = Arrange(
-            tuple(v.name for v in values), self.name('a'), function=function, arguments=arguments, size=after, factors=factors
+            tuple(v.name for v in values),
+            self.name('a'),
+            function=function,
+            arguments=arguments,
+            size=after,
+            factors=factors,
         )
         self.put(step)
         nudged = all(v.nudged for v in values) and function != 'relu'
@@ -477,7 +541,9 @@ def require_integer_neuron(node: Node) -> None:
     if type(neuron) is not IELIF:
         raise refuse(node, f'{type(neuron).__name__} fires by another rule; IELIF can be deployed')
     if neuron.time_steps > 1 and neuron.decay != 1:
-        raise refuse(node, f'decay={neuron.decay:g} over T={neuron.time_steps} leaves the grid; decay=1 can be deployed')
+        raise refuse(
+            node, f'decay={neuron.decay:g} over T={neuron.time_steps} leaves the grid; decay=1 can be deployed'
+        )
     if neuron.max_spike_count > 127:
         raise refuse(node, f'D={neuron.max_spike_count} exceeds 127')
 

@@ -38,7 +38,7 @@ def require_onnx() -> Any:
     try:
         import onnx
     except ImportError:
-        raise InputError('ONNX files need the package onnx: pip install onnx, or qsdt_mm with its extra [deploy]') from None
+        raise InputError('ONNX files need the package onnx: pip install onnx') from None
     return onnx
 
 
@@ -84,7 +84,9 @@ class _Graph:
 
     def cast(self, source: str, to: int) -> str:
         if (source, to) not in self.casts:
-            self.casts[source, to] = self.node('Cast', [source], f'{source}_as_{self.types.DataType.Name(to).lower()}', to=to)
+            self.casts[source, to] = self.node(
+                'Cast', [source], f'{source}_as_{self.types.DataType.Name(to).lower()}', to=to
+            )
         return self.casts[source, to]
 
     def floats(self, name: str) -> str:
@@ -97,7 +99,9 @@ class _Graph:
         key = (name, self.types.FLOAT)
         if key not in self.casts:
             zero = self.number(128, np.uint8)
-            self.casts[key] = self.node('DequantizeLinear', [name, self.number(1, np.float32), zero], f'{name}_as_float')
+            self.casts[key] = self.node(
+                'DequantizeLinear', [name, self.number(1, np.float32), zero], f'{name}_as_float'
+            )
         return self.casts[key]
 
     def weight(self, step: Step, to: int) -> str:
@@ -137,7 +141,11 @@ class _Graph:
     # ------------------------------------------------------------------------------------------------ steps
     def normalise(self, step: Step) -> None:
         out = step.output
-        product = self.node('Mul', [self.floats(step.inputs[0]), self.constant(f'{out}_gain', step.gain.view(-1, 1, 1))], f'{out}_product')
+        product = self.node(
+            'Mul',
+            [self.floats(step.inputs[0]), self.constant(f'{out}_gain', step.gain.view(-1, 1, 1))],
+            f'{out}_product',
+        )
         total = self.node('Add', [product, self.constant(f'{out}_offset', step.offset.view(-1, 1, 1))], f'{out}_sum')
         self.node('Round', [total], out)
         self.done(step, 'float')
@@ -178,9 +186,13 @@ class _Graph:
         values = self.node('DequantizeLinear', [source, one, shift], f'{out}_input')
         scale = self.constant(f'{out}_scale', step.scale)
         zeros = self.constant(f'int8_zeros_{channels}', np.zeros(channels, np.int8))
-        weight = self.node('DequantizeLinear', [self.weight(step, self.types.INT8), scale, zeros], f'{out}_kernel', axis=axis)
+        weight = self.node(
+            'DequantizeLinear', [self.weight(step, self.types.INT8), scale, zeros], f'{out}_kernel', axis=axis
+        )
         zeros = self.constant(f'int32_zeros_{channels}', np.zeros(channels, np.int32))
-        bias = self.node('DequantizeLinear', [self.constant(f'{out}_bias', step.bias), scale, zeros], f'{out}_offset', axis=0)
+        bias = self.node(
+            'DequantizeLinear', [self.constant(f'{out}_bias', step.bias), scale, zeros], f'{out}_offset', axis=0
+        )
         result = self.node(self._operator(step), [values, weight, bias], f'{out}_real', **self._attributes(step))
         result = self.node('QuantizeLinear', [result, one, zero], f'{out}_quantized')
         # Bytes too: without it OpenVINO leaves out the rounding of a result that is dequantized at once.
@@ -199,8 +211,11 @@ class _Graph:
             return [value, value] if isinstance(value, int) else list(value)
 
         attributes = dict(
-            kernel_shape=list(step.weight.shape[2:]), group=args['groups'], strides=pair('stride'),
-            pads=pair('padding') * 2, dilations=pair('dilation'),
+            kernel_shape=list(step.weight.shape[2:]),
+            group=args['groups'],
+            strides=pair('stride'),
+            pads=pair('padding') * 2,
+            dilations=pair('dilation'),
         )
         if step.layer == 'conv_transpose':
             attributes['output_padding'] = pair('output_padding')
@@ -212,7 +227,11 @@ class _Graph:
         delta = self.column(f'{out}_delta', step.delta, increment)
         # One scale for the tensor, then a product: a scale for each channel is several times as slow.
         scaled = self.node('Mul', [self.floats(increment), delta], f'{out}_increment')
-        self.node('Add', [*(self.floats(m) for m in membrane), scaled] if membrane else [scaled, self.number(GRID / 2, np.float32)], out)
+        self.node(
+            'Add',
+            [*(self.floats(m) for m in membrane), scaled] if membrane else [scaled, self.number(GRID / 2, np.float32)],
+            out,
+        )
         self.done(step, 'float')
 
     def fire(self, step: Step) -> None:
@@ -236,7 +255,9 @@ class _Graph:
         OpenVINO would take sums and products into a QuantizeLinear that follows, and leave out its rounding.
         """
         values = self.node('Round', [values], f'{out}_rounded')
-        values = self.node('Clip', [values, self.number(0, np.float32), self.number(most, np.float32)], f'{out}_clipped')
+        values = self.node(
+            'Clip', [values, self.number(0, np.float32), self.number(most, np.float32)], f'{out}_clipped'
+        )
         return self.node('Cast', [values], out, to=self.types.UINT8)
 
     def _fire_over_time(self, membrane: str, out: str, step: Step) -> None:
@@ -245,6 +266,7 @@ class _Graph:
             self.onnx.helper.make_node('Split', [membrane], parts, name=f'{out}_split', axis=0, num_outputs=len(parts))
         )
         counts: list[str] = []
+        carried = ''
         for t, current in enumerate(parts):
             if t:
                 spent = self.cast(counts[-1], self.types.FLOAT)
@@ -276,7 +298,9 @@ class _Graph:
 
     def sumpositions(self, step: Step) -> None:
         out = step.output
-        scaled = self.node('Mul', [self.floats(step.inputs[0]), self.number(2.0**step.digits, np.float32)], f'{out}_scaled')
+        scaled = self.node(
+            'Mul', [self.floats(step.inputs[0]), self.number(2.0**step.digits, np.float32)], f'{out}_scaled'
+        )
         rounded = self.node('Round', [scaled], f'{out}_rounded')
         low, high = self.number(-step.limit, np.float32), self.number(step.limit, np.float32)
         kept = self.node('Clip', [rounded, low, high], f'{out}_kept')
@@ -288,7 +312,9 @@ class _Graph:
         if step.shift:
             values = self.node('Add', [values, self.number(step.shift, np.float32)], f'{out}_shifted')
         elif step.whole:
-            values = self.node('Round', [values], f'{out}_whole')  # keeps optimizers from moving the product into others
+            values = self.node(
+                'Round', [values], f'{out}_whole'
+            )  # keeps optimizers from moving the product into others
         values = self.node('Mul', [values, self.constant(f'{out}_scale', np.float32(step.scale))], f'{out}_scaled')
         if step.low == 0 and step.high < 256:
             self._to_count(values, out, int(step.high))
@@ -313,7 +339,9 @@ class _Graph:
         values = self.node('Round', [values], f'{out}_rounded')
         values = self.node('Mul', [values, self.number(1 / factor, np.float32)], f'{out}_kept')
         scales = self.constant(f'{out}_factors', np.array([1, 1, *step.factors], np.float32))
-        values = self.node('Resize', [values, '', scales], f'{out}_resized', mode='linear', coordinate_transformation_mode='half_pixel')
+        values = self.node(
+            'Resize', [values, '', scales], f'{out}_resized', mode='linear', coordinate_transformation_mode='half_pixel'
+        )
         self.node('Add', [values, self.number(GRID / 2, np.float32)], out)
         self.done(step, 'float')
 
@@ -344,7 +372,7 @@ class _Graph:
         before = [0] * (self.ranks[step.inputs[0]])
         dim = dim % len(before)
         after = list(step.size)
-        shape = [*sizes, *after[len(sizes):]] if dim == 0 else [0, *after[1:]]
+        shape = [*sizes, *after[len(sizes) :]] if dim == 0 else [0, *after[1:]]
         return self._reshape_to(inputs[0], out, shape)
 
     def _reshape(self, step: Step, inputs: list[str], out: str, shape: list[int]) -> int:
@@ -376,11 +404,18 @@ class _Graph:
     def _nearest(self, step: Step, inputs: list[str], out: str, size: list[int]) -> int:
         scales = self.constant(f'{out}_factors', np.array([1, 1, *step.factors], np.float32))
         self.node(
-            'Resize', [inputs[0], '', scales], out, mode='nearest', coordinate_transformation_mode='asymmetric', nearest_mode='floor'
+            'Resize',
+            [inputs[0], '', scales],
+            out,
+            mode='nearest',
+            coordinate_transformation_mode='asymmetric',
+            nearest_mode='floor',
         )
         return 4
 
-    def _max_pool(self, step: Step, inputs: list[str], out: str, kernel: list[int], stride: list[int], padding: list[int]) -> int:
+    def _max_pool(
+        self, step: Step, inputs: list[str], out: str, kernel: list[int], stride: list[int], padding: list[int]
+    ) -> int:
         self.node('MaxPool', inputs, out, kernel_shape=kernel, strides=stride, pads=padding * 2)
         return 4
 

@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_map
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.inference.conversion import evaluation_copy
-from qsdt_mm.models.layers import layers_outside_units
 
 from .lowering import Lowering
 from .recording import record
@@ -91,10 +90,11 @@ def plan(
     """
     require(
         images.dim() in (4, 5) and len(images) > 0 and not torch.is_floating_point(images),
-        'images', f'{tuple(images.shape)} {images.dtype}', '(N, C, H, W) or (N, T, C, H, W) of whole numbers',
+        'images',
+        f'{tuple(images.shape)} {images.dtype}',
+        '(N, C, H, W) or (N, T, C, H, W) of whole numbers',
     )
     model = evaluation_copy(unwrap(model))
-    outside = [name for name, _ in layers_outside_units(model)]
     preprocessor = getattr(model, 'data_preprocessor', None)
     channels = images.shape[-3]
 

@@ -104,7 +104,10 @@ class _Recorder(TorchFunctionMode):
             if isinstance(value, Tensor) and not any(value is v and v._version == old for v, old in before):
                 place = index if several else None
                 self.note(
-                    value, Node('call', inputs, name=self.inside[-1], function=function, args=args, kwargs=kwargs, index=place)
+                    value,
+                    Node(
+                        'call', inputs, name=self.inside[-1], function=function, args=args, kwargs=kwargs, index=place
+                    ),
                 )
         return result
 
@@ -149,7 +152,7 @@ def record(model: nn.Module, image: Tensor, run: Callable[[nn.Module, Tensor], A
     Raises:
         InputError: an output does not depend on the image.
     """
-    recorder, names = _Recorder(), dict((module, name) for name, module in model.named_modules())
+    recorder, names = _Recorder(), {module: name for name, module in model.named_modules()}
     image_node = Node('image')
     replaced: list[tuple[nn.Module, str]] = []
 

@@ -98,7 +98,13 @@ class Convolve(Step):
     """
 
     def __init__(
-        self, inputs: tuple[str, ...], output: str, weight: Tensor, multiplier: Tensor, bias: Tensor, scale: Tensor,
+        self,
+        inputs: tuple[str, ...],
+        output: str,
+        weight: Tensor,
+        multiplier: Tensor,
+        bias: Tensor,
+        scale: Tensor,
         **settings: Any,
     ) -> None:
         super().__init__(inputs, output, **settings)
@@ -149,7 +155,9 @@ class Convolve(Step):
     def takes_int8(self, values: Tensor) -> bool:
         """Return whether 8-bit convolutions are at hand and exact."""
         return (
-            self.layer == 'conv' and self.source in ('count', 'byte') and values.device.type == 'cpu'
+            self.layer == 'conv'
+            and self.source in ('count', 'byte')
+            and values.device.type == 'cpu'
             and int8.is_available()
         )
 

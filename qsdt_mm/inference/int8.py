@@ -47,7 +47,21 @@ def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any], s
         count = count.bitwise_xor_(SIGN)  # n + 128
     args = [list(conv_args[name]) for name in ('stride', 'padding', 'dilation')]
     return torch.ops.onednn.qconv2d_pointwise(
-        count, 1.0, SIGN if signed else 0, weight, scale, zero, None, *args, conv_args['groups'], 1.0, 0, float_output(), 'none', [], ''
+        count,
+        1.0,
+        SIGN if signed else 0,
+        weight,
+        scale,
+        zero,
+        None,
+        *args,
+        conv_args['groups'],
+        1.0,
+        0,
+        float_output(),
+        'none',
+        [],
+        '',
     )
 
 
