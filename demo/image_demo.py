@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ToolParser('image_demo.py', __doc__, EXAMPLE)
     parser.add_argument('image', help='image file')
     parser.add_argument('config', help='configuration file; its default_scope says which task')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder that can be trained')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')
     parser.add_require_spikes()
@@ -45,25 +44,6 @@ def packed(cfg, path: str) -> dict:
     return pseudo_collate([Compose(steps)(dict(img_path=path, img_id=0))])
 
 
-def metainfo(cfg) -> dict:
-    """Return the names and colours of the classes, from the configuration or its data set's class."""
-    from mmengine.registry import DATASETS
-
-    from qsdt_mm.cli.cfg_options import resolve_type
-
-    dataset = cfg.test_dataloader.dataset
-    given = dataset.get('metainfo') or {}
-    if given.get('classes'):
-        return given
-    for kind in [*resolve_type(dataset.type, cfg.get('default_scope')), DATASETS.get(dataset.type)]:
-        known = getattr(kind, 'METAINFO', None) or {}
-        if known.get('classes'):
-            return known
-    with contextlib.suppress(Exception):  # named by the folders of the data, if they are here
-        return DATASETS.build(dataset).metainfo
-    return {}
-
-
 def look(args: argparse.Namespace, session) -> None:
     """Run, and write both pictures."""
     import mmcv
@@ -71,6 +51,7 @@ def look(args: argparse.Namespace, session) -> None:
     from mmengine.registry import DefaultScope
 
     from qsdt_mm import SpikeDrivenTransformer, cli
+    from qsdt_mm.cli.deployment import metainfo
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.atomic import atomic_path
     from qsdt_mm.models.layers.float_layers import float_share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import InputError
 from qsdt_mm.inference.conversion import evaluation_copy
 
-from .plan import Plan, plan
+from .plan import Plan
 
 HEADS = ('head', 'bbox_head', 'decode_head')
 NEAR = 0.05
@@ -87,19 +88,19 @@ def evaluated(model: nn.Module, steps: Plan) -> nn.Module:
     return model
 
 
-def calibrated(model: nn.Module, batches: Any) -> Plan:
-    """Return the plan of a model of a task library.
+def calibration_pixels(model: nn.Module, batches: Iterable[Any]) -> Tensor:
+    """Return the pixels of collated samples, uint8 ``(N, C, H, W)``, as :func:`~qsdt_mm.deploy.plan` takes them.
 
     Args:
-        model: it is left alone.
-        batches: collated samples for calibration, all of one size.
+        model: of a task library.
+        batches: collated samples.
 
     Raises:
-        InputError: the samples differ in size, or the network has no whole-number form.
+        InputError: the samples differ in size, or are no whole numbers.
     """
     pixels = [preprocessed(model, data) for data in batches]
     sizes = {tuple(images.shape[1:]) for images in pixels}
     if len(sizes) != 1:
         found = ', '.join(' x '.join(map(str, size)) for size in sorted(sizes)[:3]) or 'none'
         raise InputError(f'a plan is for images of one size, those for calibration have: {found}')
-    return plan(model, torch.cat(pixels))
+    return torch.cat(pixels)

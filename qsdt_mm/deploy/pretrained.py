@@ -261,6 +261,16 @@ def card_of(kind: str, content: Mapping[str, Any], tensors: Mapping[str, Tensor]
     )
 
 
-def folder_bytes(folder: PathLike) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in Path(folder).rglob('*') if path.is_file())
+def true_size(folder: PathLike, model: nn.Module) -> str:
+    """Return the megabytes of all files in a folder, beside those of float32 and the papers' figure.
+
+    The papers print the parameters times their bits over 32, in millions, whatever is not quantized included.
+    """
+    size = sum(path.stat().st_size for path in Path(folder).rglob('*') if path.is_file()) / 1e6
+    weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    layers = [m for m in model.modules() if isinstance(m, QuantWeightMixin) and m.quantizer is not None]
+    text = f'{size:.2f} MB in all files, {4 * weights / size:.1f} times less than the {4 * weights:.2f} MB of float32'
+    if layers:
+        bits = max(set(bits := [layer.weight_bits for layer in layers]), key=bits.count)
+        text += f" (the papers' figure for {weights:.2f} M parameters of {bits} bits, times {bits} / 32: {weights * bits / 32:.2f})"
+    return text

@@ -57,6 +57,17 @@ def is_packed(path: PathLike) -> bool:
     return any((folder / CONFIG).is_file() for folder in (path, *(path / kind for kind in KINDS)))
 
 
+def kinds_in(path: PathLike) -> tuple[str, ...]:
+    """Return the kinds of a packed folder, as far as they can be read."""
+    path = Path(path)
+    found = []
+    for kind in KINDS:
+        with suppress(InputError):
+            if _read_config(_folder_of_kind(path, kind) / CONFIG).get('kind') == kind:
+                found.append(kind)
+    return tuple(found)
+
+
 @contextmanager
 def whole_folder(folder: PathLike, overwrite: bool = False) -> Iterator[Path]:
     """Yield a new folder beside ``folder``, which is renamed when the block ends without error.
@@ -70,12 +81,7 @@ def whole_folder(folder: PathLike, overwrite: bool = False) -> Iterator[Path]:
         OSError: a file cannot be written (what was there before is left alone).
     """
     folder = Path(os.path.abspath(folder))
-    if os.path.lexists(folder):
-        empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
-        require(
-            empty or overwrite and _is_ours(folder), 'folder', str(folder),
-            'one that does not exist yet' + ('' if overwrite else ', or overwrite=True for a packed one'), InputError,
-        )
+    require_free(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside, old = (folder.with_name(f'.{folder.name}{BESIDE}{end}') for end in ('', '.old'))
     for leftover in (beside, old):
@@ -94,6 +100,19 @@ def whole_folder(folder: PathLike, overwrite: bool = False) -> Iterator[Path]:
     finally:
         _remove(beside)
         _remove(old)
+
+
+def require_free(folder: PathLike, overwrite: bool = False) -> None:
+    """Refuse a folder that is there already, unless it is empty, or a packed one that may be overwritten.
+
+    Raises:
+        InputError: it is in the way.
+    """
+    folder = Path(os.path.abspath(folder))
+    if os.path.lexists(folder):
+        empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+        allowed = 'one that does not exist yet' + ('' if overwrite else ', or overwrite=True for a packed one')
+        require(empty or overwrite and _is_ours(folder), 'folder', str(folder), allowed, InputError)
 
 
 def _is_ours(folder: Path) -> bool:
