@@ -126,9 +126,12 @@ def _step(index: int, row: Any, tensors: dict[str, Tensor], known: set[str]) -> 
     tensors = {name: tensor if tensor.dtype == torch.int8 else tensor.float() if tensor.is_floating_point() else tensor
                for name, tensor in tensors.items()}
     try:
-        return STEPS[kind](tuple(inputs), output, **tensors, **settings)
+        step = STEPS[kind](tuple(inputs), output, **tensors, **settings)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise InputError(f'{where}, {kind}: {one_line(error)}') from error
+    held = sorted(name for name, _ in step.named_buffers())
+    require(held == sorted(tensors), f'{where}, {kind}: tensors', sorted(tensors), ', '.join(held) or 'none', InputError)
+    return step
 
 
 def _check_settings(value: Any, where: str, depth: int = 0) -> None:

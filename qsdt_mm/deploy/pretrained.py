@@ -81,7 +81,7 @@ def save_pretrained(
         for name, (content, tensors, bits, notes) in parts.items():
             place = beside / name if len(parts) > 1 else beside
             place.mkdir(exist_ok=True)
-            write_packed(place, name, content, tensors, bits, notes, card_of(name, content, tensors))
+            write_packed(place, name, content, tensors, bits, notes, card_of(Path(folder).name, name, content, tensors))
             _read_back(place)  # what is not read back to the last bit is not written
     return Path(folder)
 
@@ -240,7 +240,7 @@ tags: [spiking-neural-network, quantized, openmmlab]
     import qsdt_mm
     {variable} = qsdt_mm.from_pretrained('this/folder')
 
-{count} numbers; {size} were float32. Preprocessing: {preprocessing}.
+{count} numbers, in float32 {size} MB. Preprocessing: {preprocessing}.
 '''
 WHAT = dict(
     deploy='A plan of whole-number steps from uint8 pixels to the outputs, with the same bits in every runtime.',
@@ -248,15 +248,15 @@ WHAT = dict(
 )
 
 
-def card_of(kind: str, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def card_of(title: str, kind: str, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Return the text of ``README.md``."""
     count = sum(tensor.numel() for tensor in tensors.values())
     return CARD.format(
-        title=f'A packed network ({kind})',
+        title=f'{title} ({kind})',
         what=WHAT[kind],
         variable='plan' if kind == 'deploy' else 'model',
         count=f'{count:,}',
-        size=f'{4 * count / 1e6:.1f} MB if they',
+        size=f'{4 * count / 1e6:.3g}',
         preprocessing=', '.join(f'{key} {value}' for key, value in content['preprocessing'].items()) or 'none noted',
     )
 

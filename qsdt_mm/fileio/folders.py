@@ -155,9 +155,8 @@ def write_packed(
     stored, forms = shrink(tensors, bits)
     metadata = {NOTES: _json(dict(notes, forms=forms))}
     content = dict(format=FORMAT, format_version=VERSION, kind=kind, **config)
-    texts = {CONFIG: json.dumps(content, indent=1, allow_nan=False) + '\n', CARD: card}
-    if len(texts[CONFIG]) > 2**16:  # a plan: to be read by programs
-        texts[CONFIG] = _json(content) + '\n'
+    lines = ',\n'.join(f' {_json(str(key))}: {_json(value)}' for key, value in content.items())
+    texts = {CONFIG: f'{{\n{lines}\n}}\n', CARD: card}
     for name, text in texts.items():
         with atomic_open(folder / name, 'w', encoding='utf-8') as file:
             file.write(text)
