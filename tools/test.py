@@ -45,8 +45,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=['float', 'folded', 'integer', 'spike', 'deploy'],
         default='float',
         help='float: as trained; folded: norms folded and weights quantized once, faster; integer: folded norms, int8 '
-        'weights, counts; spike: binary spikes that only add (the same bits as integer); deploy: whole-number steps from '
-        'pixels, the same bits in every runtime',
+        'weights, counts; spike: binary spikes that only add (the same bits as integer); deploy: whole-number steps '
+        'from pixels, the same bits in every runtime',
     )
     parser.add_argument(
         '--calibrate',
@@ -268,7 +268,9 @@ def test(args: argparse.Namespace, session) -> None:
             session.note(f'pictures go to {args.show_dir}')
         if args.inference != 'float':
             if args.inference == 'deploy' and deploy is None:
-                deploy = calibration_pixels(model, calibration_batches(cfg, args.calibrate or CALIBRATE, model, session))
+                deploy = calibration_pixels(
+                    model, calibration_batches(cfg, args.calibrate or CALIBRATE, model, session)
+                )
             # What cannot be converted is said before the run begins, and what stays in floats.
             run = None if args.tta else one_image(runner)
             share = getattr(converted(model, args, run, deploy), 'float_share', None)

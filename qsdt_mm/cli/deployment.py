@@ -1,4 +1,4 @@
-"""What tools need to deploy a network: images for calibration, and names of classes."""
+"""Images for calibration and names of classes, from the configuration of a network that is deployed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CALIBRATE = 32
 def calibration_batches(cfg: Any, count: int, model: Any, session: Session) -> list[Any]:
     """Return samples, each collated by itself, as a network's test takes them.
 
-    They are images of the training data in the test pipeline, spread evenly over it; where that cannot be read, images of the
-    test data, and a note says so.
+    They are images of the training data in the test pipeline, spread evenly over it; where that cannot be read, images
+    of the test data, and a note says so.
 
     Args:
         cfg: the configuration.

@@ -52,11 +52,11 @@ def head_of(model: nn.Module) -> str:
         InputError: there is none.
     """
     name = next((name for name in HEADS if isinstance(getattr(model, name, None), nn.Module)), None)
-    several = isinstance(getattr(model, 'rpn_head', None), nn.Module) or isinstance(getattr(model, name or '', None), nn.ModuleList)
+    several = hasattr(model, 'rpn_head') or isinstance(getattr(model, name or '', None), nn.ModuleList)
     if name is None or several or not hasattr(model, 'extract_feat'):
         raise InputError(
-            f'{type(model).__name__} has no single head after its features: classifiers, encoder-decoders and one-stage '
-            'detectors can be evaluated as plans'
+            f'{type(model).__name__} has no single head after its features: plans of classifiers, encoder-decoders and '
+            'one-stage detectors can be evaluated'
         )
     return name
 

@@ -17,7 +17,8 @@ from .plan import Plan
 from .steps import Convolve, Step
 
 STEPS: dict[str, type[Step]] = {
-    name: kind for name, kind in vars(steps_module).items()
+    name: kind
+    for name, kind in vars(steps_module).items()
     if isinstance(kind, type) and issubclass(kind, Step) and kind is not Step
 }
 MOST_COUNT = 127
@@ -31,7 +32,8 @@ def describe(plan: Plan) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, t
     """Return a plan as plain data, its tensors, and bits and channels of those that are integers of few bits."""
     bits = {
         f'steps.{i}.weight': (step.bits, int(step.layer == 'conv_transpose'))
-        for i, step in enumerate(plan.steps) if isinstance(step, Convolve)
+        for i, step in enumerate(plan.steps)
+        if isinstance(step, Convolve)
     }
     rows = [
         dict(step=type(step).__name__, inputs=list(step.inputs), output=step.output, settings=plain(step.settings))
@@ -74,12 +76,14 @@ def _outputs(content: Any, known: set[str], depth: int = 0) -> Any:
         return content
     inner = content
     if isinstance(content, dict) and len(content) == 1 and depth < 16:
-        (kind, inner), = content.items()
+        ((kind, inner),) = content.items()
         if kind == 'dict' and isinstance(inner, dict):
             return {name: _outputs(item, known, depth + 1) for name, item in inner.items()}
         if kind == 'tuple' and isinstance(inner, list):
             return tuple(_outputs(item, known, depth + 1) for item in inner)
-    require(isinstance(content, list) and depth < 16, 'outputs', str(content)[:80], 'names in lists and dicts', InputError)
+    require(
+        isinstance(content, list) and depth < 16, 'outputs', str(content)[:80], 'names in lists and dicts', InputError
+    )
     return [_outputs(item, known, depth + 1) for item in content]
 
 
@@ -123,14 +127,18 @@ def _step(index: int, row: Any, tensors: dict[str, Tensor], known: set[str]) -> 
     require(bool(found), f'{where}.inputs', inputs, 'values of steps before it', InputError)
     require(isinstance(output, str) and output not in known, f'{where}.output', output, 'a new name', InputError)
     _check_settings(settings, f'{where}.settings')
-    tensors = {name: tensor if tensor.dtype == torch.int8 else tensor.float() if tensor.is_floating_point() else tensor
-               for name, tensor in tensors.items()}
+    tensors = {
+        name: tensor if tensor.dtype == torch.int8 else tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
     try:
         step = STEPS[kind](tuple(inputs), output, **tensors, **settings)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise InputError(f'{where}, {kind}: {one_line(error)}') from error
     held = sorted(name for name, _ in step.named_buffers())
-    require(held == sorted(tensors), f'{where}, {kind}: tensors', sorted(tensors), ', '.join(held) or 'none', InputError)
+    require(
+        held == sorted(tensors), f'{where}, {kind}: tensors', sorted(tensors), ', '.join(held) or 'none', InputError
+    )
     return step
 
 
@@ -144,7 +152,9 @@ def _check_settings(value: Any, where: str, depth: int = 0) -> None:
             _check_settings(item, f'{where}.{name}', depth + 1)
             if name in ('max_spike_count', 'high') and where.endswith('settings'):
                 counts = item if isinstance(item, list) else [item]
-                allowed = all(type(n) is int and 0 <= n <= MOST_COUNT for n in counts) or name == 'high' and 'whole' in value
+                allowed = (
+                    all(type(n) is int and 0 <= n <= MOST_COUNT for n in counts) or name == 'high' and 'whole' in value
+                )
                 require(allowed, f'{where}.{name}', item, f'counts up to {MOST_COUNT}', InputError)
     elif isinstance(value, list) and depth < 4 and len(value) <= 64:
         for item in value:
@@ -152,7 +162,13 @@ def _check_settings(value: Any, where: str, depth: int = 0) -> None:
     else:
         number = type(value) in (int, float) and math.isfinite(value) and abs(value) <= LARGEST_NUMBER
         word = isinstance(value, str) and len(value) <= 64
-        require(number or word or value is None or isinstance(value, bool), where, str(value)[:64], 'a plain value', InputError)
+        require(
+            number or word or value is None or isinstance(value, bool),
+            where,
+            str(value)[:64],
+            'a plain value',
+            InputError,
+        )
 
 
 @torch.no_grad()
@@ -173,23 +189,34 @@ def try_without_values(plan: Plan) -> None:
         except Exception as error:  # whatever torch says of shapes and settings that do not fit
             raise InputError(f'{where}: {one_line(error)[:200]}') from error
         require(
-            result.numel() <= LARGEST_VALUE, where, tuple(result.shape), f'at most {LARGEST_VALUE} values an image', InputError
+            result.numel() <= LARGEST_VALUE,
+            where,
+            tuple(result.shape),
+            f'at most {LARGEST_VALUE} values an image',
+            InputError,
         )
         values[step.output] = result
 
 
 def _check_convolution(step: Convolve, where: str) -> None:
     settings = step.settings
-    for name, kinds in (('to', ('count', 'byte', 'whole', 'real')), ('source', ('count', 'byte', 'whole')),
-                        ('layer', ('conv', 'conv_transpose', 'linear'))):
+    for name, kinds in (
+        ('to', ('count', 'byte', 'whole', 'real')),
+        ('source', ('count', 'byte', 'whole')),
+        ('layer', ('conv', 'conv_transpose', 'linear')),
+    ):
         require(settings.get(name) in kinds, f'{where}.{name}', settings.get(name), ', '.join(kinds), InputError)
     most = settings.get('most')
     limit = MOST_COUNT if settings['source'] == 'count' else 2**15
     require(type(most) is int and 0 <= most <= limit, f'{where}.most', most, f'0 to {limit}', InputError)
     dim = int(settings['layer'] == 'conv_transpose')
     integers = step.weight.dtype == torch.int8 and step.weight.dim() > dim
-    require(integers, f'{where}.weight', f'{tuple(step.weight.shape)} {step.weight.dtype}', 'integers of 8 bits', InputError)
+    require(
+        integers, f'{where}.weight', f'{tuple(step.weight.shape)} {step.weight.dtype}', 'integers of 8 bits', InputError
+    )
     channels = step.weight.shape[dim]
     for name in ('multiplier', 'bias', 'scale'):
         shape = tuple(getattr(step, name).shape)
-        require(shape == (channels,), f'{where}.{name}', shape, f'({channels},), one for each output channel', InputError)
+        require(
+            shape == (channels,), f'{where}.{name}', shape, f'({channels},), one for each output channel', InputError
+        )

@@ -39,7 +39,13 @@ def plain_config(config: Any) -> tuple[dict[str, Any], str | None]:
     require(isinstance(config, Mapping), 'config', type(config).__name__, 'a dict', InputError)
     scope, model = config.get('default_scope'), config
     if 'type' not in config or isinstance(config.get('model'), Mapping):
-        require(isinstance(config.get('model'), Mapping), 'config', sorted(map(str, config))[:5], 'one with model', InputError)
+        require(
+            isinstance(config.get('model'), Mapping),
+            'config',
+            sorted(map(str, config))[:5],
+            'one with model',
+            InputError,
+        )
         model = dict(config['model'])
         if config.get('data_preprocessor') is not None:
             model.setdefault('data_preprocessor', config['data_preprocessor'])
@@ -54,8 +60,11 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, type):
         return value.__name__
     require(
-        value is None or isinstance(value, (str, bool, int, float)), where, type(value).__name__,
-        'a number, word, list or dict', InputError,
+        value is None or isinstance(value, (str, bool, int, float)),
+        where,
+        type(value).__name__,
+        'a number, word, list or dict',
+        InputError,
     )
     return value
 
@@ -76,7 +85,9 @@ def check_config(value: Any, names: set[str], where: str = 'model', depth: int =
             if key == 'type':
                 known = isinstance(item, str) and item.rpartition('.')[2] in names
                 scope = item.rpartition('.')[0] if known else ''
-                require(known and scope in ('', *SCOPES, 'qsdt_mm'), f'{where}.type', item, 'a registered name', InputError)
+                require(
+                    known and scope in ('', *SCOPES, 'qsdt_mm'), f'{where}.type', item, 'a registered name', InputError
+                )
             check_config(item, names, f'{where}.{key}', depth + 1)
     elif isinstance(value, list):
         for item in value:
@@ -99,7 +110,8 @@ def registered_names(scope: str | None) -> set[str]:
         registries += [library.MODELS, library.TASK_UTILS]
     for registry in registries:
         found |= {
-            name for name, kind in registry.module_dict.items()
+            name
+            for name, kind in registry.module_dict.items()
             if getattr(kind, '__module__', '').partition('.')[0] in LIBRARIES
         }
     return found
@@ -130,7 +142,9 @@ def build_network(config: Any, scope: str | None, weights: Mapping[str, Tensor])
         InputError: the configuration asks for more than a network, or the weights are not its; one line.
     """
     require(scope is None or scope in SCOPES, 'default_scope', scope, ', '.join(SCOPES), InputError)
-    require(isinstance(config, dict) and 'type' in config, 'model', type(config).__name__, 'a dict with a type', InputError)
+    require(
+        isinstance(config, dict) and 'type' in config, 'model', type(config).__name__, 'a dict with a type', InputError
+    )
     try:
         names = registered_names(scope)
     except ImportError as error:

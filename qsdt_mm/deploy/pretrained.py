@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from qsdt_mm.compat.wrappers import unwrap
@@ -43,8 +42,8 @@ def save_pretrained(
         folder: holds ``config.json``, ``model.safetensors`` and ``README.md`` afterwards.
         images: a few for calibration, see :func:`~qsdt_mm.deploy.plan`; for kind 'deploy'.
         kind: 'deploy': whole-number steps, which give the same bits everywhere; 'trainable': weights, those of few
-            bits packed, that training can go on from; 'both': folders of both kinds in one. None: 'deploy' of a plan or with
-            ``images``, else 'trainable'.
+            bits packed, that training can go on from; 'both': folders of both kinds in one. None: 'deploy' of a plan,
+            or with ``images``, else 'trainable'.
         config: the network's configuration, for kind 'trainable': its dict, or a whole configuration with ``model``.
             None: the model's ``cfg`` or ``_config``, which the libraries' own functions leave there.
         classes: their names.
@@ -63,11 +62,19 @@ def save_pretrained(
     require(kind in (*KINDS, 'both'), 'kind', kind, ', '.join((*KINDS, 'both')))
     kinds = KINDS if kind == 'both' else (kind,)
     require(not is_plan or kind == 'deploy', 'kind', kind, "'deploy': a plan has no weights to train")
-    require('deploy' not in kinds or is_plan or images is not None, 'images', None, 'a few images, to deploy the network')
+    require(
+        'deploy' not in kinds or is_plan or images is not None, 'images', None, 'a few images, to deploy the network'
+    )
     parts: dict[str, tuple] = {}
-    classes = list(classes or getattr(model, 'classes', None) or (getattr(model, 'dataset_meta', None) or {}).get('classes') or ())
+    classes = list(
+        classes or getattr(model, 'classes', None) or (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
+    )
     common = dict(
-        preprocessing={**(getattr(model, 'preprocessing', None) or {}), **preprocessing_of(model, images), **(preprocessing or {})},
+        preprocessing={
+            **(getattr(model, 'preprocessing', None) or {}),
+            **preprocessing_of(model, images),
+            **(preprocessing or {}),
+        },
         classes=[str(name) for name in classes],
         made_with=dict(qsdt_mm=__version__),
     )
@@ -122,7 +129,9 @@ def preprocessing_of(model: nn.Module, images: Tensor | None = None) -> dict[str
         if isinstance(value, Tensor):
             found[name] = [float(f'{number:.7g}') for number in value.flatten().tolist()]
     if preprocessor is not None:
-        flips = any(getattr(preprocessor, name, False) for name in ('to_rgb', '_channel_conversion', 'channel_conversion'))
+        flips = any(
+            getattr(preprocessor, name, False) for name in ('to_rgb', '_channel_conversion', 'channel_conversion')
+        )
         found['channels'] = 'RGB' if flips else 'BGR'  # what reads images gives BGR
     if images is not None:
         found['size'] = list(images.shape[-2:])
@@ -229,7 +238,7 @@ def _first_line(error: BaseException) -> str:
     return f'{type(error).__name__}: {lines[0][:200]}' if lines else type(error).__name__
 
 
-CARD = '''---
+CARD = """---
 library_name: qsdt_mm
 tags: [spiking-neural-network, quantized, openmmlab]
 ---
@@ -241,7 +250,7 @@ tags: [spiking-neural-network, quantized, openmmlab]
     {variable} = qsdt_mm.from_pretrained('this/folder')
 
 {count} numbers, in float32 {size} MB. Preprocessing: {preprocessing}.
-'''
+"""
 WHAT = dict(
     deploy='A plan of whole-number steps from uint8 pixels to the outputs, with the same bits in every runtime.',
     trainable='A network whose low-bit weights are packed and come back exactly; training can go on from it.',
@@ -271,6 +280,7 @@ def true_size(folder: PathLike, model: nn.Module) -> str:
     layers = [m for m in model.modules() if isinstance(m, QuantWeightMixin) and m.quantizer is not None]
     text = f'{size:.2f} MB in all files, {4 * weights / size:.1f} times less than the {4 * weights:.2f} MB of float32'
     if layers:
-        bits = max(set(bits := [layer.weight_bits for layer in layers]), key=bits.count)
-        text += f" (the papers' figure for {weights:.2f} M parameters of {bits} bits, times {bits} / 32: {weights * bits / 32:.2f})"
+        widths = [layer.weight_bits for layer in layers]
+        bits = max(widths, key=widths.count)
+        text += f"; the papers' figure, {weights:.2f} M parameters times {bits} / 32, is {weights * bits / 32:.2f}"
     return text

@@ -34,7 +34,7 @@ LONGEST_CONFIG = 2**24
 
 @dataclass(frozen=True)
 class Packed:
-    """What a packed folder holds.
+    """Contents of a packed folder.
 
     Args:
         config: of ``config.json``.
@@ -118,9 +118,13 @@ def require_free(folder: PathLike, overwrite: bool = False) -> None:
 def _is_ours(folder: Path) -> bool:
     """Return whether nothing but files of packed folders would be lost."""
     known = {*FILES, *KINDS}
-    return not folder.is_symlink() and is_packed(folder) and all(
-        path.name in known and (path.name not in KINDS or all(inner.name in FILES for inner in path.iterdir()))
-        for path in folder.iterdir()
+    return (
+        not folder.is_symlink()
+        and is_packed(folder)
+        and all(
+            path.name in known and (path.name not in KINDS or all(inner.name in FILES for inner in path.iterdir()))
+            for path in folder.iterdir()
+        )
     )
 
 
@@ -183,12 +187,22 @@ def read_packed(path: PathLike, kind: str | None = None) -> Packed:
     found = config.get('kind')
     require(found in KINDS, f'{folder / CONFIG}: kind', found, ' or '.join(KINDS), InputError)
     if kind is not None and found != kind:
-        what = 'weights to train, which --kind trainable packs' if kind == 'trainable' else 'a plan, which --kind deploy packs'
+        what = (
+            'weights to train, which --kind trainable packs'
+            if kind == 'trainable'
+            else 'a plan, which --kind deploy packs'
+        )
         raise InputError(f'packed folder {folder} is of kind {found}: it has no {what}')
     stored, metadata = _read_tensors(folder / TENSORS)
     try:
         notes = json.loads(metadata.get(NOTES, 'null'))
-        require(isinstance(notes, dict) and isinstance(notes.get('forms'), dict), NOTES, notes, 'notes on its tensors', InputError)
+        require(
+            isinstance(notes, dict) and isinstance(notes.get('forms'), dict),
+            NOTES,
+            notes,
+            'notes on its tensors',
+            InputError,
+        )
         tensors = restore(stored, notes.pop('forms'))
     except InputError as error:
         raise InputError(f'{folder / TENSORS}: {error}') from error

@@ -55,7 +55,9 @@ def unpack_integers(packed: Tensor, columns: int, bits: int) -> Tensor:
     wanted = packed_columns(columns, bits)
     require(
         packed.dim() == 2 and packed.dtype == torch.uint8 and packed.shape[1] == wanted,
-        'packed', f'{tuple(packed.shape)} {packed.dtype}', f'rows of {wanted} bytes',
+        'packed',
+        f'{tuple(packed.shape)} {packed.dtype}',
+        f'rows of {wanted} bytes',
     )
     fields = np.unpackbits(packed.cpu().numpy(), axis=1, count=columns * bits, bitorder='little')
     fields = fields.reshape(len(packed), columns, bits)
@@ -71,7 +73,9 @@ def packed_columns(columns: int, bits: int) -> int:
     return -(-columns * bits // 8)
 
 
-def shrink(tensors: Mapping[str, Tensor], bits: Mapping[str, tuple[int, int]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def shrink(
+    tensors: Mapping[str, Tensor], bits: Mapping[str, tuple[int, int]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors in the fewest bytes that hold them exactly, and by name how to get them back.
 
     Args:

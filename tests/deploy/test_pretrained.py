@@ -126,8 +126,14 @@ ARCH = TINY['qsd']
         (dict(model=dict(type='SpikeDrivenTransformer', arch='https://x/y')), 'model.arch'),
         (dict(model=config_of('qsd', init_cfg=dict(type='Pretrained', checkpoint='x'))), 'init_cfg'),
         (dict(model=config_of('qsd', weight_bits=4, nothing=3)), 'cannot be built'),
-        (dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, widths=(10**6,) * 5))), 'larger than its weights'),
-        (dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, depths=(10**7,) * 5))), 'larger than its weights'),
+        (
+            dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, widths=(10**6,) * 5))),
+            'larger than its weights',
+        ),
+        (
+            dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, depths=(10**7,) * 5))),
+            'larger than its weights',
+        ),
         (dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, widths=(10**12,) * 5))), 'numbers up to'),
         (dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, depths=(1, 1, 1, 1, 1)))), 'weights='),
         (dict(model=dict(type='SpikeDrivenTransformer', arch=ARCH, weight_bits=32)), 'weights='),
@@ -189,7 +195,9 @@ def test_only_packed_folders_are_uploaded(packed, tmp_path, monkeypatch):
 
     calls = []
     monkeypatch.setattr(huggingface_hub.HfApi, 'create_repo', lambda self, name, **_: calls.append(name))
-    monkeypatch.setattr(huggingface_hub.HfApi, 'upload_folder', lambda self, **options: calls.append(options) or 'there')
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, 'upload_folder', lambda self, **options: calls.append(options) or 'there'
+    )
     assert qsdt_mm.push_to_hub(packed[0], 'owner/net') == 'there'
     assert calls[0] == 'owner/net' and 'model.safetensors' in calls[1]['allow_patterns']
     with pytest.raises(InputError, match='no packed network'):

@@ -78,7 +78,9 @@ def test_other_configurations_are_refused(packed, text, word):
     refused(packed, 'config.json', word)
 
 
-@pytest.mark.parametrize('version, word', [(2, 'update qsdt_mm'), (0, '>= 1'), ('1', '>= 1'), (True, '>= 1'), (None, '>= 1')])
+@pytest.mark.parametrize(
+    'version, word', [(2, 'update qsdt_mm'), (0, '>= 1'), ('1', '>= 1'), (True, '>= 1'), (None, '>= 1')]
+)
 def test_versions(packed, version, word):
     change(packed, format_version=version)
     refused(packed, 'format', word)
@@ -113,7 +115,9 @@ def test_headers_that_lie_are_refused(packed):
     refused(packed, 'model.safetensors', 'truncated or damaged')
 
 
-@pytest.mark.parametrize('notes', ['', '{"forms": 3}', '[]', '[' * 100_000, '{"forms": {"other": {"form": "exponents"}}}'])
+@pytest.mark.parametrize(
+    'notes', ['', '{"forms": 3}', '[]', '[' * 100_000, '{"forms": {"other": {"form": "exponents"}}}']
+)
 def test_notes_that_lie_are_refused(packed, notes):
     (packed / 'model.safetensors').write_bytes(save({'fc.weight': WEIGHT}, {'qsdt_mm': notes}))
     refused(packed, 'model.safetensors')

@@ -26,7 +26,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ToolParser('energy.py', __doc__, EXAMPLE)
     parser.add_argument('config', help='configuration file')
     parser.add_argument(
-        'checkpoint', nargs='?', help='checkpoint file, or a packed folder that can be trained; without it the weights are random'
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file, or a packed folder that can be trained; without it the weights are random',
     )
     parser.add_argument(
         '--images',
