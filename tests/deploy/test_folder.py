@@ -17,7 +17,12 @@ from qsdt_mm.fileio.folders import read_packed
 WITNESS = Path(__file__).parent / 'witness'
 
 
-@pytest.mark.parametrize('name', KINDS)
+FAST = ('espike', 'two_bits')
+
+
+@pytest.mark.parametrize(
+    'name', [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
+)
 def test_plans_come_back_to_the_last_bit(name, tmp_path):
     network = kind(name)
     plan, images = plan_of(network), shown(network, 2, seed=2)

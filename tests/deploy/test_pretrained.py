@@ -64,7 +64,7 @@ def test_weights_notes_and_logits_come_back(packed):
     assert_same(model, restored)
 
 
-@pytest.mark.parametrize('family, bits', [('espike', 32), ('espike-large', 2), ('qsd', 8)])
+@pytest.mark.parametrize('family, bits', [('espike', 32), pytest.param('espike-large', 2, marks=pytest.mark.slow)])
 def test_other_families_and_bits(tmp_path, family, bits):
     model = network(family, weight_bits=bits)
     qsdt_mm.save_pretrained(model, tmp_path / 'net', config=config_of(family, weight_bits=bits))

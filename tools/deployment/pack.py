@@ -41,6 +41,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.calibrate < 1:
         parser.error(f'--calibrate must be at least 1, got {args.calibrate}')
+    if Path(args.folder).resolve() in (path := Path(args.checkpoint).resolve(), *path.parents):
+        parser.error(f'FOLDER {args.folder} holds the checkpoint, and would take its place')
     return args
 
 
