@@ -38,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='image file, folder of images or video file; for a network of events an npz file or a folder of pictures',
     )
     parser.add_argument('config', help='configuration file; its default_scope says which task')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder that can be trained')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     parser.add_argument('--overwrite', action='store_true', help='replace files of those names')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')
@@ -129,25 +129,6 @@ def kinds(cfg) -> list:
     return [*resolve_type(kind, cfg.get('default_scope')), DATASETS.get(kind)]
 
 
-def metainfo(cfg) -> dict:
-    """Return the names and colours of the classes, from the configuration or its data set's class."""
-    from mmengine.registry import DATASETS
-
-    dataset = cfg.test_dataloader.dataset
-    given = dataset.get('metainfo') or {}
-    if given.get('classes'):
-        return given
-    if isinstance(dataset.get('classes'), (list, tuple)):
-        return dict(classes=dataset.classes)
-    for kind in kinds(cfg):
-        known = getattr(kind, 'METAINFO', None) or {}
-        if known.get('classes'):
-            return known
-    with contextlib.suppress(Exception):  # named by the folders of the data, if they are here
-        return DATASETS.build(dataset).metainfo
-    return {}
-
-
 def firing_watch(backbone) -> dict[int, list]:
     """Return a dict that takes the maps of firing rates of each stage when the network runs; clear it in between."""
     from qsdt_mm.models.neurons import SpikingNeuron
@@ -199,6 +180,7 @@ class Network:
 
     def __init__(self, args: argparse.Namespace, session, cfg, events: bool) -> None:
         from qsdt_mm import SpikeDrivenTransformer, cli
+        from qsdt_mm.cli.deployment import metainfo
         from qsdt_mm.errors import InputError
 
         self.args, self.session = args, session

@@ -23,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from .published import load_published
 
         return load_published
+    if name in ('from_pretrained', 'push_to_hub', 'save_pretrained'):
+        from .deploy import pretrained
+
+        return getattr(pretrained, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -20,6 +20,7 @@ FLOORS = {
     'inference': 4,
     'analysis': 4,
     'published': 4,
+    'deploy': 5,
     'visualization': 5,
     'engine': 6,
     'cli': 7,

@@ -15,6 +15,7 @@ EXAMPLE = """examples:
   python tools/test.py CONFIG CHECKPOINT --json metrics.json --out predictions.pkl
   python tools/test.py CONFIG CHECKPOINT --inference spike
   python tools/test.py CONFIG CHECKPOINT --tta --show-dir pictures
+  python tools/test.py CONFIG packed/NAME --inference deploy
 
 exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 """
@@ -24,7 +25,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('test.py', __doc__, EXAMPLE)
     parser.add_argument('config', help='configuration file; its default_scope says which library')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder')
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
@@ -41,10 +42,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--inference',
-        choices=['float', 'folded', 'integer', 'spike'],
+        choices=['float', 'folded', 'integer', 'spike', 'deploy'],
         default='float',
         help='float: as trained; folded: norms folded and weights quantized once, faster; integer: folded norms, int8 '
-        'weights, counts; spike: binary spikes that only add (the same bits as integer)',
+        'weights, counts; spike: binary spikes that only add (the same bits as integer); deploy: whole-number steps '
+        'from pixels, the same bits in every runtime',
+    )
+    parser.add_argument(
+        '--calibrate',
+        type=int,
+        metavar='N',
+        help='show --inference deploy of a checkpoint so many images of the training data (default: 32); a packed plan '
+        'needs none',
     )
     parser.add_argument(
         '--tta',
@@ -65,10 +74,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
-    if args.weight_bits and args.inference in ('float', 'folded'):
+    if args.weight_bits and args.inference not in ('integer', 'spike'):
         parser.error('--weight-bits goes with --inference integer or spike')
-    if args.require_spikes and args.inference in ('float', 'folded'):
+    if args.require_spikes and args.inference not in ('integer', 'spike'):
         parser.error('--require-spikes goes with --inference integer or spike')
+    if args.calibrate is not None and (args.inference != 'deploy' or args.calibrate < 1):
+        parser.error(f'--calibrate goes with --inference deploy, at least 1, got {args.calibrate}')
     if args.interval < 1:
         parser.error(f'--interval must be at least 1, got {args.interval}')
     return args
@@ -115,17 +126,36 @@ def keep_predictions(runner, cfg, path: str) -> None:
     runner.test_evaluator.metrics.append(WholeDump(out_file_path=path))
 
 
-def converted(model, args: argparse.Namespace, run=None):
-    """Return the model in the form that --inference asks for; ``run`` passes an image through it."""
+def converted(model, args: argparse.Namespace, run=None, deploy=None):
+    """Return the model in the form that --inference asks for.
+
+    ``run`` passes an image through it; ``deploy`` is a plan, or the pixels that one is made with.
+    """
     from qsdt_mm.errors import InputError
     from qsdt_mm.inference import convert, fold_norms
 
     try:
+        if args.inference == 'deploy':
+            from qsdt_mm.deploy import Plan, plan
+            from qsdt_mm.deploy.evaluation import evaluated
+
+            return evaluated(model, deploy if isinstance(deploy, Plan) else plan(model, deploy))
         if args.inference == 'folded':
             return fold_norms(model)
         return convert(model, args.inference, args.weight_bits, require_spikes=args.require_spikes, run=run)
     except ValueError as error:
         raise InputError(f'--inference {args.inference}: {error}') from error
+
+
+def packed_plan(args: argparse.Namespace):
+    """Return the plan of a packed folder; None of a checkpoint, and where no plan is asked for."""
+    from qsdt_mm.fileio.folders import is_packed, kinds_in
+
+    if args.inference != 'deploy' or not is_packed(args.checkpoint) or 'deploy' not in kinds_in(args.checkpoint):
+        return None
+    from qsdt_mm.deploy.pretrained import from_pretrained
+
+    return from_pretrained(args.checkpoint, kind='deploy')
 
 
 def one_image(runner):
@@ -149,6 +179,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.annotation_checks import check_annotation_files, leave_unscored
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
+    from qsdt_mm.cli.deployment import CALIBRATE, calibration_batches
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.cli.run import build_run, complete_config, launched
     from qsdt_mm.cli.unlabelled import without_labels
@@ -156,6 +187,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.datasets.tta import apply_tta, first_view, merging
+    from qsdt_mm.deploy.evaluation import calibration_pixels
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.fileio.reports import write_json
@@ -165,8 +197,10 @@ def test(args: argparse.Namespace, session) -> None:
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
     if missing:
         raise InputError(f'config {args.config} cannot be evaluated: it has no {", ".join(missing)}')
-    checkpoint = load_checkpoint_safely(args.checkpoint)
-    weights = model_weights(checkpoint, args.checkpoint)
+    deploy = packed_plan(args)
+    if deploy is None:
+        checkpoint = load_checkpoint_safely(args.checkpoint)
+        weights = model_weights(checkpoint, args.checkpoint)
     complete_config(cfg, args)
     kept = [args.out, args.show_dir, 'a window' if args.show else None]
     found = check_annotation_files(cfg, 'test', scored=not any(kept))
@@ -178,7 +212,7 @@ def test(args: argparse.Namespace, session) -> None:
         session.note(remark)
     if args.tta:
         session.note(apply_tta(cfg))
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.load_from, cfg.resume = args.checkpoint if deploy is None else None, False
     if args.show or args.show_dir:
         enable_pictures(cfg, args)
 
@@ -211,7 +245,7 @@ def test(args: argparse.Namespace, session) -> None:
             network = unwrap(runner.model)
             if args.inference != 'float':
                 with warnings_only(runner.logger):  # what stays in floats was said before
-                    network = converted(network, args)
+                    network = converted(network, args, deploy=deploy)
             if args.tta:
                 network = merging(cfg.tta_model, network)
             runner.model = rewrap(runner.model, network)
@@ -228,7 +262,7 @@ def test(args: argparse.Namespace, session) -> None:
         for remark in filter(None, remarks):
             session.note(remark)
         runner.testing, runner.strict_load = True, not args.allow_mismatch
-        mismatch = load_weights(model, weights)
+        mismatch = load_weights(model, weights) if deploy is None else None
         if mismatch and not args.allow_mismatch:
             raise CheckpointError(
                 f'{args.checkpoint} does not fit the model: weights {mismatch} '
@@ -242,7 +276,7 @@ def test(args: argparse.Namespace, session) -> None:
             rehearse(runner.test_loop, tested, 'test', Limits.of(model).num_classes)
         if args.out:
             keep_predictions(runner, cfg, args.out)
-        if hasattr(runner, 'hand_over'):
+        if deploy is None and hasattr(runner, 'hand_over'):
             runner.hand_over(args.checkpoint, checkpoint)
         runner.register_hook(Begin(), priority='HIGHEST')
         if args.show or args.show_dir:
@@ -250,8 +284,13 @@ def test(args: argparse.Namespace, session) -> None:
         if args.show_dir:
             session.note(f'pictures go to {args.show_dir}')
         if args.inference != 'float':
+            if args.inference == 'deploy' and deploy is None:
+                deploy = calibration_pixels(
+                    model, calibration_batches(cfg, args.calibrate or CALIBRATE, model, session)
+                )
             # What cannot be converted is said before the run begins, and what stays in floats.
-            share = getattr(converted(model, args, None if args.tta else one_image(runner)), 'float_share', None)
+            run = None if args.tta else one_image(runner)
+            share = getattr(converted(model, args, run, deploy), 'float_share', None)
         if args.tta or args.inference != 'float':
             runner.register_hook(Convert())
         with session.setting_up():

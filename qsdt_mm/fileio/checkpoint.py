@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 from torch import nn
 
 from qsdt_mm.errors import CheckpointError, refusal
 
 from .atomic import PathLike
+from .folders import is_packed, packed_checkpoint
 from .own_files import LAST, inside
 from .safe_load import every_load_as_data, load_as_data, numpy_rebuilders
 
@@ -56,7 +58,7 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
     """Load a checkpoint as data: nothing in it is called but the constructors of a short list of plain types.
 
     Args:
-        path: A local file.
+        path: A local file, or a packed folder of kind 'trainable'.
         map_location: As in :func:`torch.load`.
         extra_allowed: Further classes that the file may hold.
 
@@ -70,6 +72,8 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
     path = Path(path)
     if not path.exists():
         raise CheckpointError(f'checkpoint {path} does not exist')
+    if is_packed(path):
+        return packed_checkpoint(path, map_location)
     if not path.is_file():
         raise CheckpointError(f'checkpoint {path} is not a file')
     allowed = [*allowed_types(), *extra_allowed]
@@ -406,3 +410,11 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch
 def force_safe_loading() -> AbstractContextManager[None]:
     """Make every ``torch.load`` of this process, mmengine's included, load data only while the block runs."""
     return every_load_as_data(allowed_types())
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_local(filename: str, map_location: Any) -> Any:
+    """Load a local file as mmengine does, or the weights of a packed folder, wherever mmengine takes a checkpoint."""
+    if is_packed(path := os.path.expanduser(filename)):
+        return packed_checkpoint(path, map_location)
+    return load_from_local(filename, map_location)

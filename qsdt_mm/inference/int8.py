@@ -14,6 +14,8 @@ from qsdt_mm.compat.int8_convolution import float_output, teach_flop_counter
 
 MOST = 127
 """Counts up to this are summed exactly on every instruction set: older ones add pairs of products in 16 bits."""
+SIGN = 128
+"""The byte that stands for zero where values have a sign."""
 
 
 teach_flop_counter()
@@ -33,14 +35,33 @@ def pack(weight: Tensor, conv_args: dict[str, Any], shape: Sequence[int]) -> tup
     return packed, scale, zero
 
 
-def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any]) -> Tensor:
-    """Compute ``W n`` in float32, exact up to 2^24, for counts ``(N, C_in, H, W)`` up to :data:`MOST`."""
+def sums(count: Tensor, packed: tuple[Tensor, ...], conv_args: dict[str, Any], signed: bool = False) -> Tensor:
+    """Compute ``W n`` in float32, exact up to 2^24, for counts ``(N, C_in, H, W)`` up to :data:`MOST`.
+
+    ``signed``: n may be negative, down to -:data:`MOST`.
+    """
     weight, scale, zero = packed
     # By way of int8, which is several times as fast.
     count = count.to(torch.int8, memory_format=torch.channels_last).view(torch.uint8)
+    if signed:
+        count = count.bitwise_xor_(SIGN)  # n + 128
     args = [list(conv_args[name]) for name in ('stride', 'padding', 'dilation')]
     return torch.ops.onednn.qconv2d_pointwise(
-        count, 1.0, 0, weight, scale, zero, None, *args, conv_args['groups'], 1.0, 0, float_output(), 'none', [], ''
+        count,
+        1.0,
+        SIGN if signed else 0,
+        weight,
+        scale,
+        zero,
+        None,
+        *args,
+        conv_args['groups'],
+        1.0,
+        0,
+        float_output(),
+        'none',
+        [],
+        '',
     )
 
 
@@ -53,10 +74,10 @@ def is_available() -> bool:
             weight[::2] = 127
             count = torch.full((1, 64, 5, 5), float(MOST))
             args = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=groups)
-            if not torch.equal(
-                sums(count, pack(weight, args, count.shape), args), F.conv2d(count, weight.float(), **args)
-            ):
-                return False
+            for values, signed in ((count, False), (-count, True)):
+                found = sums(values, pack(weight, args, values.shape), args, signed)
+                if not torch.equal(found, F.conv2d(values, weight.float(), **args)):
+                    return False
     except (AttributeError, RuntimeError, TypeError):  # other machines, other versions of torch
         return False
     return True

@@ -137,12 +137,14 @@ class SpikeDrivenSelfAttention(nn.Module):
     def forward(self, membrane: Tensor) -> Tensor:
         """Map ``(N, C, H, W) -> (N, C, H, W)``; time steps are folded into N and do not mix here."""
         spikes = self.query.fire(membrane)
-        query, key, value = (
-            tokens(neuron(unit.drive(spikes))).unflatten(1, (self.num_heads, -1))
-            for unit, neuron in zip((self.query, self.key, self.value), self.neurons)
-        )
-        attended = self.product(query, key, value).flatten(1, 2).unflatten(2, membrane.shape[2:])
+        units = self.query, self.key, self.value
+        attended = self.attend(*(neuron(unit.drive(spikes)) for unit, neuron in zip(units, self.neurons)))
         return self.projection(layout.to_memory_format_of(attended, membrane))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Multiply the spikes of query, key and value, ``(N, C, H, W)`` each, to the projection's membrane."""
+        heads = (tokens(spikes).unflatten(1, (self.num_heads, -1)) for spikes in (query, key, value))
+        return self.product(*heads).flatten(1, 2).unflatten(2, value.shape[2:])
 
 
 def require_heads(channels: int, num_heads: int) -> None:

@@ -1,0 +1,86 @@
+"""Images for calibration and names of classes, from the configuration of a network that is deployed."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+from qsdt_mm.errors import InputError, one_line
+
+from .data_checks import build_samples
+from .shell import Session
+
+CALIBRATE = 32
+"""Images for calibration where nothing else is said."""
+
+
+def calibration_batches(cfg: Any, count: int, model: Any, session: Session) -> list[Any]:
+    """Return samples, each collated by itself, as a network's test takes them.
+
+    They are images of the training data in the test pipeline, spread evenly over it; where that cannot be read, images
+    of the test data, and a note says so.
+
+    Args:
+        cfg: the configuration.
+        count: how many at most.
+        model: the network.
+        session: of the tool.
+
+    Raises:
+        InputError: the configuration has no data, or they cannot be read.
+    """
+    from mmengine.dataset import pseudo_collate
+
+    tested = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset')
+    if tested is None:
+        raise InputError('calibration needs images: the configuration has no test_dataloader')
+    candidates = [tested]
+    if (training := _training_data(cfg, tested.get('pipeline'))) is not None:
+        candidates.insert(0, training)
+    for candidate in candidates:
+        try:
+            dataset = build_samples(candidate, model, session)
+        except InputError as error:
+            if candidate is candidates[-1]:
+                raise
+            session.note(f'calibration takes test images: the training data cannot be read ({one_line(error)})')
+            continue
+        number = min(count, len(dataset))
+        with session.stage('reading images for calibration'):
+            return [pseudo_collate([dataset[i * len(dataset) // number]]) for i in range(number)]
+    raise AssertionError
+
+
+def _training_data(cfg: Any, pipeline: Any) -> Any:
+    """Return the training data's configuration with another pipeline; None where it has no pipeline of its own."""
+    dataset = copy.deepcopy((cfg.get('train_dataloader') or {}).get('dataset'))
+    while isinstance(dataset, dict) and isinstance(dataset.get('dataset'), dict):  # repeated, or balanced
+        dataset = dataset['dataset']
+    if not isinstance(dataset, dict) or 'pipeline' not in dataset or pipeline is None:
+        return None
+    dataset['pipeline'] = copy.deepcopy(pipeline)
+    return dataset
+
+
+def metainfo(cfg: Any) -> dict[str, Any]:
+    """Return the names and colours of the classes, from the configuration or its data set's class."""
+    from mmengine.registry import DATASETS
+
+    from .cfg_options import resolve_type
+
+    dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset')
+    if dataset is None:
+        return {}
+    given = dataset.get('metainfo') or {}
+    if given.get('classes'):
+        return given
+    if isinstance(dataset.get('classes'), (list, tuple)):
+        return dict(classes=dataset.classes)
+    for kind in [*resolve_type(dataset.type, cfg.get('default_scope')), DATASETS.get(dataset.type)]:
+        known = getattr(kind, 'METAINFO', None) or {}
+        if known.get('classes'):
+            return known
+    with contextlib.suppress(Exception):  # named by the folders of the data, if they are here
+        return DATASETS.build(dataset).metainfo
+    return {}

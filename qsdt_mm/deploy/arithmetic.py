@@ -1,0 +1,230 @@
+"""The whole numbers of a layer: weights, biases and multipliers by which a sum becomes a byte or a count.
+
+``y = clip(rne((S + b) * m))``, ``m = M * 2^-e``, for each output channel. Three rules make every runtime give the same
+bits, whether it computes ``(S + b) * m`` or ``S * m + b * m``, fused or not, in whatever order:
+
+1. ``M * (|b| + span / m) < 2^24``: every result that is not clipped is exact in float32; span is that of the results.
+2. ``M`` is odd and more than twice the results: ``(S + b) * m`` is never half way between two of them.
+3. ``|S| + |b| <= 2^24`` at worst: float32 sums are exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qsdt_mm.errors import InputError
+from qsdt_mm.inference import FoldedLayer
+
+from .steps import EXACT
+
+MARGIN = 1.25
+"""A byte holds so many times the largest increment that the calibration images caused."""
+FINER = 4
+"""Low-bit weights may be taken times two to this, so that biases are finer."""
+MOST_BITS = 8
+ZERO = 128
+"""The byte that stands for zero."""
+LARGEST_BYTE = 127
+WHOLE_WORTH = 2.0**-8
+"""Worth of a whole number of 16 bits, in thresholds."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A layer in whole numbers, see :class:`~qsdt_mm.deploy.steps.Convolve`.
+
+    Args:
+        weight, multiplier, bias, scale, bits: as there.
+        worth: of one unit of the result, ``(C_out,)`` float64, in thresholds.
+    """
+
+    weight: Tensor
+    multiplier: Tensor
+    bias: Tensor
+    scale: Tensor
+    bits: int
+    worth: Tensor
+
+
+def fitting_worth(real: Tensor, largest: int, *, mixed: bool = False, finest: float = 2.0**-60) -> Tensor:
+    """Return what one unit is worth in each channel, so that results ``(N, C, ...)`` of calibration images fit.
+
+    A power of two, so that sums of such values stay on a grid; or one number for all channels, of any digits, where
+    the next layer mixes them.
+
+    Args:
+        real: the results.
+        largest: whole number that they are to fit.
+        mixed: whether the next layer mixes the channels.
+        finest: the smallest worth.
+    """
+    peak = real.abs().transpose(0, 1).flatten(1).amax(1).double() * MARGIN / largest
+    if mixed:
+        return peak.amax().clamp_min(finest).expand_as(peak)
+    return 2.0 ** torch.ceil(torch.log2(peak.clamp_min(finest)))
+
+
+def in_whole_numbers(
+    layer: FoldedLayer,
+    gain: Tensor,
+    offset: Tensor,
+    worth: Tensor,
+    *,
+    to: str,
+    high: int,
+    source: str,
+    most: int,
+    name: str,
+) -> Numbers:
+    """Return a layer ``gain * W x + offset`` of whole x in whole numbers.
+
+    Args:
+        layer: for W, which may be real: then it is rounded here, to steps that suit the multipliers.
+        gain, offset: float64 ``(C_out,)``, in thresholds.
+        worth: of one unit of the result, ``(C_out,)``.
+        to: 'count', 'byte', 'whole' or 'real'.
+        high: the highest count.
+        source: 'count', 'byte' or 'whole'.
+        most: the largest magnitude of x.
+        name: of the layer, for messages.
+
+    Raises:
+        InputError: a channel's numbers fit no multiplier.
+    """
+    dim = int(layer.transposed)
+    weight = layer.weight.detach().transpose(0, dim)
+    # Its result is its offset, whatever it sees.
+    silent = gain.abs() / worth * weight.double().abs().flatten(1).sum(1) * most < (0.5 if to != 'real' else 2.0**-60)
+    wanted = torch.where(silent, torch.ones_like(gain), gain.abs() / worth)  # y = wanted * S + target
+    target, sign = offset / worth, torch.where(gain < 0, -1.0, 1.0).double()
+    zero = float(ZERO) if to == 'byte' else 0.0
+    span = {'count': high + 1, 'byte': 2 * ZERO, 'whole': 2**15, 'real': 0}[to]
+    # Bytes times weights: older processors add two such products in 16 bits.
+    top = LARGEST_BYTE if source == 'count' else LARGEST_BYTE // 2 + 1
+
+    def column(values: Tensor) -> Tensor:
+        return values.view(-1, *[1] * (weight.dim() - 1))
+
+    def bias_for(scale: Tensor) -> Tensor:
+        return (target / scale + zero / scale).round()
+
+    multiplier = sign
+    if to == 'real':
+        if not layer.integer:
+            raise InputError(f'{name}: real weights before an output have to be quantized first')
+        scale = gain.clone()
+        multiplier = torch.ones_like(gain)
+        # A product, not a quotient, ends the network; of a silent channel one times its offset.
+        scale[silent] = offset[silent]
+        bias = torch.where(silent, torch.ones_like(gain), (offset / scale).round())
+        weight, mantissa = weight.clone(), torch.ones_like(gain)
+    elif layer.integer:
+        shift = _finer_by(weight, wanted, target, zero, span, top, most, to, high, source)
+        multiplier = sign * 2 ** shift.clamp_min(0)
+        weight = (weight * column(2.0 ** shift.clamp_max(0))).round().to(torch.int8)
+        reach = (weight * column(multiplier)).abs().flatten(1).sum(1) * most
+        scale, mantissa = _few_bits(wanted / 2**shift, reach, bias_for, span, odd=to != 'whole')
+    else:
+        few = {'whole': 1, 'count': 5, 'byte': 10}[to]
+        scale, mantissa = _step_of_few_bits(weight.abs().flatten(1).amax(1) * wanted / top, few, to != 'whole')
+        for _ in range(MOST_BITS):  # fewer bits of weight where sums would be too large for M
+            scale = torch.where(mantissa * (bias_for(scale).abs() + span / scale) >= EXACT, 2 * scale, scale)
+        weight = (weight * column(wanted / scale)).round().clamp(-LARGEST_BYTE, LARGEST_BYTE).to(torch.int8)
+    if to != 'real':
+        # Too small to show, at the latest after rounding.
+        silent |= (weight.double() * column(multiplier)).abs().flatten(1).sum(1) * most * scale < 0.5
+        constant = target.round().clamp(*((0, high) if to == 'count' else (-span / 2 + 1, span / 2 - 1)))
+        scale = torch.where(silent, torch.ones_like(scale), scale)
+        mantissa = torch.where(silent, torch.ones_like(mantissa), mantissa)
+        bias = torch.where(silent, constant + zero, bias_for(scale))
+    weight[silent] = 0
+    multiplier = torch.where(silent, torch.ones_like(multiplier), multiplier)
+    reach = (weight.double() * column(multiplier)).abs().flatten(1).sum(1) * most
+    _check(name, to, high, span, silent, mantissa, scale, bias, reach)
+    return Numbers(
+        weight.transpose(0, dim), multiplier.int(), bias.int(), scale, layer.weight_bits if layer.integer else 8, worth
+    )
+
+
+def _finer_by(
+    weight: Tensor,
+    wanted: Tensor,
+    target: Tensor,
+    zero: float,
+    span: float,
+    top: int,
+    most: int,
+    to: str,
+    high: int,
+    source: str,
+) -> Tensor:
+    """Return the power of two that low-bit weights are taken times: as fine as leaves M enough bits to avoid halves.
+
+    A negative one costs them bits: in a channel that hardly shows in its tensor.
+    """
+    largest = weight.flatten(1).double().abs().amax(1).clamp_min(1)
+    if to == 'whole' or source == 'whole':
+        return torch.zeros_like(largest)
+    shift = torch.floor(torch.log2(top / largest)).clamp(0, FINER)
+    need = 4 * ZERO + 2**9 + 4 if to == 'byte' else 4 * high + 8
+    for _ in range(FINER + MOST_BITS):
+        bias = ((target + zero) / wanted * 2**shift).abs()
+        reach = weight.double().abs().flatten(1).sum(1) * most * 2**shift
+        room = EXACT / (bias + torch.minimum(reach, span / wanted * 2**shift))
+        shift = torch.where(room < need, shift - 1, shift).clamp_min(-MOST_BITS)
+    return shift
+
+
+def _few_bits(wanted: Tensor, reach: Tensor, bias_for, span: float, odd: bool) -> tuple[Tensor, Tensor]:
+    """Return multipliers next to those wanted, and their M, as large as rule 1 allows."""
+    room = EXACT / (bias_for(wanted).abs() + 1 + torch.minimum(reach, span / wanted))
+    exponent = torch.floor(torch.log2(room / wanted))
+    mantissa = (wanted * 2**exponent).floor()
+    mantissa = mantissa - (mantissa % 2 == 0).double() if odd else mantissa.clamp_min(1)
+    return mantissa / 2**exponent, mantissa
+
+
+def _step_of_few_bits(wanted: Tensor, few: int, odd: bool) -> tuple[Tensor, Tensor]:
+    """Return the next multipliers from those wanted whose M has so many bits, and M."""
+    wanted = torch.where(wanted > 0, wanted, torch.ones_like(wanted))
+    exponent = torch.floor(torch.log2(wanted)) - (few - 1)
+    mantissa = torch.ceil(wanted / 2**exponent)
+    if odd:
+        mantissa = mantissa + (mantissa % 2 == 0).double()
+    return mantissa * 2**exponent, mantissa
+
+
+def _check(
+    name: str,
+    to: str,
+    high: int,
+    span: float,
+    silent: Tensor,
+    mantissa: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    reach: Tensor,
+) -> None:
+    """Raise InputError for the first channel that breaks a rule."""
+
+    def refuse(broken: Tensor, rule: str) -> None:
+        if bool(broken.any()):
+            channel = int(broken.nonzero()[0])
+            raise InputError(
+                f'{name}, channel {channel}: {rule} does not hold: M={mantissa[channel]:.0f}, m={scale[channel]:.6g}, '
+                f'b={bias[channel]:.0f}, |S| up to {reach[channel]:.0f}; a narrower D, or a norm that does not amplify '
+                'so much, would mend it'
+            )
+
+    refuse(~torch.isfinite(scale) | (scale == 0) & (to != 'real'), 'a multiplier that is a number above zero')
+    refuse(reach + bias.abs() > EXACT, '|S| + |b| <= 2^24')
+    if to == 'real':
+        return
+    within = bias.abs() + torch.minimum(reach, span / scale)
+    refuse((mantissa * within >= EXACT) & ~silent, 'M (|b| + span / m) < 2^24')
+    if to != 'whole':
+        twice = 2 * (high + 1) if to == 'count' else 4 * ZERO
+        refuse(((mantissa % 2 == 0) | (mantissa <= twice)) & ~silent, f'M odd and above {twice}')
