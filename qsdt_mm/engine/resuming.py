@@ -26,6 +26,7 @@ from .schedules import (
     settings_of,
 )
 
+LOST = 'Resumed iteration number is not divisible by'
 WORDS = dict(batch_size='batch size', processes='number of processes', epoch_length='length of an epoch')
 
 
@@ -87,8 +88,12 @@ class ResumingRunner(Runner):
         settings = settings_of(self.optim_wrapper)
         self._resumed = {}
         super().resume(filename, not self.new_optimizer, not self.new_schedule, map_location)
-        data = (self._resumed.get('run_state') or {}).get('data') or {}
-        self._resumed = None
+        state, self._resumed = self._resumed.get('run_state') or {}, None
+        data = state.get('data') or {}
+        if state.get(
+            'counts'
+        ):  # mmengine says that gradients are lost: they are put back, or RunStateHook says why not
+            self.logger.addFilter(lambda record: not record.getMessage().startswith(LOST))
         if self.new_schedule:
             put_back_settings(self.optim_wrapper, settings)
             self._advance_schedules(data)

@@ -66,6 +66,17 @@ def test_data(tmp_path, monkeypatch, case, workers):
     assert states.all_differences(first, second) == []
 
 
+def test_gradients_of_another_count_are_dropped(tmp_path, capsys):
+    config = states.config(tmp_path / 'c.py', 'optim_wrapper = dict(accumulative_counts=2)\n')
+    assert toy.train(tmp_path / 'run', config=config, train_cfg__max_epochs=2) == 0
+    toy.copy_start(
+        tmp_path / 'run', tmp_path / 'other', 'epoch_1.pth'
+    )  # the last iteration of a run always makes a step
+    capsys.readouterr()
+    assert toy.train(tmp_path / 'other', '--resume', config=config, optim_wrapper__accumulative_counts=3) == 0
+    assert 'Gradients that wait for the next step are dropped' in capsys.readouterr().out
+
+
 def test_an_epoch_of_another_length_begins_anew(tmp_path, capsys):
     config = states.config(tmp_path / 'c.py', EPOCHS)
     assert toy.train(tmp_path / 'run', config=config, train_cfg__max_epochs=1) == 0

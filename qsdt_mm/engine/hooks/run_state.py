@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.dist import get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, Hook, SyncBuffersHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
@@ -111,6 +111,11 @@ class RunStateHook(Hook):
             # as they are right after the last iteration, for who asks the hub
             runner.message_hub.update_info('iter', runner.iter - 1)
             runner.message_hub.update_info('epoch', runner.epoch - isinstance(loop, EpochBasedTrainLoop))
+            for hook in runner.hooks:
+                if isinstance(
+                    hook, SyncBuffersHook
+                ):  # has averaged them over processes before the checkpoint was saved
+                    hook.called_in_train = isinstance(loop, EpochBasedTrainLoop)
             runner.val_loop.run()
         if getattr(loop, 'stop_training', False):
             runner.logger.info('Training was stopped early: nothing is left to train')
