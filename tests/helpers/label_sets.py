@@ -41,6 +41,7 @@ def segments(root, part='train', steps=STEPS, classes=('a', 'b', 'c'), **setting
                 img_suffix='.png',
                 metainfo=dict(classes=classes),
                 pipeline=[*steps],
+                serialize_data=False,  # which collects garbage for half a second
                 **settings,
             )
         )
@@ -56,6 +57,7 @@ def pictures(root, steps=STEPS[:1], **settings):
                 type='mmpretrain.CustomDataset',
                 data_root=str(root),
                 pipeline=[*steps, dict(type='PackInputs')],
+                serialize_data=False,
                 **settings,
             )
         )

@@ -29,6 +29,7 @@ train_dataloader = dict(loader, dataset=dict(data, data_prefix=folders, pipeline
 val_dataloader = dict(loader, dataset=dict(data, data_prefix=folders, pipeline=train_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(max_iters=1, val_interval=1)
+visualizer = dict(name='unlabelled')  # runs of one process share it otherwise
 """
 PREFIX = 'test_dataloader.dataset.data_prefix'
 NO_LABELS = f'{PREFIX}.seg_map_path=None'
@@ -83,7 +84,7 @@ def test_predictions_are_written(trained, tmp_path, capsys):
     assert 'no label maps: nothing is scored, predictions are written' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('named', [True, False])
+@pytest.mark.parametrize('named', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_format_only(trained, tmp_path, named):
     """With a folder of label maps named that are not there, as inherited, too."""
     options = ['test_evaluator.format_only=True', f'test_evaluator.output_dir={tmp_path / "maps"}']
@@ -92,6 +93,7 @@ def test_format_only(trained, tmp_path, named):
     assert all(one.shape == (32, 40) and one.max() < 3 for one in found)
 
 
+@pytest.mark.slow
 def test_views_without_labels(trained, tmp_path):
     assert evaluate(trained, tmp_path, '--tta', '--out', tmp_path / 'p.pkl', options=[NO_LABELS]) == 0
     assert len(pickle.loads((tmp_path / 'p.pkl').read_bytes())) == 2
@@ -101,7 +103,7 @@ def test_views_without_labels(trained, tmp_path):
     ('options', 'said'),
     [
         ([NO_LABELS], 'nothing can be scored; say where predictions go: --out'),
-        (['test_evaluator.format_only=True'], 'nothing can be scored'),
+        pytest.param(['test_evaluator.format_only=True'], 'nothing can be scored', marks=pytest.mark.slow),
         ([], '2 of the 2 label maps of the test data are not there'),
     ],
 )
@@ -111,6 +113,7 @@ def test_nothing_to_do(trained, tmp_path, capsys, options, said):
     assert said in line and not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_format_only_with_labels_and_no_folder(trained, tmp_path, capsys):
     options = [f'{PREFIX}.img_path=images/train', 'test_evaluator.format_only=True']
     assert evaluate(trained, tmp_path, options=options) == 2
