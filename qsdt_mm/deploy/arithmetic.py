@@ -39,6 +39,18 @@ class Numbers:
     Args:
         weight, multiplier, bias, scale, bits: as there.
         worth: of one unit of the result, ``(C_out,)`` float64, in thresholds.
+
+    >>> from torch import nn
+    >>> from qsdt_mm.inference import FoldedLayer
+    >>> from qsdt_mm.models.quantization import QuantizedWeight
+    >>> weight = QuantizedWeight(torch.tensor([[[[3]]]], dtype=torch.int8), torch.tensor([0.5]).double(), bits=4)
+    >>> gain, offset = torch.tensor([0.5]).double(), torch.tensor([0.25]).double()
+    >>> layer = FoldedLayer(nn.Conv2d(1, 1, 1), weight, gain, offset)
+    >>> numbers = in_whole_numbers(
+    ...     layer, gain, offset, torch.ones(1).double(), to='count', high=4, source='count', most=4, name='layer')
+    >>> sums = 2 * 3 * numbers.multiplier + numbers.bias  # of two spikes
+    >>> round((sums * numbers.scale).item(), 3)
+    3.25
     """
 
     weight: Tensor

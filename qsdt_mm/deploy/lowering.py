@@ -59,6 +59,9 @@ class Value:
         worth: of one unit, as a real number: a float, or ``(C,)``.
         most: the largest magnitude, of whole numbers; of a membrane a bound in its own units.
         nudged: whether a membrane lies half a step beside its grid, and so never on a half.
+
+    >>> copy_of(Value('u3', 'membrane', worth=0.25), worth=0.5).worth
+    0.5
     """
 
     name: str
@@ -82,6 +85,14 @@ class Lowering:
 
     Raises:
         InputError: a node has no whole-number form; the message names it.
+
+    >>> from torch import nn
+    >>> from qsdt_mm.deploy.recording import record
+    >>> recording = record(nn.Identity(), torch.ones(2, 1, 2, 2), lambda model, image: model(image).flatten(1))
+    >>> pixels = torch.full((2, 1, 2, 2), 200, dtype=torch.uint8)
+    >>> lowering = Lowering(recording, pixels, mean=torch.tensor([100.0]).double(), std=torch.tensor([50.0]).double())
+    >>> [type(step).__name__ for step in lowering.steps]
+    ['Normalise', 'Arrange']
     """
 
     def __init__(self, recording: Recording, pixels: Tensor, mean: Tensor, std: Tensor) -> None:
@@ -485,7 +496,11 @@ class Lowering:
 
 @dataclass(frozen=True)
 class Increment(Value):
-    """A byte that is still to be added to a membrane; ``worth`` is the membrane's threshold."""
+    """A byte that is still to be added to a membrane; ``worth`` is the membrane's threshold.
+
+    >>> Increment('y5', 'increment', worth=0.25, worth_in_thresholds=torch.tensor([0.5])).threshold
+    0.25
+    """
 
     worth_in_thresholds: Any = None
 
@@ -496,7 +511,11 @@ class Increment(Value):
 
 @dataclass(frozen=True)
 class Sum(Value):
-    """A sum of whole numbers; ``halves``: whether its counts may lie exactly on a half."""
+    """A sum of whole numbers; ``halves``: whether its counts may lie exactly on a half.
+
+    >>> Sum('s4', 'sum', worth=1 / 64, halves=True).halves
+    True
+    """
 
     halves: bool = False
 

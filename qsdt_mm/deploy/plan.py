@@ -27,6 +27,12 @@ class Plan(nn.Module):
         shape: ``(C, H, W)`` or ``(T, C, H, W)`` of the images that it was made with.
 
     Shapes: pixels ``(N, *shape)``, whole numbers from 0 to 255 of any type; outputs in float32.
+
+    >>> from qsdt_mm.deploy.steps import Normalise
+    >>> step = Normalise(('pixels',), 'image', gain=torch.tensor([0.5]), offset=torch.tensor([-64.0]))
+    >>> plan = Plan([step], outputs='image', shape=(1, 1, 2))
+    >>> plan(torch.tensor([[[[0, 255]]]], dtype=torch.uint8)).flatten().tolist()
+    [-64.0, 64.0]
     """
 
     def __init__(self, steps: list[Step], outputs: Any, shape: tuple[int, ...]) -> None:

@@ -30,6 +30,9 @@ class Node:
         module: the unit, neuron or attention.
         function, args, kwargs: of a call; its inputs stand among the arguments as nodes.
         index: of a call that returns several values, which one.
+
+    >>> str(Node('drive', name='backbone.stages.0.downsample'))
+    'drive in backbone.stages.0.downsample'
     """
 
     kind: str
@@ -49,7 +52,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Recording:
-    """The nodes of a run in their order, its image, and its outputs in the structure that the network returned."""
+    """The nodes of a run in their order, its image, and its outputs in the structure that the network returned.
+
+    >>> from torch import nn
+    >>> recording = record(nn.Identity(), torch.ones(2, 1), lambda model, image: model(image) + 1)
+    >>> [node.kind for node in recording.nodes], recording.users()[recording.image][0] is recording.outputs
+    (['image', 'call'], True)
+    """
 
     nodes: list[Node]
     image: Node

@@ -44,6 +44,13 @@ class Step(nn.Module):
         inputs: names of the values that it takes.
         output: name of the value that it makes.
         settings: what, beside its buffers, says what the step does; numbers, strings and lists only.
+
+    >>> class Negate(Step):
+    ...     def forward(self, values):
+    ...         return -values
+    >>> step = Negate(('a',), 'b')
+    >>> step.inputs, step.output, step(torch.ones(1)).item()
+    (('a',), 'b', -1.0)
     """
 
     def __init__(self, inputs: tuple[str, ...], output: str, **settings: Any) -> None:
@@ -69,7 +76,12 @@ def by_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 class Normalise(Step):
-    """``x = rne(gain * pixels + offset)``, exact before it is rounded: the image less its mean, in its deviation."""
+    """``x = rne(gain * pixels + offset)``, exact before it is rounded: the image less its mean, in its deviation.
+
+    >>> step = Normalise(('pixels',), 'image', gain=torch.tensor([0.5]), offset=torch.tensor([-64.0]))
+    >>> step(torch.tensor([[[[0, 128, 255]]]])).flatten().tolist()
+    [-64.0, 0.0, 64.0]
+    """
 
     def __init__(self, inputs: tuple[str, ...], output: str, gain: Tensor, offset: Tensor) -> None:
         super().__init__(inputs, output)
@@ -95,6 +107,14 @@ class Convolve(Step):
         conv_args: of the convolution.
         source: kind of the input: 'count', 'byte' or 'whole'.
         most: the largest magnitude of the input.
+
+    >>> one = torch.ones(1)
+    >>> step = Convolve(
+    ...     ('n',), 'y', torch.tensor([[[[1, -2]]]], dtype=torch.int8), multiplier=one, bias=3 * one, scale=0.5 * one,
+    ...     to='count', high=4, bits=4, layer='conv', source='count', most=4,
+    ...     conv_args=dict(stride=[1, 1], padding=[0, 0], dilation=[1, 1], groups=1))
+    >>> step(torch.tensor([[[[4.0, 1.0, 0.0]]]])).flatten().tolist()  # (4 - 2 + 3) / 2 and (1 + 3) / 2, halves to even
+    [2.0, 2.0]
     """
 
     def __init__(
@@ -169,7 +189,12 @@ class Convolve(Step):
 
 
 class Charge(Step):
-    """``x + delta * y``: an increment, added to a membrane, or where there is none to half a step of its grid."""
+    """``x + delta * y``: an increment, added to a membrane, or where there is none to half a step of its grid.
+
+    >>> step = Charge(('u', 'y'), 'v', delta=torch.tensor([0.25]))
+    >>> step(torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), -2.0)).item()
+    0.5
+    """
 
     def __init__(self, inputs: tuple[str, ...], output: str, delta: Tensor) -> None:
         super().__init__(inputs, output)
@@ -189,6 +214,10 @@ class Fire(Step):
         max_spike_count: D.
         time_steps: T, folded into the batch, time first.
         nudge: added to the membrane where sums of several have put it back on the grid.
+
+    >>> step = Fire(('u',), 'n', ratio=1.0, max_spike_count=4, time_steps=2, nudge=0.0)
+    >>> step(torch.tensor([[1.25], [0.375]])).tolist()  # 0.25 is carried over
+    [[1.0], [1.0]]
     """
 
     def forward(self, membrane: Tensor) -> Tensor:
@@ -218,6 +247,11 @@ class Product(Step):
         max_spike_count: D of query, key and value.
         widths: their channels in a head.
         size: ``[H, W]`` of the images that the plan was made with.
+
+    >>> step = Product(('q', 'k', 'v'), 's', num_heads=1, max_spike_count=[4, 4, 4], widths=[2, 2, 2], size=[1, 3])
+    >>> counts = torch.ones(1, 2, 1, 3)
+    >>> step(counts, counts, 2 * counts)[0, 0, 0, 0].item()  # 2 * 3 tokens * 2 channels
+    12.0
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, spiking: bool = False) -> Tensor:
@@ -248,6 +282,10 @@ class SumPositions(Step):
     Args:
         digits: binary digits of a membrane that are kept.
         limit: the largest magnitude that is kept.
+
+    >>> step = SumPositions(('u',), 's', digits=2, limit=100)
+    >>> step(torch.tensor([[[[0.25, 0.5]]]])).item()
+    3.0
     """
 
     def forward(self, membrane: Tensor) -> Tensor:
@@ -263,6 +301,10 @@ class Round(Step):
         shift: 1/2 where halves go up; else 0.
         low, high: limits.
         whole: whether the values are whole numbers.
+
+    >>> step = Round(('s',), 'n', scale=0.25, shift=0.5, low=0, high=4, whole=True)
+    >>> step(torch.tensor([6.0, 100.0])).tolist()
+    [2.0, 4.0]
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -278,6 +320,10 @@ class Resize(Step):
         size: ``(H, W)`` of the result, a multiple by a power of two.
         factors: by which height and width grow.
         digits: binary digits that are kept.
+
+    >>> step = Resize(('u',), 'v', size=[2, 2], factors=[2.0, 2.0], digits=8)
+    >>> step(torch.ones(1, 1, 1, 1)).shape
+    torch.Size([1, 1, 2, 2])
     """
 
     def forward(self, membrane: Tensor) -> Tensor:
@@ -286,14 +332,22 @@ class Resize(Step):
 
 
 class Add(Step):
-    """The sum of two membranes."""
+    """The sum of two membranes.
+
+    >>> Add(('u', 'v'), 'w')(torch.tensor([0.5]), torch.tensor([0.25])).item()
+    0.75
+    """
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         return first + second
 
 
 class Scale(Step):
-    """``x * worth``: what a value is worth as a real number, for an output."""
+    """``x * worth``: what a value is worth as a real number, for an output.
+
+    >>> Scale(('u',), 'output', worth=0.25)(torch.tensor([2.0])).item()
+    0.5
+    """
 
     def forward(self, values: Tensor) -> Tensor:
         return values * torch.tensor(self.worth, dtype=torch.float32, device=values.device)
@@ -307,6 +361,10 @@ class Arrange(Step):
         arguments: of the function, beside the values.
         size: of the result, with any batch.
         factors: by which height and width grow.
+
+    >>> step = Arrange(('u',), 'v', function='flatten', arguments=dict(start=1, end=-1), size=[1, 6], factors=[])
+    >>> step(torch.ones(1, 2, 3)).shape
+    torch.Size([1, 6])
     """
 
     def forward(self, *values: Tensor) -> Tensor:
