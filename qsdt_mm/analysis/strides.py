@@ -29,6 +29,12 @@ class Told(NamedTuple):
         strides: one for each level; of two (width, height) the first.
         levels: it reads so many maps, from the first on; None: all.
         size: height and width of images that it is for, if it says so.
+
+    >>> from qsdt_mm.models import SpikeDrivenTransformer
+    >>> list(told_strides(SpikeDrivenTransformer('qsd-8m', out_indices=(0,))))  # no anchors, no points
+    []
+    >>> Told('bbox_head', strides=(8.0, 16.0), levels=None, size=None).part
+    'bbox_head'
     """
 
     part: str

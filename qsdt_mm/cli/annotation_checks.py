@@ -33,6 +33,9 @@ class Findings:
     Args:
         remarks: a line each.
         unscored: a file without annotations, with which no result can be compared, if there is one.
+
+    >>> Findings(['FILE: 3 of 860 boxes are left out']).unscored is None
+    True
     """
 
     remarks: list[str] = field(default_factory=list)

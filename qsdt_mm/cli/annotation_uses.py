@@ -30,6 +30,9 @@ class Use:
         ordered: whether labels follow the order of its categories.
         segments: whether it is of panoptic segmentation, whose annotations are others.
         names: keys of which one names the file of an image.
+
+    >>> Use('train', 'instances.json', outlines=True).scored
+    True
     """
 
     split: str

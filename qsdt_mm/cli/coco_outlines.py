@@ -26,6 +26,10 @@ class Outlines:
         too_short: (N,) of bool, those of which no part has three points, x and y of each.
         bitmaps: (N,) of bool, run-length codes.
         trimmed: those of which some parts are too short, without them; by index.
+
+    >>> found = np.array([False, True])
+    >>> Outlines(absent=found, too_short=~found, bitmaps=found & False, trimmed={}).absent.sum().item()
+    1
     """
 
     absent: np.ndarray

@@ -34,6 +34,11 @@ class Annotations:
         crowd: (N,) of bool.
         ignored: (N,) of bool, those that mmdet passes over.
         outlines: as the file has them: lists of polygons, masks as dicts, None.
+
+    >>> flags = np.zeros(1, bool)
+    >>> boxes, sizes = np.array([[0, 0, 9, 9]]), np.array([[64, 48]])
+    >>> len(Annotations([7], [1], [3], boxes, sizes, np.array([81]), flags, flags, outlines=[None]))
+    1
     """
 
     ids: list

@@ -30,6 +30,10 @@ class ParsedFile:
         no_box: indices of annotations whose box has no width or height.
         no_outline: indices of those that have no outline; only who needs outlines does without them.
         trimmed: outlines of which some parts are left out, by the index of the annotation.
+
+    >>> parsed = ParsedFile(dict(annotations=[dict(id=1), dict(id=2)]), no_box={0})
+    >>> parsed.content(outlines=False)['annotations']
+    [{'id': 2}]
     """
 
     held: dict

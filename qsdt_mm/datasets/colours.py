@@ -23,6 +23,9 @@ class Entry:
         name: of the class.
         colour: red, green, blue, 0 to 255.
         label: its number.
+
+    >>> print(Entry('road', (128, 64, 128), label=0))
+    road 128 64 128
     """
 
     def __init__(self, name: str, colour: Colour, label: int) -> None:

@@ -23,6 +23,9 @@ class Head(NamedTuple):
         format: as PIL names it: ``'PNG'``, ``'JPEG'``, ...
         mode: PIL's: ``'L'`` grey, ``'P'`` palette, ``'RGB'``, ``'RGBA'``, ``'CMYK'``, ``'I;16'``, ...
         bits: of one channel.
+
+    >>> Head('PNG', 'RGB', bits=8).format
+    'PNG'
     """
 
     format: str

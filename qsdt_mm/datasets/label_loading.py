@@ -24,6 +24,9 @@ class LoadLabelMap(LoadAnnotations):
 
     Raises:
         ValueError: a value or label is no integer from 0 to 65,535.
+
+    >>> LoadLabelMap(mapping={255: 1}).mapping
+    {255: 1}
     """
 
     def __init__(self, mapping: Mapping[int, int] | None = None, **kwargs: Any) -> None:

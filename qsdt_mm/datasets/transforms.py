@@ -64,6 +64,9 @@ class LoadDeepImage(LoadImageFromFile):
     Raises:
         ValueError: ``bits`` is out of range.
         InputError: a file has higher values, or other channels than one or three.
+
+    >>> LoadDeepImage(bits=12).bits
+    12
     """
 
     def __init__(self, bits: int, **kwargs: Any) -> None:

@@ -36,6 +36,9 @@ class ResumingRunner(Runner):
     A checkpoint without optimizer or schedule is resumed with the attribute ``new_optimizer`` or ``new_schedule`` only
     (``False``); these leave aside the checkpoint's where it has them. Where the checkpoint's schedule or settings of
     the optimizer go on and are not those of the configuration, a warning says so.
+
+    >>> ResumingRunner.new_optimizer, ResumingRunner.new_schedule
+    (False, False)
     """
 
     new_optimizer = new_schedule = False

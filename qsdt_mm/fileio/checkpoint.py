@@ -144,11 +144,21 @@ def _first_line(error: BaseException) -> str:
 
 
 class IncompleteCheckpoint(UserWarning):
-    """A checkpoint was passed over because training cannot go on from what it holds."""
+    """A checkpoint was passed over because training cannot go on from what it holds.
+
+    >>> IncompleteCheckpoint('best.pth lacks its optimizer').args
+    ('best.pth lacks its optimizer',)
+    """
 
 
 class IncompleteCheckpointError(CheckpointError):
-    """A checkpoint is whole but training cannot go on from what it holds."""
+    """A checkpoint is whole but training cannot go on from what it holds.
+
+    >>> missing_parts(dict(state_dict={}, meta=dict(epoch=1, iter=9), message_hub={}))
+    ['optimizer', 'param_schedulers']
+    >>> issubclass(IncompleteCheckpointError, CheckpointError)
+    True
+    """
 
 
 def missing_parts(checkpoint: Any, optimizer: bool = True, schedule: bool = True) -> list[str]:

@@ -40,6 +40,9 @@ class Packed:
         config: of ``config.json``.
         tensors: by name, as they were before they were packed.
         notes: what else goes with the tensors, by name.
+
+    >>> Packed(dict(kind='deploy'), tensors={}, notes={}).kind
+    'deploy'
     """
 
     config: dict[str, Any]

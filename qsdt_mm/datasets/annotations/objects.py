@@ -32,6 +32,9 @@ class AnnotatedObject:
         ignored: neither right nor wrong when found (VOC's difficult ones).
         place: where in the file it stands.
         may_stand_out: what reaches beyond the picture is cut off without a word (circles).
+
+    >>> AnnotatedObject('cell', box=(0.0, 0.0, 8.0, 4.0)).outlines
+    []
     """
 
     label: str
@@ -48,6 +51,11 @@ class AnnotatedPicture:
     """A picture, its size when it stands upright, and its objects.
 
     ``turn`` turns points of the objects upright, where they were drawn on the picture as it is stored, on its side.
+
+    >>> picture = AnnotatedPicture(Path('a.jpg'), 4, 8, [AnnotatedObject('cell', (0, 0, 2, 1))], lambda p: (p[1], p[0]))
+    >>> picture.stand_upright()
+    >>> picture.objects[0].box
+    (0, 0, 1, 2)
     """
 
     path: Path
@@ -66,7 +74,14 @@ class AnnotatedPicture:
 
 
 class Faults:
-    """Collector of what is wrong with a data set: all of it is looked at before anything is refused."""
+    """Collector of what is wrong with a data set: all of it is looked at before anything is refused.
+
+    >>> faults = Faults()
+    >>> faults.add(Path('a.xml'), 'object 2', 'no box')
+    >>> faults.refuse()
+    Traceback (most recent call last):
+    qsdt_mm.errors.InputError: a.xml, object 2: no box
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -35,6 +35,12 @@ class Pictures:
 
     Raises:
         InputError: there is no such folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / 'cat.png').touch()
+    ...     Pictures(Path(folder)).find('cat').name
+    'cat.png'
     """
 
     def __init__(self, folder: Path) -> None:

@@ -20,6 +20,9 @@ class AbsentClassesHook(Hook):
 
     The tools of this package register it; elsewhere: ``custom_hooks = [dict(type='qsdt_mm.AbsentClassesHook')]``.
     The same classes are named once.
+
+    >>> AbsentClassesHook().named
+    set()
     """
 
     priority = 'LOW'

@@ -40,6 +40,10 @@ class RunStateHook(Hook):
     been done. One that was not is made up for when the run goes on. After each validation the checkpoint of that epoch
     or iteration is saved again, so that it holds what the validation changed. :class:`SafeRunner` and the tools
     register it.
+
+    >>> from mmengine.registry import HOOKS
+    >>> isinstance(HOOKS.build(dict(type='qsdt_mm.RunStateHook')), RunStateHook)
+    True
     """
 
     priority = 'LOWEST'  # put back when all other hooks are ready, noted when they have looked at the metrics
