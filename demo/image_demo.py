@@ -39,14 +39,12 @@ EVENT_STEPS = {'LoadEvents': 'an npz file of events', 'LoadEventFrames': 'an npz
 FOLDER_STEPS = {'LoadDrawnEvents': 'a folder of pictures'}
 
 
-def check_image(cfg, args: argparse.Namespace) -> bool:
-    """Refuse what the configuration's pipeline does not read; return whether it reads events."""
+def check_image(cfg, args: argparse.Namespace) -> bool | None:
+    """Refuse what the configuration's pipeline does not read; return whether it reads events, None without one."""
     from qsdt_mm.errors import InputError, why_no_file
 
     steps = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline')
-    if not steps:
-        raise InputError(f'config {args.config} has no test_dataloader.dataset.pipeline')
-    first = str(steps[0]['type']).rpartition('.')[2]
+    first = str(steps[0]['type']).rpartition('.')[2] if steps else None
     absent = why_no_file(args.image, folder=first in FOLDER_STEPS)
     if absent:
         raise InputError(f'image {args.image} {absent}')
@@ -58,7 +56,7 @@ def check_image(cfg, args: argparse.Namespace) -> bool:
         raise InputError(
             f'image {args.image} is an npz file, of events or frames: the network of {args.config} takes pictures'
         )
-    return wanted is not None
+    return wanted is not None if steps else None
 
 
 def packed(cfg, path: str, events: bool) -> dict:
@@ -127,6 +125,8 @@ def look(args: argparse.Namespace, session) -> None:
     cli.import_library(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
+        if events is None:
+            raise InputError(f'config {args.config} has no test_dataloader.dataset.pipeline')
         with session.stage(f'reading {args.image}'):
             data = packed(cfg, args.image, events)
         backbones = [m for m in model.modules() if isinstance(m, SpikeDrivenTransformer)]
