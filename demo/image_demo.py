@@ -79,14 +79,12 @@ EVENT_STEPS = {'LoadEvents': 'an npz file of events', 'LoadEventFrames': 'an npz
 FOLDER_STEPS = {'LoadDrawnEvents': 'a folder of pictures'}
 
 
-def check_image(cfg, args: argparse.Namespace) -> bool:
-    """Refuse what the configuration's pipeline does not read; return whether it reads events."""
+def check_image(cfg, args: argparse.Namespace) -> bool | None:
+    """Refuse what the configuration's pipeline does not read; return whether it reads events, None without one."""
     from qsdt_mm.errors import InputError, why_no_file
 
     steps = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline')
-    if not steps:
-        raise InputError(f'config {args.config} has no test_dataloader.dataset.pipeline')
-    first = str(steps[0]['type']).rpartition('.')[2]
+    first = str(steps[0]['type']).rpartition('.')[2] if steps else None
     of_events = first in EVENT_STEPS or first in FOLDER_STEPS
     absent = why_no_file(args.image, folder=first in FOLDER_STEPS or not of_events and Path(args.image).is_dir())
     if absent:
@@ -99,7 +97,7 @@ def check_image(cfg, args: argparse.Namespace) -> bool:
         raise InputError(
             f'image {args.image} is an npz file, of events or frames: the network of {args.config} takes pictures'
         )
-    return wanted is not None
+    return wanted is not None if steps else None
 
 
 def packed(cfg, path: str, events: bool) -> dict:
@@ -188,6 +186,8 @@ class Network:
         cli.import_library(self.cfg)
         with self.scope():
             self.model = cli.build_model(self.cfg, args.checkpoint, session)
+            if events is None:
+                raise InputError(f'config {args.config} has no test_dataloader.dataset.pipeline')
             self.meta = metainfo(self.cfg)
         backbones = [m for m in self.model.modules() if isinstance(m, SpikeDrivenTransformer)]
         if not backbones:
