@@ -266,3 +266,12 @@ def test_numbers_that_are_none(tmp_path, key, value):
     path.write_text(json.dumps(held).replace('"X"', value))
     with pytest.raises(InputError, match=rf'annotations\[3\] has {key}'):
         check_coco_file(path)
+
+
+def test_images_named_by_address(tmp_path):
+    """As in LVIS v1."""
+    held = drawn()
+    for row in held['images']:
+        row['coco_url'] = f'http://images/train/{row.pop("file_name")}'
+    assert 'file_name None' in refusal(tmp_path, held)
+    assert check(tmp_path, held, names=('file_name', 'coco_url'))[0] == []
