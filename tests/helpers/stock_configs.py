@@ -15,7 +15,7 @@ from mmengine.structures import PixelData
 SIZE = 64
 ARCH = dict(family='qsd', widths=(16, 32, 48, 80, 112), depths=(1, 1, 1, 1, 1), num_heads=4)
 FEWER = dict(
-    max_per_img=20, nms_pre=60, num_queries=30, num_proposals=30, num_points=64, num_dn_queries=10, max_num=40,
+    max_per_img=30, nms_pre=60, num_queries=30, num_proposals=30, num_points=64, num_dn_queries=10, max_num=40,
     fc_out_channels=64, feedforward_channels=128, num_subset_points=64, subdivision_num_points=64,
 )  # fmt: skip
 CHANNELS = ('in_channels', 'c1_in_channels', 'in_channels_list', 'encoder_channels')
@@ -27,26 +27,21 @@ def config_root(library):
     return Path(importlib.util.find_spec(library).submodule_search_locations[0]) / '.mim' / 'configs'
 
 
-def clean(node):
+def clean(node, fewer):
     """Load nothing, and make do with few proposals, queries and points; let any score count."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in [*items]:
-        if (
-            key in ('pretrained', 'teacher_ckpt')
-            and isinstance(value, str)
-            or key == 'init_cfg'
-            and isinstance(value, dict)
-            and value.get('type') == 'Pretrained'
-        ):
+        loads = key in ('pretrained', 'teacher_ckpt') and isinstance(value, str)
+        if loads or key == 'init_cfg' and isinstance(value, dict) and 'checkpoint' in value:
             node[key] = None
         elif key == 'teacher_config' and isinstance(value, str):
             node[key] = str(config_root('mmdet').parent / value)
         elif key == 'score_thr':
             node[key] = 0.0
-        elif type(value) is int and value > FEWER.get(key, value):
-            node[key] = FEWER[key]
+        elif type(value) is int and value > fewer.get(key, value):
+            node[key] = fewer[key]
         elif isinstance(value, (dict, list, tuple)):
-            clean(value)
+            clean(value, fewer)
 
 
 def stock_model(library, name):
@@ -55,14 +50,15 @@ def stock_model(library, name):
     model = cfg.model
     if library == 'mmpretrain' and 'data_preprocessor' not in model and 'data_preprocessor' in cfg:
         model.data_preprocessor = cfg.data_preprocessor
-    clean(model)
+    # SCNet's branches have to be as wide as each other.
+    clean(model, {k: v for k, v in FEWER.items() if model.type != 'SCNet' or k != 'fc_out_channels'})
     preprocessor = model.get('data_preprocessor') or {}
     if library != 'mmpretrain':
         preprocessor.pop('batch_augments', None)
     if library == 'mmseg':
         preprocessor.update(size=(SIZE, SIZE), size_divisor=None)
         preprocessor.pop('test_cfg', None)
-        model.test_cfg = dict(mode='whole')
+        model.test_cfg.mode = 'whole'
     return model
 
 
@@ -105,7 +101,7 @@ def replace_channels(node, old, new):
     changed = 0
     for key, value in [*node.items()]:
         if key in CHANNELS and isinstance(value, (list, tuple)) and value and all(v in old for v in value):
-            node[key] = list(new) if list(value) == list(old) else [new[old.index(v)] for v in value]
+            node[key] = type(value)(new if list(value) == list(old) else [new[old.index(v)] for v in value])
             changed += 1
         elif key in CHANNELS and value in old:
             node[key] = new[len(old) - 1 - old[::-1].index(value)]
@@ -189,9 +185,10 @@ def detection_data(model):
 
     classes = min(numbers_in(model, ('num_classes', 'num_things_classes')), default=80)
     stride = 8 if model.type in ('HybridTaskCascade', 'SCNet') else 1
+    with_mask = model.type != 'RTMDet' or 'Ins' in model.bbox_head.type
     data = demo_mm_inputs(
         2, image_shapes=[(3, SIZE, SIZE)] * 2, num_items=[3, 4], num_classes=max(min(classes, 10), 2),
-        sem_seg_output_strides=stride, with_mask=True, with_semantic=True,
+        sem_seg_output_strides=stride, with_mask=with_mask, with_semantic=True,
     )  # fmt: skip
     for sample in data['data_samples']:
         boxes = sample.gt_instances.bboxes  # at least 16 px wide, so that something is assigned
