@@ -23,7 +23,7 @@ STEPS: dict[str, type[Step]] = {
 }
 MOST_COUNT = 127
 LARGEST_NUMBER = 2**31
-LARGEST_VALUE = 2**31
+LARGEST_VALUE = 2**28
 """Elements of a value for one image."""
 MOST_STEPS = 20_000
 
@@ -151,16 +151,15 @@ def _check_settings(value: Any, where: str, depth: int = 0) -> None:
             require(name.isidentifier() and not name.startswith('_'), where, name, 'names of settings', InputError)
             _check_settings(item, f'{where}.{name}', depth + 1)
             if name in ('max_spike_count', 'high') and where.endswith('settings'):
-                counts = item if isinstance(item, list) else [item]
-                allowed = (
-                    all(type(n) is int and 0 <= n <= MOST_COUNT for n in counts) or name == 'high' and 'whole' in value
-                )
+                counts, lowest = item if isinstance(item, list) else [item], int(name != 'high')
+                allowed = all(type(n) is int and lowest <= n <= MOST_COUNT for n in counts)
+                allowed |= name == 'high' and 'whole' in value  # of a sum that is rounded, not of counts
                 require(allowed, f'{where}.{name}', item, f'counts up to {MOST_COUNT}', InputError)
     elif isinstance(value, list) and depth < 4 and len(value) <= 64:
         for item in value:
             _check_settings(item, where, depth + 1)
     else:
-        number = type(value) in (int, float) and math.isfinite(value) and abs(value) <= LARGEST_NUMBER
+        number = type(value) in (int, float) and abs(value) <= LARGEST_NUMBER
         word = isinstance(value, str) and len(value) <= 64
         require(
             number or word or value is None or isinstance(value, bool),
@@ -208,12 +207,24 @@ def _check_convolution(step: Convolve, where: str) -> None:
         require(settings.get(name) in kinds, f'{where}.{name}', settings.get(name), ', '.join(kinds), InputError)
     most = settings.get('most')
     limit = MOST_COUNT if settings['source'] == 'count' else 2**15
-    require(type(most) is int and 0 <= most <= limit, f'{where}.most', most, f'0 to {limit}', InputError)
+    require(type(most) is int and 1 <= most <= limit, f'{where}.most', most, f'1 to {limit}', InputError)
     dim = int(settings['layer'] == 'conv_transpose')
     integers = step.weight.dtype == torch.int8 and step.weight.dim() > dim
     require(
         integers, f'{where}.weight', f'{tuple(step.weight.shape)} {step.weight.dtype}', 'integers of 8 bits', InputError
     )
+    pairs = () if settings['layer'] == 'linear' else ('stride', 'padding', 'dilation')
+    pairs += ('output_padding',) if settings['layer'] == 'conv_transpose' else ()
+    args = settings.get('conv_args')
+    names = {*pairs, 'groups'} if pairs else set()
+    require(
+        isinstance(args, dict) and set(args) == names, f'{where}.conv_args', args, ', '.join(sorted(names)), InputError
+    )
+    for name, value in args.items():
+        numbers = [value, 1] if name == 'groups' else value
+        lowest = 0 if 'padding' in name else 1
+        fits = isinstance(numbers, list) and len(numbers) == 2 and all(type(n) is int and n >= lowest for n in numbers)
+        require(fits, f'{where}.{name}', value, f'whole numbers from {lowest} on', InputError)
     channels = step.weight.shape[dim]
     for name in ('multiplier', 'bias', 'scale'):
         shape = tuple(getattr(step, name).shape)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from qsdt_mm.errors import CheckpointError, InputError, require
+from qsdt_mm.errors import CheckpointError, InputError, disk_fault, require
 
 from .atomic import BESIDE, PathLike, atomic_open
 from .packing import restore, shrink
@@ -100,6 +100,10 @@ def whole_folder(folder: PathLike, overwrite: bool = False) -> Iterator[Path]:
             if old.exists():
                 os.rename(old, folder)
             raise
+    except OSError as error:
+        if disk_fault(error) and str(beside) in str(error.filename):  # say what was to be there
+            raise OSError(error.errno, error.strerror, str(folder)) from error
+        raise
     finally:
         _remove(beside)
         _remove(old)
