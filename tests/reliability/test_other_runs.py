@@ -39,13 +39,24 @@ def setting(request):
     )
 
 
-@pytest.fixture
-def first(tmp_path, setting):
-    """The directory of a run that was stopped: its best checkpoint is that of its first validation."""
-    run = tmp_path / 'a'
-    made = config(tmp_path / 'a.py', [0.5, 0.1, 0.1, 0.1], **setting)
+@pytest.fixture(scope='module')
+def stopped(tmp_path_factory, setting):
+    """A run that was stopped, and what it left, as a copy: its best checkpoint is that of its first validation."""
+    folder = tmp_path_factory.mktemp('stopped')
+    run, left = folder / 'a', folder / 'left'
+    made = config(folder / 'a.py', [0.5, 0.1, 0.1, 0.1], **setting)
     assert toy.train(run, config=made, **QUICK, **({} if setting['rest'] else dict(train_cfg__max_epochs=3))) == 0
     assert list(run.glob('best_acc*.pth'))
+    shutil.copytree(run, left)
+    return run, left
+
+
+@pytest.fixture
+def first(stopped):
+    """The directory of that run as it was left, in the place that its checkpoints name."""
+    run, left = stopped
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(left, run)
     return run
 
 
@@ -164,7 +175,7 @@ def test_another_runs_checkpoint_does_not_mix_with_those_that_are_there(tmp_path
     work_dir.mkdir()
     for name in ('epoch_1.pth', 'best_acc_epoch_9.pth'):
         shutil.copy(newest(first), work_dir / name)
-        before = toy.files(tmp_path)
+        before = toy.files(tmp_path) | toy.files(first)
         made = better(tmp_path, setting)
         before[str(made)] = made.read_bytes()
         capsys.readouterr()
@@ -172,7 +183,7 @@ def test_another_runs_checkpoint_does_not_mix_with_those_that_are_there(tmp_path
         assert toy.train(work_dir, config=made, **QUICK) == 2
         for line in toy.our_lines(capsys.readouterr().err):
             assert f'{work_dir} already holds checkpoints ({name})' in line
-        assert toy.files(tmp_path) == before
+        assert toy.files(tmp_path) | toy.files(first) == before
         (work_dir / name).unlink()
 
 
