@@ -7,7 +7,8 @@ from torch import nn
 from trained_networks import trained
 
 from qsdt_mm.deploy import plan
-from qsdt_mm.deploy.lowering import Lowering, factor_of
+from qsdt_mm.deploy.calls import factor_of
+from qsdt_mm.deploy.lowering import Lowering
 from qsdt_mm.deploy.steps import Convolve
 from qsdt_mm.inference import int8
 from qsdt_mm.models.heads.classification import SpikeLinearClsHead, SpikeTwoHeadClsHead
