@@ -1,4 +1,4 @@
-"""Functions of torch that compute: sums, factors, means over positions, resizing; told apart by how they were called."""
+"""Functions of torch that compute (sums, factors, means, resizing), told apart by how they were called."""
 
 from __future__ import annotations
 
