@@ -66,7 +66,7 @@ NAMES = {
     'check_coco_file': 'cli.annotation_checks.check_coco_file',
     'check_list_file': 'cli.annotation_checks.check_list_file',
     'check_loader': 'cli.data_checks.check_loader',
-    'check_same_classes': 'cli.data_checks.check_same_classes',
+    'check_same_classes': 'cli.class_checks.check_same_classes',
     'film': 'datasets.events.moving_digits.render_video',
     'halve': 'ops.compact_saving.pack_nibbles',
     'integer_range': 'models.quantization.quant_range',

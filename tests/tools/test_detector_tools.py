@@ -132,7 +132,8 @@ def test_strides_that_do_not_fit_are_refused(detector, tmp_path, capsys, name):
     assert toy.tool(name).main([*files, *words, *toy.options(**WRONG, visualizer__name=tmp_path.name)]) == 2
     said = capsys.readouterr().err
     assert 'rpn_head is told strides 4, 8, 16, 32, 64, but the maps that it gets have 4, 8, 16, 16, 32' in said
-    assert said.count('\n') == 1 and not (tmp_path / 'run').exists()
+    lines = [line for line in said.splitlines() if 'palette' not in line]  # of the base, for other classes
+    assert len(lines) == 1 and not (tmp_path / 'run').exists()
 
 
 def test_strides_of_old_may_be_allowed(detector, tmp_path):

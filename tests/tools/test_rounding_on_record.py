@@ -119,7 +119,7 @@ def test_training_on(old, config, tmp_path, said, start):
         state['ema_state_dict']._metadata = {
             f'module.{name}'.rstrip('.'): dict(notes) for name, notes in state['state_dict']._metadata.items()
         }
-        words = ['--resume', tmp_path / 'old.pth']
+        words = ['--resume', tmp_path / 'old.pth', '--new-optimizer']  # the old file has none
         torch.save(state, tmp_path / 'old.pth')
     assert toy.train(tmp_path / 'run', *words, config=config, **changes) == 0
     assert len(said) == 1 and NO_RECORD in said[0] and 'old.pth' in said[0]
