@@ -169,7 +169,7 @@ def multimodal() -> Iterator[Finding]:
 def compiled_ops() -> Iterator[Finding]:
     """List mmcv's ops that are compiled, and those that are stood in for."""
     from qsdt_mm import compat
-    from qsdt_mm.compat.mmcv_ext import HOW_TO_COMPILE, OPS
+    from qsdt_mm.compat.mmcv_ext import HOW_TO_COMPILE, all_ops
 
     compiled = compat.ops_are_compiled()
     if compiled is None:
@@ -177,7 +177,7 @@ def compiled_ops() -> Iterator[Finding]:
     if compiled:
         yield Finding('mmcv ops', 'compiled', *loading_fault())
         return
-    yield Finding('mmcv ops', f'not compiled; stood in for: {", ".join(OPS)}')
+    yield Finding('mmcv ops', f'not compiled; stood in for: {", ".join(all_ops())}')
     if not compat.found_at_start():
         yield Finding(
             '',

@@ -1,12 +1,18 @@
 """Stand-in for ``mmcv._ext``: the ops that detection needs, by torchvision's ops and plain torch.
 
 It is imported under that name, by mmcv's own wrappers, only where the compiled module is absent. Names, arguments and
-the habit of writing into tensors that are passed along are those of the compiled module.
+the habit of writing into tensors that are passed along are those of the compiled module. Further ops lie in the files
+``mmcv_ext_*.py`` beside it, which are read when one of them is asked for.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -199,13 +205,34 @@ OPS = (
     'sigmoid_focal_loss_forward',
     'sigmoid_focal_loss_backward',
 )
-"""The ops that this module really has."""
+"""The ops that this file has; :func:`all_ops` has those of the others, too."""
+
+PARTS = ('deformable', 'sampling')
+
+
+@cache
+def _part(name: str) -> ModuleType:
+    """Return the module in the file of that part: by path, since this package need not be importable yet."""
+    file = Path(__file__).with_name(f'mmcv_ext_{name}.py')
+    spec = importlib.util.spec_from_file_location(f'{__name__}_{name}', file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def all_ops() -> tuple[str, ...]:
+    """Return the ops that are stood in for."""
+    return (*OPS, *(op for part in PARTS for op in _part(part).OPS))
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Return an importable stand-in for any other op, which is refused when it is called."""
+    """Return the op from another part; one that none has can be imported, and refuses to be called."""
     if name.startswith('__'):
         raise AttributeError(name)
+    for part in PARTS:
+        if name in _part(part).OPS:
+            return getattr(_part(part), name)
 
     def missing(*args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(f"mmcv's op {name} has no stand-in: {HOW_TO_COMPILE}")
