@@ -19,6 +19,8 @@ CORE = [
     'onedl-mmcv>=2.3.6',
     'onedl-mmpretrain>=1.3.6',
     'timm>=1.0',
+    'safetensors>=0.4',
+    'huggingface_hub>=0.20',
     'matplotlib>=3.7',
     'tensorboard>=2.15',
 ]

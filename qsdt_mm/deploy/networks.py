@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope, Registry
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -19,6 +20,9 @@ from qsdt_mm.fileio.checkpoint import load_weights
 
 SCOPES = ('mmengine', 'mmpretrain', 'mmdet', 'mmseg')
 LIBRARIES = (*SCOPES, 'mmcv', 'qsdt_mm', 'torch')
+REGISTRIES = ('MODELS', 'TASK_UTILS', 'BATCH_AUGMENTS')
+SUPPRESSIONS = {'nms', 'soft_nms', 'nms_match', 'nms_quadri', 'nms_rotated'}
+"""Names that mmcv evaluates as code, so that no others may pass."""
 LARGEST_NUMBER = 2**24
 ROOM = 4
 """A network may register a weight so many times while it is built."""
@@ -101,13 +105,13 @@ def check_config(value: Any, names: set[str], where: str = 'model', depth: int =
 
 def registered_names(scope: str | None) -> set[str]:
     """Return names of what networks of a library are made of, as far as it is of a library that is known."""
-    found: set[str] = set()
+    found = set(SUPPRESSIONS)
     registries: list[Registry] = [MODELS, TASK_UTILS]
     if scope in SCOPES[1:]:
         library = import_module(f'{scope}.registry')
         with without_noise():
             import_module(f'{scope}.models')
-        registries += [library.MODELS, library.TASK_UTILS]
+        registries += [getattr(library, name) for name in REGISTRIES if hasattr(library, name)]
     for registry in registries:
         found |= {
             name
@@ -154,7 +158,7 @@ def build_network(config: Any, scope: str | None, weights: Mapping[str, Tensor])
         for device in ('meta', 'cpu'):  # at first without memory, to see that all weights have their place
             try:
                 with _no_more_than(weights), torch.device(device):
-                    network = MODELS.build(config)
+                    network = MODELS.build(ConfigDict(config))
             except InputError:
                 raise
             except Exception as error:  # of whatever is built

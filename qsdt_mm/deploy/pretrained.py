@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from qsdt_mm.compat.wrappers import unwrap
@@ -166,7 +167,7 @@ def from_pretrained(
     else:
         weights = trainable_weights(packed, folder)
         network = build_network(config.get('model'), config.get('default_scope'), weights)
-        network.cfg = dict(model=config['model'], default_scope=config.get('default_scope'))
+        network.cfg = Config(dict(model=config['model'], default_scope=config.get('default_scope')))
         network.dataset_meta = dict(classes=tuple(classes_of(config)))
     network.classes, network.preprocessing = classes_of(config), preprocessing_in(config)
     return network

@@ -14,6 +14,7 @@ from qsdt_mm.errors import InputError, require
 
 BITS = (2, 3, 4, 8)
 WIDTHS = (torch.int8, torch.int16, torch.int32, torch.int64)
+FORMS = ('packed', 'integers', 'three_bytes', 'exponents')
 
 
 def pack_integers(integers: Tensor, bits: int) -> Tensor:
@@ -91,6 +92,8 @@ def shrink(
             rows = tensor.transpose(0, dim).flatten(1) if tensor.dim() > 1 else tensor[:, None]
             stored[name] = pack_integers(rows, width)
             forms[name] = dict(form='packed', bits=width, shape=list(tensor.shape), channels=dim, dtype=kind)
+        elif tensor.dtype in WIDTHS[2:] and tensor.dim() == 1 and _narrowest(tensor) == torch.int32 and _fit_three(tensor):
+            stored[name], forms[name] = _three_bytes(tensor), dict(form='three_bytes', dtype=kind)
         elif tensor.dtype in WIDTHS[1:] and (narrow := _narrowest(tensor)) != tensor.dtype:
             stored[name], forms[name] = tensor.to(narrow), dict(form='integers', dtype=kind)
         elif tensor.dtype == torch.float32 and _are_powers_of_two(tensor):
@@ -119,12 +122,17 @@ def _restored(name: str, tensor: Tensor, form: Any) -> Tensor:
         given = form.get(key) if isinstance(form, dict) else form
         require(bool(condition), f'{name}.{key}', given, allowed, InputError)
 
-    check(isinstance(form, dict) and form.get('form') in ('packed', 'integers', 'exponents'), 'form', 'a known one')
+    check(isinstance(form, dict) and form.get('form') in FORMS, 'form', 'a known one')
     if form['form'] == 'exponents':
         check(tensor.dtype == torch.int8, 'form', 'exponents in int8')
         return torch.ldexp(torch.ones(tensor.shape), tensor.int())
     dtype = getattr(torch, str(form.get('dtype')), None)
     check(dtype in WIDTHS, 'dtype', 'a type of integers')
+    if form['form'] == 'three_bytes':
+        check(tensor.dtype == torch.uint8 and tensor.dim() == 2 and tensor.shape[1] == 3, 'form', 'rows of three bytes')
+        low, middle, high = tensor.int().unbind(1)
+        values = low | middle << 8 | high << 16
+        return (values - ((high >> 7) << 24)).to(dtype)
     if form['form'] == 'integers':
         check(tensor.dtype in WIDTHS, 'form', 'integers')
         return tensor.to(dtype)
@@ -147,6 +155,16 @@ def _narrowest(tensor: Tensor) -> torch.dtype:
         return tensor.dtype
     low, high = (int(value) for value in tensor.aminmax())
     return next(t for t in WIDTHS if torch.iinfo(t).min <= low and high <= torch.iinfo(t).max)
+
+
+def _fit_three(tensor: Tensor) -> bool:
+    low, high = (int(value) for value in tensor.aminmax())
+    return -(2**23) <= low and high < 2**23
+
+
+def _three_bytes(tensor: Tensor) -> Tensor:
+    """Return integers of 24 bits as rows of bytes, the lowest first."""
+    return torch.stack([tensor >> shift & 255 for shift in (0, 8, 16)], 1).to(torch.uint8)
 
 
 def _are_powers_of_two(tensor: Tensor) -> bool:

@@ -43,7 +43,9 @@ TENSORS = dict(
     transposed=torch.arange(-6, 6).view(2, 3, 1, 2).to(torch.int8),
     small=torch.tensor([-16, 1], dtype=torch.int32),
     large=torch.tensor([2**24, -5], dtype=torch.int32),
+    biases=torch.tensor([2**23 - 1, -(2**23), 0, -1, 40_000], dtype=torch.int32),
     counter=torch.tensor(300),
+    longer=torch.tensor(2**20),
     exponents=torch.tensor([2.0**-12, 1.0, 4.0]),
     real=torch.tensor([0.3, float('inf'), -0.0]),
     negative=torch.tensor([-0.5, 0.5]),
@@ -62,6 +64,7 @@ def test_tensors_come_back_in_fewer_bytes():
         weight=torch.uint8, small=torch.int8, counter=torch.int16, exponents=torch.int8
     )
     assert stored['transposed'].shape == (3, 2)  # a row for each output channel
+    assert stored['biases'].dtype == torch.uint8 and stored['biases'][-1].tolist() == [0x40, 0x9C, 0]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,8 @@ def test_tensors_come_back_in_fewer_bytes():
         ('weight', dict(form='packed', bits=4, shape=[2, 3], channels=0, dtype='save')),
         ('real', dict(form='integers', dtype='int8')),
         ('real', dict(form='exponents')),
+        ('real', dict(form='three_bytes', dtype='int32')),
+        ('weight', dict(form='three_bytes', dtype='int32')),
         ('absent', dict(form='exponents')),
     ],
 )

@@ -18,7 +18,7 @@ def test_help_has_an_example_that_names_the_tool(name, capsys):
 @pytest.mark.parametrize('name', TOOLS)
 def test_an_unknown_option_is_one_line(name, capsys):
     with pytest.raises(SystemExit) as caught:
-        toy.tool(name).main(['--no-such-option', 'a', 'b'])
+        toy.tool(name).main(['--no-such-option', 'a', 'b', 'c'])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.count('\n') == 1 and '--no-such-option' in error
 
