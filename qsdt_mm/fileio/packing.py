@@ -92,7 +92,12 @@ def shrink(
             rows = tensor.transpose(0, dim).flatten(1) if tensor.dim() > 1 else tensor[:, None]
             stored[name] = pack_integers(rows, width)
             forms[name] = dict(form='packed', bits=width, shape=list(tensor.shape), channels=dim, dtype=kind)
-        elif tensor.dtype in WIDTHS[2:] and tensor.dim() == 1 and _narrowest(tensor) == torch.int32 and _fit_three(tensor):
+        elif (
+            tensor.dtype in WIDTHS[2:]
+            and tensor.dim() == 1
+            and _narrowest(tensor) == torch.int32
+            and _fit_three(tensor)
+        ):
             stored[name], forms[name] = _three_bytes(tensor), dict(form='three_bytes', dtype=kind)
         elif tensor.dtype in WIDTHS[1:] and (narrow := _narrowest(tensor)) != tensor.dtype:
             stored[name], forms[name] = tensor.to(narrow), dict(form='integers', dtype=kind)
@@ -159,7 +164,7 @@ def _narrowest(tensor: Tensor) -> torch.dtype:
 
 def _fit_three(tensor: Tensor) -> bool:
     low, high = (int(value) for value in tensor.aminmax())
-    return -(2**23) <= low and high < 2**23
+    return low >= -(2**23) and high < 2**23
 
 
 def _three_bytes(tensor: Tensor) -> Tensor:
