@@ -16,6 +16,7 @@ EXAMPLE = """examples:
   python tools/test.py CONFIG CHECKPOINT --inference spike
   python tools/test.py CONFIG CHECKPOINT --tta --show-dir pictures
   python tools/test.py CONFIG packed/NAME --inference deploy
+  python tools/test.py CONFIG NAME.onnx --backend onnxruntime
 
 exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 """
@@ -25,7 +26,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('test.py', __doc__, EXAMPLE)
     parser.add_argument('config', help='configuration file; its default_scope says which library')
-    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder')
+    parser.add_argument('checkpoint', help='checkpoint file, a packed folder, or an ONNX file of a plan')
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
@@ -56,6 +57,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'needs none',
     )
     parser.add_argument(
+        '--backend',
+        choices=['onnxruntime', 'openvino'],
+        help='what computes an ONNX file that export_onnx.py has written: the figures of --inference deploy, to the '
+        'last digit (default: onnxruntime)',
+    )
+    parser.add_argument(
         '--tta',
         action='store_true',
         help='test-time augmentation: merge several views of each image, those of tta_pipeline and tta_model in the '
@@ -80,6 +87,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('--require-spikes goes with --inference integer or spike')
     if args.calibrate is not None and (args.inference != 'deploy' or args.calibrate < 1):
         parser.error(f'--calibrate goes with --inference deploy, at least 1, got {args.calibrate}')
+    if args.backend and not args.checkpoint.endswith('.onnx'):
+        parser.error(f'--backend goes with an ONNX file, got {args.checkpoint}')
+    if args.checkpoint.endswith('.onnx'):
+        if args.inference not in ('float', 'deploy') or args.calibrate is not None:
+            parser.error('an ONNX file is evaluated as it is: without --inference and --calibrate')
+        args.inference, args.backend = 'deploy', args.backend or 'onnxruntime'
     if args.interval < 1:
         parser.error(f'--interval must be at least 1, got {args.interval}')
     return args
@@ -129,17 +142,20 @@ def keep_predictions(runner, cfg, path: str) -> None:
 def converted(model, args: argparse.Namespace, run=None, deploy=None):
     """Return the model in the form that --inference asks for.
 
-    ``run`` passes an image through it; ``deploy`` is a plan, or the pixels that one is made with.
+    ``run`` passes an image through it; ``deploy`` is a plan, an ONNX file's :class:`Runtime`, or the
+    pixels that a plan is made with.
     """
     from qsdt_mm.errors import InputError
     from qsdt_mm.inference import convert, fold_norms
 
     try:
         if args.inference == 'deploy':
-            from qsdt_mm.deploy import Plan, plan
+            from torch import Tensor
+
+            from qsdt_mm.deploy import plan
             from qsdt_mm.deploy.evaluation import evaluated
 
-            return evaluated(model, deploy if isinstance(deploy, Plan) else plan(model, deploy))
+            return evaluated(model, plan(model, deploy) if isinstance(deploy, Tensor) else deploy)
         if args.inference == 'folded':
             return fold_norms(model)
         return convert(model, args.inference, args.weight_bits, require_spikes=args.require_spikes, run=run)
@@ -147,15 +163,30 @@ def converted(model, args: argparse.Namespace, run=None, deploy=None):
         raise InputError(f'--inference {args.inference}: {error}') from error
 
 
-def packed_plan(args: argparse.Namespace):
-    """Return the plan of a packed folder; None of a checkpoint, and where no plan is asked for."""
-    from qsdt_mm.fileio.folders import is_packed, kinds_in
-
-    if args.inference != 'deploy' or not is_packed(args.checkpoint) or 'deploy' not in kinds_in(args.checkpoint):
+def plan_at_hand(args: argparse.Namespace):
+    """Return the plan of a packed folder or an ONNX file; None of a checkpoint, and where no plan is asked for."""
+    if args.inference != 'deploy':
         return None
-    from qsdt_mm.deploy.pretrained import from_pretrained
+    if args.backend:
+        from qsdt_mm.deploy.runtimes import Runtime
 
-    return from_pretrained(args.checkpoint, kind='deploy')
+        return Runtime(args.checkpoint, args.backend)
+    from qsdt_mm.deploy.pretrained import packed_plan
+
+    return packed_plan(args.checkpoint)
+
+
+def check_runtime(deploy, model, args: argparse.Namespace) -> None:
+    """Refuse an ONNX file of another task."""
+    from qsdt_mm.cli.onnx_notes import task_of
+    from qsdt_mm.errors import InputError
+
+    task = task_of(model)
+    if deploy.notes['task'] != task or task == 'features':
+        raise InputError(
+            f'{args.checkpoint} gives outputs for {deploy.notes["task"]}, which {type(model).__name__} of {args.config} '
+            'does not evaluate'
+        )
 
 
 def one_image(runner):
@@ -197,7 +228,7 @@ def test(args: argparse.Namespace, session) -> None:
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
     if missing:
         raise InputError(f'config {args.config} cannot be evaluated: it has no {", ".join(missing)}')
-    deploy = packed_plan(args)
+    deploy = plan_at_hand(args)
     if deploy is None:
         checkpoint = load_checkpoint_safely(args.checkpoint)
         weights = model_weights(checkpoint, args.checkpoint)
@@ -255,6 +286,8 @@ def test(args: argparse.Namespace, session) -> None:
         building = f'building the test data{cli.of_root(cfg.get("test_dataloader"))}'
         with session.stage(building):
             remarks = [without_labels(runner.test_loop, bool(args.out or args.show or args.show_dir))]
+        if args.backend:
+            check_runtime(deploy, model, args)
         of_test = {key: cfg.get(key) for key in ('default_scope', 'model', 'test_dataloader', 'test_evaluator')}
         check_void_labels(of_test, model, dict(test=runner.test_loop))
         with session.stage(building):
@@ -299,6 +332,8 @@ def test(args: argparse.Namespace, session) -> None:
         report = dict(
             config=args.config, checkpoint=args.checkpoint, inference=args.inference, tta=args.tta, metrics=metrics
         )
+        if args.backend:
+            report['backend'] = args.backend
         if share is not None:
             report['outside_units'] = share
         write_json(args.json, report)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import InputError
 from qsdt_mm.inference.conversion import evaluation_copy
-
-from .plan import Plan
 
 HEADS = ('head', 'bbox_head', 'decode_head')
 NEAR = 0.05
@@ -64,7 +63,7 @@ def head_of(model: nn.Module) -> str:
 class _Planned:
     """Stands for a method; a class, so that copies keep what they share."""
 
-    def __init__(self, model: nn.Module, steps: Plan) -> None:
+    def __init__(self, model: nn.Module, steps: nn.Module) -> None:
         self.model, self.steps = model, steps
 
     def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -75,8 +74,12 @@ def _as_given(outputs: Any, *args: Any, **kwargs: Any) -> Any:
     return outputs
 
 
-def evaluated(model: nn.Module, steps: Plan) -> nn.Module:
+def evaluated(model: nn.Module, steps: nn.Module) -> nn.Module:
     """Return a copy of a model of a task library whose raw outputs are a plan's; the head makes predictions of them.
+
+    Args:
+        model: of a task library.
+        steps: a :class:`Plan`, or a :class:`~qsdt_mm.deploy.runtimes.Runtime` with a file of one.
 
     Raises:
         InputError: the model has no single head.
@@ -88,17 +91,29 @@ def evaluated(model: nn.Module, steps: Plan) -> nn.Module:
     return model
 
 
-def calibration_pixels(model: nn.Module, batches: Iterable[Any]) -> Tensor:
+def stretched(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """Return images ``(..., H, W)``, uint8, brought to a size."""
+    if tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels
+    flat = pixels.flatten(0, -4).float() if pixels.dim() > 4 else pixels.float()
+    new = F.interpolate(flat, tuple(size), mode='bilinear', align_corners=False, antialias=True)
+    return new.round().clamp(0, 255).to(torch.uint8).view(*pixels.shape[:-2], *size)
+
+
+def calibration_pixels(model: nn.Module, batches: Iterable[Any], size: Sequence[int] | None = None) -> Tensor:
     """Return the pixels of collated samples, uint8 ``(N, C, H, W)``, as :func:`~qsdt_mm.deploy.plan` takes them.
 
     Args:
         model: of a task library.
         batches: collated samples.
+        size: ``(H, W)`` that images are stretched to; None: they have one size already.
 
     Raises:
         InputError: the samples differ in size, or are no whole numbers.
     """
     pixels = [preprocessed(model, data) for data in batches]
+    if size is not None:
+        pixels = [stretched(images, size) for images in pixels]
     sizes = {tuple(images.shape[1:]) for images in pixels}
     if len(sizes) != 1:
         found = ', '.join(' x '.join(map(str, size)) for size in sorted(sizes)[:3]) or 'none'

@@ -7,6 +7,7 @@ kernels; unfused, their float arithmetic gives the same bits (see :mod:`qsdt_mm.
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,17 +30,20 @@ WEIGHTS = ('int8', 'int4')
 BATCH = 'batch'
 
 
-def require_onnx() -> Any:
-    """Return the module ``onnx``.
+def require_package(name: str) -> Any:
+    """Return a module that only ONNX files need.
 
     Raises:
         InputError: it is not installed.
     """
     try:
-        import onnx
+        return import_module(name)
     except ImportError:
-        raise InputError('ONNX files need the package onnx: pip install onnx') from None
-    return onnx
+        extra = 'deploy-openvino' if name == 'openvino' else 'deploy'
+        raise InputError(
+            f'the package {name} is not installed: pip install {name}, or pip install -e ".[{extra}]" in the '
+            'folder of qsdt_mm'
+        ) from None
 
 
 class _Graph:
@@ -51,7 +55,7 @@ class _Graph:
     """
 
     def __init__(self, plan: Plan, weights: str) -> None:
-        self.onnx = require_onnx()
+        self.onnx = require_package('onnx')
         self.types = self.onnx.TensorProto
         self.weights = weights
         self.nodes: list[Any] = []

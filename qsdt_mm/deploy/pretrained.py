@@ -13,7 +13,17 @@ from torch import Tensor, nn
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.fileio.atomic import PathLike
-from qsdt_mm.fileio.folders import FILES, KINDS, Packed, read_packed, trainable_weights, whole_folder, write_packed
+from qsdt_mm.fileio.folders import (
+    FILES,
+    KINDS,
+    Packed,
+    is_packed,
+    kinds_in,
+    read_packed,
+    trainable_weights,
+    whole_folder,
+    write_packed,
+)
 from qsdt_mm.models.quantization import QuantWeightMixin
 from qsdt_mm.version import __version__
 
@@ -171,6 +181,20 @@ def from_pretrained(
         network.dataset_meta = dict(classes=tuple(classes_of(config)))
     network.classes, network.preprocessing = classes_of(config), preprocessing_in(config)
     return network
+
+
+def holds_plan(path: PathLike) -> bool:
+    """Return whether a path is a packed folder with a plan in it."""
+    return is_packed(path) and 'deploy' in kinds_in(path)
+
+
+def packed_plan(path: PathLike) -> Plan | None:
+    """Return the plan in a packed folder; None of a checkpoint, or a folder without.
+
+    Raises:
+        InputError: the folder is damaged or foreign; one line.
+    """
+    return from_pretrained(path, kind='deploy') if holds_plan(path) else None
 
 
 def classes_of(config: Mapping[str, Any]) -> list[str]:
