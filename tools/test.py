@@ -184,8 +184,8 @@ def check_runtime(deploy, model, args: argparse.Namespace) -> None:
     task = task_of(model)
     if deploy.notes['task'] != task or task == 'features':
         raise InputError(
-            f'{args.checkpoint} gives outputs for {deploy.notes["task"]}, which {type(model).__name__} of {args.config} '
-            'does not evaluate'
+            f'{args.checkpoint} gives outputs for {deploy.notes["task"]}, which {type(model).__name__} of '
+            f'{args.config} does not evaluate'
         )
 
 

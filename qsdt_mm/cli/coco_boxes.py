@@ -1,4 +1,4 @@
-"""Meaning of the boxes of a COCO file: left, top, width, height in pixels, or something else of four numbers.
+"""Meaning of the boxes of a COCO file: left, top, width, height in pixels, or other numbers.
 
 Nobody can tell from one box. Over a file it can be told: by the outlines where there are any, by how many boxes leave
 their image, and by how many are left when those without extent are taken out.

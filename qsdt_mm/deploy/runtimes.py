@@ -67,7 +67,7 @@ class Runtime(nn.Module):
             first = model.graph.input[0].type.tensor_type.shape.dim[0]
             self.batch = first.dim_value or None
             start = _onnxruntime if backend == 'onnxruntime' else _openvino
-            self._compute = start(module, content, level)
+            self._compute = start(module, content, level, [output.name for output in model.graph.output])
         except Exception as error:  # of whatever the runtime raises
             raise InputError(f'{name} cannot be run by {backend}: {one_line(error)[:300]}') from error
 
@@ -114,14 +114,13 @@ def _options(onnxruntime: Any, level: str) -> Any:
     return options
 
 
-def _onnxruntime(onnxruntime: Any, content: bytes, level: str) -> Callable[[np.ndarray], Arrays]:
+def _onnxruntime(onnxruntime: Any, content: bytes, level: str, names: list[str]) -> Callable[[np.ndarray], Arrays]:
     options = _options(onnxruntime, level)
     session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
-    names = [output.name for output in session.get_outputs()]
     return lambda images: dict(zip(names, session.run(names, {'pixels': images})))
 
 
-def _openvino(openvino: Any, content: bytes, level: str) -> Callable[[np.ndarray], Arrays]:
+def _openvino(openvino: Any, content: bytes, level: str, names: list[str]) -> Callable[[np.ndarray], Arrays]:
     core = openvino.Core()
     # Membranes need float32, which is not what it takes by itself on every machine.
     settings = dict(INFERENCE_PRECISION_HINT='f32', INFERENCE_NUM_THREADS=torch.get_num_threads())
@@ -129,7 +128,8 @@ def _openvino(openvino: Any, content: bytes, level: str) -> Callable[[np.ndarray
 
     def compute(images: np.ndarray) -> Arrays:
         found = compiled.create_infer_request().infer({0: images})
-        return {output.get_any_name(): np.array(found[output]) for output in compiled.outputs}
+        # By their order: an output may have the name of what it was made of.
+        return {name: np.array(found[output]) for name, output in zip(names, compiled.outputs)}
 
     return compute
 

@@ -1,4 +1,4 @@
-"""Deformable convolutions and attention without compiled ops, against sums of bilinear samples, by mmcv's own layers."""
+"""Deformable convolutions and attention without compiled ops, against sums of bilinear samples, in mmcv layers."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def plain(x, offset, weight, mask, bias, stride, padding, dilation, groups, defo
 
 
 def case(groups=1, deform_groups=1, dtype=torch.float64):
-    """Tensors of 3 x 2 kernels with stride, padding and dilation of their own for each axis; some places are outside."""
+    """Tensors of 3 x 2 kernels with stride, padding and dilation of their own for each axis; some lie outside."""
     torch.manual_seed(0)
     geometry = dict(stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=groups, deform_groups=deform_groups)
     size = (2, 4)
