@@ -27,6 +27,9 @@ CORE = [
 DET = ['onedl-mmdetection>=3.5.1', 'pycocotools>=2.0.6']
 SEG = ['onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex']
 DEMO = ['scikit-learn>=1.3']
+# Files for other runtimes; OpenVINO takes them as they are, too.
+DEPLOY = ['onnx>=1.16', 'onnxruntime>=1.18']
+DEPLOY_OPENVINO = [*DEPLOY, 'openvino>=2024.0']
 # SpikingJelly is compared with in tests; nothing else imports it.
 DEV = [
     'pytest>=8',
@@ -92,7 +95,15 @@ setup(
     cmdclass=dict(install_data=InstallBeside),
     options=dict(build=dict(build_base=OUTSIDE), egg_info=dict(egg_base=OUTSIDE)),
     install_requires=CORE,
-    extras_require=dict(det=DET, seg=SEG, demo=DEMO, dev=DET + SEG + DEMO + DEV, all=DET + SEG + DEMO),
+    extras_require={
+        'det': DET,
+        'seg': SEG,
+        'demo': DEMO,
+        'deploy': DEPLOY,
+        'deploy-openvino': DEPLOY_OPENVINO,
+        'dev': DET + SEG + DEMO + DEV,
+        'all': DET + SEG + DEMO,
+    },
     keywords=['spiking neural network', 'vision transformer', 'quantization', 'OpenMMLab'],
     classifiers=[
         'Development Status :: 3 - Alpha',

@@ -1,4 +1,4 @@
-"""What an ONNX file notes of a network's configuration: its task, how pictures are brought to its size, its boxes."""
+"""Notes in an ONNX file of a network's configuration: its task, how pictures are brought to its size, its boxes."""
 
 from __future__ import annotations
 

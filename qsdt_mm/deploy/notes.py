@@ -1,4 +1,4 @@
-"""What an ONNX file of a plan says of itself, in its metadata: who reads the file needs nothing else to use it.
+"""Notes in the metadata of an ONNX file of a plan: who reads the file needs nothing else to use it.
 
 ======================  ==============================================================================================
 key                     value

@@ -1,4 +1,4 @@
-"""Whether a plan's ONNX file has the plan's bits, in each runtime and at each level of optimisation."""
+"""Comparison of a plan's ONNX file with the plan, bit by bit, in each runtime and at each level of optimisation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .steps import Convolve
 
 
 class Agreement(NamedTuple):
-    """What comparing a file with its plan has found.
+    """Result of comparing a file with its plan.
 
     Args:
         runtime: its name, and the level of optimisation.

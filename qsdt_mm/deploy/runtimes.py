@@ -23,7 +23,7 @@ BACKENDS = ('onnxruntime', 'openvino')
 LEVELS = dict(
     disabled='ORT_DISABLE_ALL', basic='ORT_ENABLE_BASIC', extended='ORT_ENABLE_EXTENDED', all='ORT_ENABLE_ALL'
 )
-"""How far ONNX Runtime optimises a graph, by our names and its own."""
+"""Levels of optimisation of ONNX Runtime, by our names and its own."""
 
 Arrays = dict[str, np.ndarray]
 
