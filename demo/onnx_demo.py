@@ -13,8 +13,8 @@ EXAMPLE = """examples:
   python demo/onnx_demo.py photo.jpg net.onnx
   python demo/onnx_demo.py street.png segmenter.onnx --out street_classes.png
 
-Prints the likeliest classes of a classifier, or draws the class of each pixel; of other networks it prints the shapes of
-the outputs.
+Prints the likeliest classes of a classifier, or draws the class of each pixel; of other networks it prints the shapes
+of the outputs.
 
 exit status: 0 done, 2 bad input
 """

@@ -136,6 +136,8 @@ def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session
                 first = str(incomplete[0].message).removeprefix('skipped: ')
                 raise InputError(f'{first}, neither can another in {work_dir}: --overwrite starts anew')
             session.note(f'nothing to resume in {work_dir}: training starts from the beginning')
+            if present:
+                session.note(f'warning: {present[0]} is of a run before, and may be replaced: copy it to keep it')
             cfg.resume = False
             return None
         resume, state = str(found[0]), found[1]
@@ -247,8 +249,8 @@ def train(args: argparse.Namespace, session) -> None:
             remarks = check_loader(runner.train_loop.dataloader, 'training', model)
         with session.stage(building_val):
             if runner.val_loop is not None:
-                remarks += check_loader(runner.val_loop.dataloader, 'validation', model)
                 remarks += check_same_classes(runner.train_loop.dataloader.dataset, runner.val_loop.dataloader.dataset)
+                remarks += check_loader(runner.val_loop.dataloader, 'validation', model)
         for remark in remarks:
             session.note(remark)
         with session.stage('trying the validation'):

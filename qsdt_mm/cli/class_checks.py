@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from qsdt_mm.datasets.image_files import is_local
 from qsdt_mm.datasets.labels import Limits, classes_of
 from qsdt_mm.errors import InputError
 
@@ -31,6 +33,40 @@ def labels_of(dataset: Any) -> Counter | None:
                 return None
             counts[info['gt_label']] += 1
     return counts or None
+
+
+OTHER_PICTURES = {'.heic', '.heif', '.avif', '.jxl', '.webp', '.jfif', '.gif', '.tiff', '.jp2'}
+"""Endings of pictures that mmpretrain does not look for unless it is told."""
+
+
+def left_out_of(dataset: Any, what: str) -> list[str]:
+    """Return a remark if folders of classes hold pictures that the data set does not list, for their endings.
+
+    Dead links to pictures are counted too. Data sets that are very large are left alone.
+
+    Args:
+        dataset: mmpretrain's of folders, or one that wraps such.
+        what: the part of the data, for the message.
+    """
+    found, used = [], ()
+    for leaf in leaves_of(dataset):
+        root, endings = getattr(leaf, 'img_prefix', None), tuple(getattr(leaf, 'extensions', ()))
+        if getattr(leaf, 'ann_file', True) or not endings or not is_local(root) or len(leaf) > LISTED:
+            continue
+        for folder, _, names in os.walk(root):
+            for name in names:
+                path, lower = os.path.join(folder, name), name.lower()
+                if folder == str(root) or name.startswith('.') or not lower.endswith((*OTHER_PICTURES, *endings)):
+                    continue
+                if not lower.endswith(endings) or not os.path.exists(path):
+                    found.append(path)
+                    used = endings
+    if not found:
+        return []
+    return [
+        f'warning: {len(found):,} pictures in the folders of the {what} data are left out, {min(found)} for one: dead '
+        f'links, or no file of {", ".join(sorted(used))} (the extensions of the data set)'
+    ]
 
 
 def check_classes(dataset: Any, model: nn.Module, what: str) -> list[str]:
@@ -58,6 +94,7 @@ def check_classes(dataset: Any, model: nn.Module, what: str) -> list[str]:
     counts = labels_of(dataset) if getattr(model, 'head', None) is not None else None
     if counts is None:
         return remarks
+    remarks += left_out_of(dataset, what)
     if what == 'training' and len(counts) == 1 and limits.num_classes > 1:
         (label,) = counts
         name = classes[label] if classes and label < len(classes) else label

@@ -46,7 +46,7 @@ def is_polygon(part: list) -> bool:
 def find_outlines(found: Annotations) -> Outlines:
     """Sort the outlines of a file's annotations."""
     shapes, number = found.outlines, len(found)
-    bitmaps = np.array([type(shape) is dict for shape in shapes], bool)
+    bitmaps = np.array([type(shape) is dict and bool(shape.get('counts')) for shape in shapes], bool)
     counts = np.array([len(shape) if type(shape) is list else 0 for shape in shapes], int)
     parts = chain.from_iterable([shape for shape in shapes if type(shape) is list])
     lengths = np.fromiter(map(len, parts), int, counts.sum())

@@ -46,6 +46,21 @@ def test_empty_classes_and_outputs_without_a_class_are_said(tmp_path):
     assert 'have 3 classes (cat, dog, eel)' in said[0] and 'num_classes=10: 7 outputs have no class' in said[0]
 
 
+def test_pictures_that_are_not_listed_are_said(tmp_path):
+    """A folder half of webp files was trained on without that half, and without a word."""
+    data = folders(tmp_path, cat=2, dog=2)
+    assert check_classes(data, classifier(2), 'training') == []
+    write(tmp_path / 'cat/9.webp', np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / 'dog/2.png').symlink_to(tmp_path / 'nowhere.png')
+    for name in ('cat/.DS_Store', 'cat/notes.txt', 'dog/._0.webp', 'cover.webp'):
+        (tmp_path / name).write_text('no picture of a class')
+    for one in (data, RepeatDataset(data, 2)):
+        (line,) = check_classes(one, classifier(2), 'training')
+        assert f'2 pictures in the folders of the training data are left out, {tmp_path}/cat/9.webp for one' in line
+    told = pictures(tmp_path, extensions=('.png', '.webp'))
+    assert '1 pictures' in check_classes(told, classifier(2), 'training')[0]  # the dead link
+
+
 def test_classes_that_the_training_does_not_know(tmp_path):
     train = folders(tmp_path / 'train', cat=1, dog=1)
     val = folders(tmp_path / 'val', cat=1, dog=1, eel=1)

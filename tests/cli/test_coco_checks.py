@@ -201,6 +201,14 @@ def test_run_length_codes_where_they_are_not_read(tmp_path):
     assert '99 run-length codes' in remark
 
 
+def test_empty_run_length_codes_are_no_outlines(tmp_path):
+    """They were trained on as masks without a pixel."""
+    whole = [100, 50, 640 * 480 - 150]
+    held = outlines(drawn(), lambda shape, i: dict(size=[480, 640], counts='' if i == 1 else whole))
+    (remark,) = check(tmp_path, held, outlines=True)[0]
+    assert '1 of' in remark and 'left out for want of an outline: 1 without any' in remark
+
+
 def test_crowds(tmp_path):
     held = drawn()
     for row in held['annotations'][:-1]:

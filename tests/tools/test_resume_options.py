@@ -94,7 +94,8 @@ def test_auto_falls_back_to_the_last_complete_one(tmp_path, run, config, capsys)
 def test_auto_does_not_start_anew_over_incomplete_ones(tmp_path, run, config, capsys):
     work_dir, best = tmp_path / 'run', next(run.glob('best_*'))
     toy.copy_start(run, work_dir, best.name)
-    assert toy.train(work_dir, '--resume', config=config, train_cfg__max_epochs=1) == 0  # a best one is never looked at
+    assert toy.train(work_dir, '--resume', config=config, train_cfg__max_epochs=1) == 0  # a best one is never taken
+    assert f'warning: {work_dir / best.name} is of a run before, and may be replaced' in capsys.readouterr().err
     path = without(run, work_dir / 'epoch_1.pth', 'param_schedulers')
     before = path.read_bytes()
     refused(capsys, toy.train(work_dir, '--resume', config=config), 'it has no param_schedulers', '--new-schedule')
