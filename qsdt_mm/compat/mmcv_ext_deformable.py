@@ -22,6 +22,17 @@ def gradients(function: Callable[..., Tensor], inputs: Sequence[Tensor], gradien
         return torch.autograd.grad(out, leaves, gradient.to(out.dtype))
 
 
+def first_values(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Return of maps ``(N, C, ...)`` that are larger than the output what the compiled kernel reads of them.
+
+    It takes them for maps of the output's size: their first values, as they lie in memory. mmdet's DyHead hands on
+    offsets of the level below.
+    """
+    if tuple(values.shape[2:]) == tuple(size) or values[0, 0].numel() < size[0] * size[1]:
+        return values
+    return values.flatten(1)[:, : values.shape[1] * size[0] * size[1]].unflatten(1, (-1, *size))
+
+
 def _convolve(by_axis: dict[str, tuple[int, int]]) -> Callable[..., Tensor]:
     """Return the deformable convolution (arXiv 1703.06211, 1811.11168); groups follow from the shapes."""
     from torchvision.ops import deform_conv2d
@@ -29,7 +40,14 @@ def _convolve(by_axis: dict[str, tuple[int, int]]) -> Callable[..., Tensor]:
     def convolve(
         input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
-        return deform_conv2d(input, offset, weight, bias, mask=mask, **by_axis)
+        size = [
+            (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for length, kernel, padding, dilation, stride in zip(
+                input.shape[2:], weight.shape[2:], by_axis['padding'], by_axis['dilation'], by_axis['stride']
+            )
+        ]
+        mask = None if mask is None else first_values(mask, size)
+        return deform_conv2d(input, first_values(offset, size), weight, bias, mask=mask, **by_axis)
 
     return convolve
 

@@ -175,3 +175,13 @@ def test_attention_in_half_precision(dtype):
     assert out.dtype is dtype and torch.allclose(out.float(), wanted, atol=0.05)
     out.float().sum().backward()
     assert value.grad.dtype is dtype and places.grad.dtype is torch.float32
+
+
+def test_offsets_of_a_larger_map_are_read_from_their_beginning():
+    """As the compiled kernel does, which mmdet's DyHead counts on."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 4, 3, 4), torch.randn(4, 4, 3, 3)
+    offset, mask = torch.randn(2, 18, 6, 8), torch.rand(2, 9, 6, 8)
+    first = [values.reshape(2, -1)[:, : n * 12].reshape(2, n, 3, 4) for values, n in ((offset, 18), (mask, 9))]
+    found = ops.modulated_deform_conv2d(x, offset, mask, weight, None, 1, 1, 1, 1, 1)
+    assert torch.equal(found, ops.modulated_deform_conv2d(x, *first, weight, None, 1, 1, 1, 1, 1))
