@@ -56,6 +56,9 @@ class NirExport:
         outputs: for each output of the graph, the name of the plan's value that it is.
         steps: how many steps of the plan it carries.
         missing: a line for each step that the format cannot carry.
+
+    >>> to_nir.__annotations__['return']
+    'NirExport'
     """
 
     graph: Any
