@@ -175,11 +175,12 @@ class _Graph:
         else:
             low, high = (self.number(limit, np.float32) for limit in step.limits)
             rounded = self.node('Round', [self.node('Mul', [sums, scale], f'{out}_scaled')], f'{out}_rounded')
-            to_byte = step.to_kind == 'byte'
-            clipped = self.node('Clip', [rounded, low, high], f'{out}_clipped' if to_byte else out)
-            if to_byte:
+            clipped = self.node('Clip', [rounded, low, high], out if step.to_kind == 'whole' else f'{out}_clipped')
+            if step.to_kind == 'byte':
                 self.node('Sub', [clipped, self.number(128, np.float32)], out)
-        self.done(step, 'float')
+            elif step.to_kind == 'count':  # so that the next convolution is one of bytes
+                self.node('Cast', [clipped], out, to=self.types.UINT8)
+        self.done(step, 'uint8' if step.to_kind == 'count' else 'float')
 
     def _convolve_in_bytes(self, step: Step, source: str, out: str) -> None:
         one, zero = self.number(1, np.float32), self.number(0, np.uint8)
