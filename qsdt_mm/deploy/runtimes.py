@@ -63,6 +63,8 @@ class Runtime(nn.Module):
             raise InputError(f'{name} is no ONNX file: {one_line(error)[:200]}') from error
         self.notes = read_notes({entry.key: entry.value for entry in model.metadata_props}, name)
         self.shape = tuple(self.notes['shape'])
+        missing = set(tree_flatten(self.notes['outputs'])[0]) - {output.name for output in model.graph.output}
+        require(not missing, f'{name}: outputs', ', '.join(sorted(missing)), 'names of those of the graph', InputError)
         try:
             first = model.graph.input[0].type.tensor_type.shape.dim[0]
             self.batch = first.dim_value or None
