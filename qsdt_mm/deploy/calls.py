@@ -56,10 +56,8 @@ def adds_nothing(node: Node) -> bool:
 
 def is_mean_over_positions(node: Node) -> bool:
     """Return whether a call averages over height and width."""
-    function, arguments = node.function, [*node.args[1:], *node.kwargs.values()]
-    if function in (F.adaptive_avg_pool2d, torch.nn.functional.adaptive_avg_pool2d):
-        return arguments and arguments[0] in (1, (1, 1), [1, 1])
-    return False
+    size = [*node.args[1:], *node.kwargs.values()][:1]
+    return node.function is F.adaptive_avg_pool2d and size in ([1], [(1, 1)], [[1, 1]])
 
 
 def is_doubling(node: Node) -> bool:

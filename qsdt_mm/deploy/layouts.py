@@ -88,7 +88,7 @@ def _permuted(node: Node, x: Any, *dims: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _transposed(node: Node, x: Any, dim0: int, dim1: int) -> tuple[str, dict[str, Any]]:
-    dims = list(range(x.shape.__len__()))
+    dims = list(range(len(x.shape)))
     dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
     return 'permute', dict(dims=dims)
 

@@ -102,6 +102,7 @@ class Lowering:
         self.tensors: dict[str, Tensor] = {}
         self.values: dict[Node, Value] = {}
         self.charged: dict[str, Value] = {}
+        self.fused: set[Node] = set()
         self.thresholds = self._thresholds()
         kept = {node for node in tree_flatten(recording.outputs)[0] if isinstance(node, Node)}
         pending = {node: len(users) for node, users in self.users.items()}
@@ -283,6 +284,7 @@ class Lowering:
         fires = [user for user in users if user.kind == 'fire']
         if len(fires) == len(users) == 1 and fires[0].module.time_steps == 1:
             require_integer_neuron(fires[0])
+            self.fused.add(fires[0])
             return scale, 'count', fires[0]
         if node.module.driven_by == 'image':
             return scale, 'whole', None
@@ -321,7 +323,7 @@ class Lowering:
         require_integer_neuron(node)
         source = self.one(node)
         most = neuron.max_spike_count
-        if source.kind == 'count':  # the layer before has rounded to counts at once
+        if node in self.fused:  # the layer before has rounded to its counts at once
             return Value(source.name, 'count', neuron.scale, most)
         if source.kind == 'sum' and neuron.time_steps > 1:
             source = self.sum_as_membrane(node, source)

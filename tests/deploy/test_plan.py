@@ -11,6 +11,7 @@ from qsdt_mm.deploy.calls import factor_of
 from qsdt_mm.deploy.lowering import Lowering
 from qsdt_mm.deploy.steps import Convolve
 from qsdt_mm.inference import int8
+from qsdt_mm.models import IELIF
 from qsdt_mm.models.heads.classification import SpikeLinearClsHead, SpikeTwoHeadClsHead
 
 MEAN, STD = torch.tensor([120.0]), torch.tensor([58.0])
@@ -145,3 +146,18 @@ def test_other_sizes_are_refused():
 def test_images_are_whole_numbers():
     with pytest.raises(ValueError, match='images='):
         plan(trained('qsd'), torch.rand(2, 3, 32, 32))
+
+
+def test_a_neuron_that_sees_spikes_is_named():
+    """Not taken for the one whose counts a layer gives at once."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.first, self.second = trained('qsd'), IELIF(), IELIF(threshold=0.5)
+
+        def forward(self, image):
+            return self.second(self.first(self.backbone(image)[-1]))
+
+    with pytest.raises(ValueError, match='fire in second cannot be deployed: its input is a count, not a membrane'):
+        plan(Model().eval(), pictures(2), run=lambda m, x: m(x))

@@ -7,42 +7,17 @@ import pickle
 import pytest
 import torch
 import toy_runs as toy
-from torch import nn
+from small_digits import CONFIG, checkpoint, options
 
 pytest.importorskip('mmpretrain')
 pytest.importorskip('sklearn')
-
-CONFIG = toy.ROOT / 'configs/classification/qsd-tiny_1xb32_digits.py'
-SMALL = [
-    'model.backbone.arch.widths=[4,8,8,8,8]',
-    'model.backbone.arch.depths=[0,1,1,1,1]',
-    'model.head.in_channels=8',
-    'test_dataloader.dataset.indices=12',
-    'test_dataloader.batch_size=5',
-]
-
-
-def options():
-    return ['--cfg-options', *SMALL, *toy.options()[1:]]
 
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     """A checkpoint of a small network, and folders of both kinds that were packed of it."""
-    from mmengine.registry import DefaultScope
-
-    from qsdt_mm import cli
-
     folder = tmp_path_factory.mktemp('packed')
-    cfg = cli.load_config(str(CONFIG), SMALL)
-    cli.import_library(cfg)
-    torch.manual_seed(1)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = cli.build_model(cfg, None, cli.Session('test'))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.bias, -0.2, 0.4)
-    torch.save(dict(state_dict=model.state_dict()), folder / 'new.pth')
+    checkpoint(folder / 'new.pth')
     assert pack(folder / 'new.pth', folder / 'both', '--kind', 'both', '--calibrate', 8) == 0
     return folder
 
