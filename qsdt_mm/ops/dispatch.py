@@ -17,6 +17,9 @@ KERNEL_MODULES = {
     'fire': 'neuron',
     'fire_backward': 'neuron',
     'integrate_and_fire': 'time_steps',
+    'batch_norm': 'batch_norm',
+    'batch_norm_backward': 'batch_norm',
+    'batch_norm_values': 'batch_norm',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',
 }

@@ -11,6 +11,7 @@ from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.ops import compact_saving, layout
 
+from .norms import Residual
 from .synapses import PointwiseChain, RepConvBN
 from .unit import SpikeUnit, UnitFactory, register_parameters_once, response
 
@@ -134,12 +135,15 @@ class SpikeDrivenSelfAttention(nn.Module):
         for unit in (self.query, self.key, self.value):
             unit.norm.weight.fill_(min(low, 1.0))
 
-    def forward(self, membrane: Tensor) -> Tensor:
-        """Map ``(N, C, H, W) -> (N, C, H, W)``; time steps are folded into N and do not mix here."""
+    def forward(self, membrane: Tensor, residual: Residual | None = None) -> Tensor:
+        """Map ``(N, C, H, W) -> (N, C, H, W)``, and add a residual if there is one.
+
+        Time steps are folded into N and do not mix here.
+        """
         spikes = self.query.fire(membrane)
         units = self.query, self.key, self.value
         attended = self.attend(*(neuron(unit.drive(spikes)) for unit, neuron in zip(units, self.neurons)))
-        return self.projection(layout.to_memory_format_of(attended, membrane))
+        return self.projection(layout.to_memory_format_of(attended, membrane), residual)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multiply the spikes of query, key and value, ``(N, C, H, W)`` each, to the projection's membrane."""

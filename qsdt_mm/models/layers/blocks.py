@@ -18,11 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from mmcv.cnn.bricks.drop import DropPath
 from mmcv.cnn.bricks.scale import LayerScale
 from torch import Tensor, nn
 
-from .attention import pointwise_attention, pointwise_chain_attention, rep_conv_attention
+from .attention import (
+    SpikeDrivenSelfAttention,
+    pointwise_attention,
+    pointwise_chain_attention,
+    rep_conv_attention,
+)
+from .norms import Residual, has_hooks
 from .synapses import DepthwiseSeparableConv, PointwiseChain
 from .unit import SpikeUnit, UnitFactory
 
@@ -53,7 +60,38 @@ class MembraneShortcut(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, membrane: Tensor) -> Tensor:
-        return membrane + self.drop_path(self.gain(self.branch(membrane)))
+        """Map ``(N, C, H, W)`` to the same shape, in the type of the membrane or, if it is wider, of the branch."""
+        last = self._last_unit()
+        if last is None:
+            branch = self.branch(membrane)
+            return membrane + self.drop_path(self.gain(branch).to(branch.dtype))
+        gain = self.gain.weight if isinstance(self.gain, LayerScale) else None
+        residual = Residual(membrane, gain, self._draw_kept(membrane))
+        if not isinstance(self.branch, nn.Sequential):
+            return self.branch(membrane, residual)
+        for unit in self.branch[:-1]:
+            membrane = unit(membrane)
+        return last(membrane, residual)
+
+    def _last_unit(self) -> nn.Module | None:
+        """Return the part of the branch that can add the residual; None where one is of another kind, or observed."""
+        if type(self.gain) not in (nn.Identity, LayerScale) or type(self.drop_path) not in (nn.Identity, DropPath):
+            return None
+        chain = type(self.branch) is nn.Sequential and len(self.branch) > 0
+        last = self.branch[-1] if chain else self.branch
+        if type(last) not in (SpikeUnit, SpikeDrivenSelfAttention) or has_hooks(
+            self.gain, self.drop_path, self.branch, last, getattr(last, 'projection', last)
+        ):
+            return None
+        return last
+
+    def _draw_kept(self, membrane: Tensor) -> Tensor | None:
+        """Draw what stochastic depth keeps, ``(N, 1, 1, 1)``: 0, or one over the probability to be kept."""
+        rate = getattr(self.drop_path, 'drop_prob', 0.0)
+        if not rate or not self.drop_path.training:
+            return None
+        kept = 1 - rate + torch.rand(len(membrane), 1, 1, 1, dtype=membrane.dtype, device=membrane.device)
+        return kept.floor_().div_(1 - rate)
 
 
 class Block(nn.Sequential):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.ops import compact_saving
 
-from .norms import can_repeat, normalise, repeat
+from .norms import NormedChain, can_fuse, can_repeat, fused, repeat
 from .unit import UnitFactory
 
 
@@ -40,6 +40,8 @@ class BNAndPad(nn.Module):
         def pad(normalised: Tensor, border: Tensor) -> Tensor:
             return F.pad(normalised - border, (1, 1, 1, 1)) + border
 
+        if can_fuse([self.norm], membrane):
+            return fused([self.norm], membrane, padded=True)
         normalised = self.norm(membrane)
         border = self.border().to(normalised.dtype)  # after the norm has updated its statistics
         padded = pad(normalised, border)
@@ -47,20 +49,6 @@ class BNAndPad(nn.Module):
             edge = border.detach()
             compact_saving.register_recompute(padded, lambda source: pad(repeat(self.norm, source), edge), membrane)
         return padded
-
-
-class NormedChain(nn.Sequential):
-    """Layers, the last a batch norm. Another norm follows in the unit, so that its input is derived, not kept.
-
-    >>> NormedChain(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))(torch.ones(2, 3, 4, 4)).shape
-    torch.Size([2, 8, 4, 4])
-    """
-
-    def forward(self, spikes: Tensor) -> Tensor:
-        *layers, norm = self
-        for layer in layers:
-            spikes = layer(spikes)
-        return normalise(norm, spikes)
 
 
 class RepConvBN(NormedChain):

@@ -19,7 +19,7 @@ from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import QuantConv2d, QuantWeightMixin
 
-from .norms import normalise
+from .norms import NormedChain, Residual, apply_norms, has_hooks
 
 RMS_NORMS = (nn.RMSNorm,) if hasattr(nn, 'RMSNorm') else ()  # torch 2.4 and later
 IN_TRAINING_ONLY = re.compile(r'(^|\.)(auxiliary_head|aux_head|distillation|teacher|losses|loss(_\w+)?)(\.|$)')
@@ -70,14 +70,21 @@ class SpikeUnit(nn.Module):
         """Fire scaled spike counts of a membrane potential; the identity without a neuron."""
         return membrane if self.neuron is None else self.neuron(membrane)
 
-    def drive(self, spikes: Tensor) -> Tensor:
-        """Compute the membrane potential that spikes cause: synapse, then norm."""
-        membrane = self.synapse(spikes)
-        return membrane if self.norm is None else normalise(self.norm, membrane)
+    def drive(self, spikes: Tensor, residual: Residual | None = None) -> Tensor:
+        """Compute the membrane potential that spikes cause: synapse, then norm; then the residual sum, if there is one.
 
-    def forward(self, membrane: Tensor) -> Tensor:
-        """Map ``(N, C_in, ...) -> (N, C_out, ...)``."""
-        return self.drive(self.fire(membrane))
+        Two norms in a row, and a norm with a gain after it, are one function in training, where :func:`can_fuse`.
+        """
+        norms = [] if self.norm is None else [self.norm]
+        if norms and type(self.synapse).forward is NormedChain.forward and not has_hooks(self.synapse):
+            norms, membrane = [self.synapse[-1], *norms], self.synapse.before_norm(spikes)
+        else:
+            membrane = self.synapse(spikes)
+        return apply_norms(norms, membrane, residual)
+
+    def forward(self, membrane: Tensor, residual: Residual | None = None) -> Tensor:
+        """Map ``(N, C_in, ...) -> (N, C_out, ...)``, and add a residual if there is one."""
+        return self.drive(self.fire(membrane), residual)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from qsdt_mm.ops import dispatch, triton
 
-MODULES = ('arithmetic', 'neuron', 'time_steps', 'lsq', 'self_test')
+MODULES = ('arithmetic', 'neuron', 'time_steps', 'lsq', 'batch_norm', 'self_test')
 
 
 @contextmanager
@@ -30,7 +30,10 @@ def interpreter():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TRITON_INTERPRET', '1')
         try:
-            yield SimpleNamespace(**{short: importlib.import_module(name) for name, short in zip(names, MODULES)})
+            modules = SimpleNamespace(**{short: importlib.import_module(name) for name, short in zip(names, MODULES)})
+            for name, size in dict(BLOCK=16, ROW_BLOCK=8, CHANNEL_BLOCK=4).items():
+                setattr(modules.batch_norm, name, size)  # small tiles, for it sums one by one
+            yield modules
         finally:
             forget()
             sys.modules.update(before)

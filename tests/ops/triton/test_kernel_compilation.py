@@ -18,8 +18,24 @@ NAMES = {
     'lsq._quantize': dict(BLOCK=1024, BLOCKS=2),
     'lsq._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
 }
+NORM = dict(LAST=True, PADDED=True, KEEP=True, ROWS=32, COLUMNS=64)
+NORMS = {
+    '_measure': dict(LAST=True, ROWS=32, WIDTH=64),
+    '_measure first': dict(LAST=False, ROWS=1024, WIDTH=1),
+    '_settle': dict(TWO=True, GAIN=True, WIDTH=64),
+    '_normalise': dict(NORM, SHORTCUT=True),
+    '_normalise first': dict(NORM, LAST=False, SHORTCUT=True, ROWS=1024, COLUMNS=1),
+    '_sum': NORM,
+    '_settle_back': dict(TWO=True, GAIN=True, PADDED=False, WIDTH=64),
+    '_settle_back padded': dict(TWO=False, GAIN=False, PADDED=True, WIDTH=64),
+    '_pass_back': NORM,
+}
+"""Kernels of batch norm, which round as it comes."""
 NUMBERS = ('threshold', 'max_spike_count', 'top', 'scale', 'decay', 'low', 'high')
-SIZES = ('size', 'last', 'width')
+NUMBERS += ('eps', 'eps1', 'eps2', 'momentum1', 'momentum2', 'n')
+SIZES = ('size', 'last', 'width', 'rows', 'stretch', 'splits', 'CHANNELS', 'PLACES', 'HEIGHT', 'WIDTH')
+OF_THE_TYPE = ('xs', 'shortcuts', 'keeps', 'grads', 'out')
+"""Arguments of the kernels of batch norm that are not float32 in any case."""
 BYTES = {'kept': '*u8'}
 
 
@@ -29,13 +45,15 @@ def ptx(name, dtype, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    constants = NAMES.get(name) or NORMS[name.partition('.')[2]]
     module, function = name.split()[0].split('.')
     kernel = getattr(import_module(f'qsdt_mm.ops.triton.{module}'), function)
     kinds = {**dict.fromkeys(NUMBERS, 'fp32'), **dict.fromkeys(SIZES, 'i32'), **BYTES}
-    kinds.update(dict.fromkeys(NAMES[name], 'constexpr'))
-    signature = {argument: kinds.get(argument, f'*{dtype}') for argument in kernel.arg_names}
+    kinds.update(dict.fromkeys(constants, 'constexpr'))
+    plain = 'fp32' if module == 'batch_norm' else dtype
+    signature = {a: kinds.get(a, f'*{dtype if a in OF_THE_TYPE else plain}') for a in kernel.arg_names}
     compiled = compile(
-        ASTSource(fn=kernel, signature=signature, constexprs=NAMES[name]),
+        ASTSource(fn=kernel, signature=signature, constexprs=constants),
         target=GPUTarget('cuda', capability, 32),
         options=dict(enable_fp_fusion=False),
     )
@@ -66,6 +84,11 @@ def as_compiled(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', NAMES)
 def test_float32_for_a_recent_gpu(name):
     check(name, 'fp32', 80)
+
+
+@pytest.mark.parametrize('name', NORMS)
+def test_norms_for_a_recent_gpu(name):
+    assert ptx(f'batch_norm.{name}', 'bf16', 80)
 
 
 @pytest.mark.slow
