@@ -67,7 +67,7 @@ class Norms(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What a batch and its norms come to for each channel.
+    """Constants that a batch and its norms come to, for each channel.
 
     Args:
         values: ``(7, C)``: rows :data:`MEAN` to :data:`FACTOR`.
