@@ -7,7 +7,6 @@ restored from less, and autograd keeps that instead. The restored tensors equal 
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import Variable
 
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.renamed import refuse_old_names
@@ -24,7 +24,7 @@ from qsdt_mm.compat.tracing import is_recording
 __getattr__ = refuse_old_names(__name__, 'Ledger', 'ShortForm', 'halve', 'note_derived', 'note_product', 'unhalve')
 
 
-class Compressed(NamedTuple):
+class Compressed:
     """Compact form of a tensor.
 
     Args:
@@ -36,8 +36,45 @@ class Compressed(NamedTuple):
     [0.5, 0.5]
     """
 
-    restore: Callable[[], Tensor]
-    held: tuple[Tensor, ...]
+    def __init__(self, restore: Callable[[], Tensor], held: tuple[Tensor, ...]) -> None:
+        self.restore, self.held = restore, held
+        self.readers = 0  # how often autograd keeps this form
+        self._shared: _Shared | None = None
+
+    def read(self) -> Tensor:
+        """Return the tensor: in one backward pass the same one to all readers, let go with the last of them."""
+        backward = torch._C._current_graph_task_id()  # -1 outside
+        if self.readers < 2 or backward < 0:
+            return self.restore()
+        shared = self._shared
+        if shared is None or shared.backward != backward:
+            shared = _Shared(backward, self.restore(), stream_of(self.held), self.readers)
+            # A part of the graph may not be run this time, and have readers.
+            form = weakref.ref(self)
+            Variable._execution_engine.queue_callback(lambda: form() and form()._forget(backward))
+        elif shared.stream != stream_of(self.held):  # whose work need not be done yet
+            return self.restore()
+        self._shared = shared._replace(left=shared.left - 1) if shared.left > 1 else None
+        return shared.tensor
+
+    def _forget(self, backward: int) -> None:
+        if self._shared is not None and self._shared.backward == backward:
+            self._shared = None
+
+
+class _Shared(NamedTuple):
+    """What was restored in a backward pass, on which stream, and how many readers there are to come."""
+
+    backward: int
+    tensor: Tensor
+    stream: int | None
+    left: int
+
+
+def stream_of(tensors: tuple[Tensor, ...]) -> int | None:
+    """Return the stream in use on the CUDA device of tensors, None elsewhere."""
+    device = tensors[0].device if tensors else None
+    return torch.cuda.current_stream(device).cuda_stream if device is not None and device.type == 'cuda' else None
 
 
 class Packed(NamedTuple):
@@ -65,20 +102,21 @@ class CompressedTensors:
     """
 
     def __init__(self) -> None:
-        self.entries: dict[int, tuple[weakref.ref, Compressed]] = {}
+        self.entries: dict[int, tuple[weakref.ref, Compressed, int]] = {}
 
     def register(self, tensor: Tensor, form: Compressed) -> None:
         """Register a dense tensor."""
         if tensor.is_meta:  # all of them have the same address, and nothing to be kept
             return
-        self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
+        self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form, tensor._version)
 
     def find(self, tensor: Tensor) -> tuple[Tensor | None, Compressed | None]:
         """Find the registered tensor of the same storage, and its compact form; None for none."""
-        alive, form = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
-        # An address may belong to another tensor by now: only a live original counts.
+        alive, form, version = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None, 0))
+        # An address may belong to another tensor by now: only a live original counts, in which nobody has written.
         original = alive()
-        return (None, None) if original is None or tensor.dtype != original.dtype else (original, form)
+        same = original is not None and tensor.dtype == original.dtype and original._version == version
+        return (original, form) if same else (None, None)
 
     def form_of(self, tensor: Tensor) -> Compressed | None:
         """Return the compact form of this very tensor, which is not a part of another; None for none."""
@@ -91,13 +129,14 @@ class CompressedTensors:
         original, form = self.find(tensor)
         if original is None:
             return tensor
+        form.readers += 1
         offset = tensor.storage_offset() - original.storage_offset()
         return Packed(form, tensor.shape, tensor.stride(), offset)
 
     @staticmethod
     def unpack(kept: Tensor | Packed) -> Tensor:
         """Restore the tensor that :meth:`pack` was given."""
-        return kept if isinstance(kept, Tensor) else kept.form.restore().as_strided(*kept[1:])
+        return kept if isinstance(kept, Tensor) else kept.form.read().as_strided(*kept[1:])
 
 
 class _Current(threading.local):
@@ -152,38 +191,38 @@ def unpack_nibbles(
     packed: Tensor, shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, mask: int = 0xF, shift: int = 0
 ) -> Tensor:
     """Unpack the values ``v`` that :func:`pack_nibbles` was given, as ``(v >> shift) & mask`` in a type of choice."""
-    flat, half = packed.new_empty(math.prod(shape), dtype=dtype), len(packed)
+    return unpack_into(packed.new_empty_strided(shape, stride, dtype=dtype), packed, mask, shift)
+
+
+def unpack_into(out: Tensor, packed: Tensor, mask: int = 0xF, shift: int = 0) -> Tensor:
+    """Write :func:`unpack_nibbles` into a dense tensor of the strides that the values had."""
+    flat, half = out.as_strided((out.numel(),), (1,)), len(packed)
     flat[:half].copy_(packed >> shift & mask if shift else packed & mask)
     flat[half:].copy_(packed[: len(flat) - half] >> 4 + shift & mask)
-    return flat.as_strided(shape, stride)
+    return out
 
 
-def register_product(
-    tensor: Tensor,
-    factor: float,
-    code: Tensor,
-    mask: int = 0xFF,
-    unpack: Callable[[Tensor, torch.dtype], Tensor] | None = None,
-) -> None:
-    """Register ``tensor`` as ``(code & mask) * factor``, or ``unpack(code, dtype) * factor``, exactly.
+def register(tensor: Tensor, restore: Callable[[], Tensor], *held: Tensor) -> None:
+    """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides."""
+    if is_compact():
+        _current.tensors.register(tensor, Compressed(restore, held))
+
+
+def register_product(tensor: Tensor, factor: float, code: Tensor, mask: int = 0xFF) -> None:
+    """Register ``tensor`` as ``(code & mask) * factor``, exactly.
 
     Args:
         tensor: a dense tensor, the result of this very product, or about to be.
         factor: the constant.
-        code: bytes with the strides of ``tensor``, or what ``unpack`` makes a tensor like it of.
+        code: bytes with the strides of ``tensor``.
         mask: bits of a byte that count.
-        unpack: takes ``code`` and the dtype of ``tensor``.
     """
-    if not is_compact():
-        return
     dtype = tensor.dtype
 
     def restore() -> Tensor:
-        if unpack is not None:
-            return unpack(code, dtype).mul_(factor)
         return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
-    _current.tensors.register(tensor, Compressed(restore, (code,)))
+    register(tensor, restore, code)
 
 
 def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
@@ -208,4 +247,4 @@ def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], sourc
     def restore() -> Tensor:
         return derive(form.restore())
 
-    _current.tensors.register(tensor, Compressed(restore, form.held))
+    register(tensor, restore, *form.held)

@@ -16,6 +16,9 @@ from qsdt_mm.compat.compiling import is_compiling
 KERNEL_MODULES = {
     'fire': 'neuron',
     'fire_backward': 'neuron',
+    'fire_packed': 'packed',
+    'fire_packed_backward': 'packed',
+    'restore_spikes': 'packed',
     'integrate_and_fire': 'time_steps',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import repeat
 
 import torch
 from torch import Tensor
 
 from qsdt_mm.compat.compiling import is_compiling
+
+from .compact_saving import pack_nibbles, unpack_into
+from .layout import dense, laid_out
 
 INSIDE = 0x80
 """Bit of a saved byte that says that a membrane lies where the gradient passes; the others are the count."""
@@ -17,7 +21,7 @@ INSIDE_HALF = 0x8
 ROUNDINGS = ('half_up', 'half_even')
 """Rules for a membrane exactly on a half: ``floor(u / threshold + 0.5)``, or ``torch.round``."""
 _HALF = torch.tensor(0.5, device='cpu')
-PIECE = 2**19
+PIECE = 2**18
 """Values that a CPU works on at a time: few enough that the next operation finds them in the cache."""
 
 
@@ -27,8 +31,7 @@ def fire(
     """Compute scaled counts, and a byte for each: ``bit`` where the gradient passes and, if above 1, the count."""
     count = torch.empty_like(membrane)
     kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
-    whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
-    if whole or membrane.device.type != 'cpu' or membrane.stride() != count.stride():
+    if not in_pieces(membrane) or membrane.stride() != count.stride():
         fire_into(count, kept, membrane, threshold, max_spike_count, scale, bit, rounding)
         # Compiled by torch 2.11, a result that an operation in place has written has a gradient of zero.
         return count.clone() if is_compiling() else count, kept
@@ -49,19 +52,23 @@ def fire_into(
     rounding: str,
 ) -> None:
     """Compute :func:`fire`, its results written to ``count`` and ``kept``."""
+    inside = membrane.clamp(0, max_spike_count * threshold) if bit else None
+    # What few counts are of, clipped, has the same count and needs not be clipped again.
+    clipped = bit and max_spike_count < INSIDE_HALF
+    source = inside if clipped else membrane
     if rounding == 'half_even':
         if threshold == 1.0:
-            torch.round(membrane, out=count)
+            torch.round(source, out=count)
         else:
-            torch.div(membrane, threshold, out=count).round_()
+            torch.div(source, threshold, out=count).round_()
     # By a power of two, whose inverse is exact, division and sum are one operation.
     elif membrane.device.type == 'cpu' and math.frexp(threshold)[0] == 0.5:
-        torch.add(_HALF, membrane, alpha=1 / threshold, out=count).floor_()
+        torch.add(_HALF, source, alpha=1 / threshold, out=count).floor_()
     else:
-        torch.div(membrane, threshold, out=count).add_(0.5).floor_()
-    count.clamp_(0, max_spike_count)
+        torch.div(source, threshold, out=count).add_(0.5).floor_()
+    if not clipped:
+        count.clamp_(0, max_spike_count)
     if bit:
-        inside = membrane.clamp(0, max_spike_count * threshold)
         # Ones and zeros of the membrane's type: a comparison that makes booleans is several times as slow on CPUs.
         torch.eq(inside, membrane, out=inside)
         if bit > 1:  # one byte serves this gradient and those of all that read the spikes
@@ -70,6 +77,67 @@ def fire_into(
         kept.view(torch.int8).copy_(inside)  # to int8 is several times as fast
     if scale != 1.0:
         count.mul_(scale)
+
+
+def fire_packed(
+    membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str = 'half_up'
+) -> tuple[Tensor, Tensor]:
+    """Compute scaled counts up to 7, and half a byte for each: count and, where the gradient passes, a bit.
+
+    Returns:
+        The scaled counts; the halves as :func:`~qsdt_mm.ops.compact_saving.pack_nibbles` lays them, in the order of the
+        counts in memory.
+    """
+    membrane = dense(membrane)
+    constants = threshold, max_spike_count, scale, INSIDE_HALF, rounding
+    count = torch.empty_like(membrane)
+    if not in_pieces(membrane):
+        code = torch.empty_like(membrane, dtype=torch.uint8)
+        fire_into(count, code, membrane, *constants)
+        return count, pack_nibbles(code)
+    packed = torch.empty((membrane.numel() + 1) // 2, dtype=torch.uint8, device=membrane.device)
+    for code, (lower, lower_count), (upper, upper_count) in pieces_of(packed, membrane, count):
+        fire_into(lower_count, code, lower, *constants)
+        upper_code = torch.empty_like(upper, dtype=torch.uint8)
+        fire_into(upper_count, upper_code, upper, *constants)
+        code[: len(upper)] |= upper_code << 4
+    return count, packed
+
+
+def restore_spikes(spikes: Tensor, packed: Tensor, scale: float) -> Tensor:
+    """Write scaled counts into ``spikes``, of the strides that they had, from what :func:`fire_packed` gave."""
+    if not in_pieces(spikes):
+        return unpack_into(spikes, packed, mask=7).mul_(scale)
+    for code, (lower,), (upper,) in pieces_of(packed, spikes):
+        lower.copy_(code & 7).mul_(scale)
+        upper.copy_(code[: len(upper)] >> 4 & 7).mul_(scale)
+    return spikes
+
+
+def fire_packed_backward(grad: Tensor, packed: Tensor, result: Tensor, threshold: float, scale: float) -> Tensor:
+    """Write the gradient of the membrane into ``result``, of its strides, from that of the scaled counts."""
+    if not in_pieces(result):
+        return pass_on(grad, unpack_into(result, packed, mask=1, shift=3), threshold, scale)
+    for code, (lower_grad, lower), (upper_grad, upper) in pieces_of(packed, laid_out(grad, result), result):
+        pass_on(lower_grad, lower.copy_(code >> 3 & 1), threshold, scale)
+        pass_on(upper_grad, upper.copy_(code[: len(upper)] >> 7), threshold, scale)
+    return result
+
+
+def in_pieces(tensor: Tensor) -> bool:
+    """Return whether the values are worked on in pieces: on a CPU, if there are more than fit its cache."""
+    # A graph of pieces is worth nothing to a compiler.
+    return tensor.device.type == 'cpu' and tensor.numel() > PIECE and not is_compiling()
+
+
+def pieces_of(packed: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]]:
+    """Yield pieces of bytes, of what their lower halves hold, and of what their upper halves do, which may be less."""
+    half = len(packed)
+    flat = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]
+    for start in range(0, half, PIECE // 2):
+        stop = min(start + PIECE // 2, half)
+        lower, upper = (tuple(values[start + at : stop + at] for values in flat) for at in (0, half))
+        yield packed[start:stop], lower, upper
 
 
 def fire_backward(grad: Tensor, kept: Tensor, threshold: float, scale: float, bit: int) -> Tensor:
