@@ -24,6 +24,15 @@ KERNEL_MODULES = {
     'quantize_backward': 'lsq',
 }
 """Module of each kernel's launch function."""
+PLAIN_MODULES = {
+    'fire': 'spiking',
+    'fire_backward': 'spiking',
+    'quantize': 'lsq',
+    'quantize_backward': 'lsq',
+}
+"""Module of each kernel's plain twin, a function of the same name and arguments."""
+LAUNCHES: dict[str, int] = {}
+"""Number of launches that a kernel's function makes, where it is not one."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -55,14 +64,21 @@ def note_plain(what: str, *tensors: Tensor) -> None:
 
 def serves(first: Tensor, *others: Tensor) -> bool:
     """Return whether kernels take these tensors."""
-    if first.device.type != 'cuda' or first.dtype not in DTYPES or torch.jit.is_tracing():
+    if first.device.type != 'cuda' or torch.jit.is_tracing() or not takes(first, *others):
+        return False
+    return works(first.device, first.dtype)
+
+
+def takes(first: Tensor, *others: Tensor) -> bool:
+    """Return whether kernels take tensors like these, were they on a device where kernels run."""
+    if first.dtype not in DTYPES:
         return False
     for tensor in (first, *others):
         if type(tensor) not in PLAIN or tensor.numel() == 0:
             return False
         if tensor.device != first.device or tensor.dtype != first.dtype:
             return False
-    return works(first.device, first.dtype)
+    return True
 
 
 def works(device: torch.device, dtype: torch.dtype) -> bool:
