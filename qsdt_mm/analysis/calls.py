@@ -245,7 +245,8 @@ class CallCounter(TorchDispatchMode):
         with self.quiet():
             out = twin(*args)
         if not self.muted:
-            self.record(f'triton.{name}', memory_of([args, out]), dispatch.LAUNCHES.get(name, 1))
+            read = [arg for arg in args if arg is not out]  # what a kernel is given to write into
+            self.record(f'triton.{name}', memory_of([read, out]), dispatch.LAUNCHES.get(name, 1))
         return out
 
     @contextmanager

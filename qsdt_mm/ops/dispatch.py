@@ -27,6 +27,9 @@ KERNEL_MODULES = {
 PLAIN_MODULES = {
     'fire': 'spiking',
     'fire_backward': 'spiking',
+    'fire_packed': 'spiking',
+    'fire_packed_backward': 'spiking',
+    'restore_spikes': 'spiking',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',
 }

@@ -93,7 +93,7 @@ def test_counting_changes_nothing_and_is_exact(family):
     convolutions = sum(isinstance(m, QuantWeightMixin) for m in model.modules())
     fired = sum(isinstance(m, SpikingNeuron) for m in model.modules())
     assert calls['forward', 'convolution'] == calls['backward', 'convolution_backward'] == convolutions
-    assert calls['forward', 'triton.fire'] == calls['backward', 'triton.fire_backward'] == fired
+    assert calls['forward', 'triton.fire_packed'] == calls['backward', 'triton.fire_packed_backward'] == fired
     assert count_calls(model, lambda: model(image), dtype=None).calls() == counts.calls()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert nn.Module.__call__ is nn.Module._wrapped_call_impl

@@ -121,7 +121,7 @@ def spike_count(
 def scaled_spikes(
     membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str = 'half_up'
 ) -> Tensor:
-    """Compute ``scale * spike_count(...)`` of the same arguments at once; a byte or half of one serves all gradients."""
+    """Compute ``scale * spike_count(...)`` of the same arguments at once; one byte, or half, serves all gradients."""
     check_rounding(rounding)
     if is_recording():
         return _recorded_spikes(membrane, threshold, max_spike_count, scale, rounding)
