@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Variable
 
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.renamed import refuse_old_names
@@ -30,16 +29,21 @@ class Compressed:
     Args:
         restore: makes the tensor again, with the strides that it had.
         held: the tensors that ``restore`` needs.
+        version: of the tensor, by torch's count of what is written to it; None for any.
 
     >>> code = torch.ones(2, dtype=torch.uint8)
     >>> Compressed(restore=lambda: code * 0.5, held=(code,)).restore().tolist()
     [0.5, 0.5]
     """
 
-    def __init__(self, restore: Callable[[], Tensor], held: tuple[Tensor, ...]) -> None:
-        self.restore, self.held = restore, held
+    def __init__(self, restore: Callable[[], Tensor], held: tuple[Tensor, ...], version: int | None = None) -> None:
+        self.restore, self.held, self.version = restore, held, version
         self.readers = 0  # how often autograd keeps this form
         self._shared: _Shared | None = None
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Return whether nobody, such as a hook, has written to the tensor since."""
+        return self.version is None or self.version == tensor._version
 
     def read(self) -> Tensor:
         """Return the tensor: in one backward pass the same one to all readers, let go with the last of them."""
@@ -51,7 +55,7 @@ class Compressed:
             shared = _Shared(backward, self.restore(), stream_of(self.held), self.readers)
             # A part of the graph may not be run this time, and have readers.
             form = weakref.ref(self)
-            Variable._execution_engine.queue_callback(lambda: form() and form()._forget(backward))
+            torch.autograd.Variable._execution_engine.queue_callback(lambda: form() and form()._forget(backward))
         elif shared.stream != stream_of(self.held):  # whose work need not be done yet
             return self.restore()
         self._shared = shared._replace(left=shared.left - 1) if shared.left > 1 else None
@@ -102,32 +106,32 @@ class CompressedTensors:
     """
 
     def __init__(self) -> None:
-        self.entries: dict[int, tuple[weakref.ref, Compressed, int]] = {}
+        self.entries: dict[int, tuple[weakref.ref, Compressed]] = {}
 
     def register(self, tensor: Tensor, form: Compressed) -> None:
         """Register a dense tensor."""
         if tensor.is_meta:  # all of them have the same address, and nothing to be kept
             return
-        self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form, tensor._version)
+        self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
 
     def find(self, tensor: Tensor) -> tuple[Tensor | None, Compressed | None]:
         """Find the registered tensor of the same storage, and its compact form; None for none."""
-        alive, form, version = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None, 0))
-        # An address may belong to another tensor by now: only a live original counts, in which nobody has written.
+        alive, form = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
+        # An address may belong to another tensor by now: only a live original counts.
         original = alive()
-        same = original is not None and tensor.dtype == original.dtype and original._version == version
-        return (original, form) if same else (None, None)
+        return (None, None) if original is None or tensor.dtype != original.dtype else (original, form)
 
     def form_of(self, tensor: Tensor) -> Compressed | None:
         """Return the compact form of this very tensor, which is not a part of another; None for none."""
         original, form = self.find(tensor)
-        same = original is not None and tensor.shape == original.shape and tensor.stride() == original.stride()
-        return form if same else None
+        if original is None or not form.holds(original):
+            return None
+        return form if tensor.shape == original.shape and tensor.stride() == original.stride() else None
 
     def pack(self, tensor: Tensor) -> Tensor | Packed:
         """Replace a tensor that autograd saves by its stand-in, if it has one."""
         original, form = self.find(tensor)
-        if original is None:
+        if original is None or not form.holds(original):
             return tensor
         form.readers += 1
         offset = tensor.storage_offset() - original.storage_offset()
@@ -205,7 +209,7 @@ def unpack_into(out: Tensor, packed: Tensor, mask: int = 0xF, shift: int = 0) ->
 def register(tensor: Tensor, restore: Callable[[], Tensor], *held: Tensor) -> None:
     """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides."""
     if is_compact():
-        _current.tensors.register(tensor, Compressed(restore, held))
+        _current.tensors.register(tensor, Compressed(restore, held, tensor._version))
 
 
 def register_product(tensor: Tensor, factor: float, code: Tensor, mask: int = 0xFF) -> None:

@@ -31,7 +31,8 @@ def fire(
     """Compute scaled counts, and a byte for each: ``bit`` where the gradient passes and, if above 1, the count."""
     count = torch.empty_like(membrane)
     kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
-    if not in_pieces(membrane) or membrane.stride() != count.stride():
+    whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
+    if whole or membrane.device.type != 'cpu' or membrane.stride() != count.stride():
         fire_into(count, kept, membrane, threshold, max_spike_count, scale, bit, rounding)
         # Compiled by torch 2.11, a result that an operation in place has written has a gradient of zero.
         return count.clone() if is_compiling() else count, kept
@@ -52,25 +53,25 @@ def fire_into(
     rounding: str,
 ) -> None:
     """Compute :func:`fire`, its results written to ``count`` and ``kept``."""
-    inside = membrane.clamp(0, max_spike_count * threshold) if bit else None
-    # What few counts are of, clipped, has the same count and needs not be clipped again.
-    clipped = bit and max_spike_count < INSIDE_HALF
-    source = inside if clipped else membrane
+    given, inside = membrane, membrane.clamp(0, max_spike_count * threshold) if bit else None
+    few = bit and max_spike_count < INSIDE_HALF
+    if few:  # a count of what is clipped is in range: rounding carries no further
+        membrane = inside
     if rounding == 'half_even':
         if threshold == 1.0:
-            torch.round(source, out=count)
+            torch.round(membrane, out=count)
         else:
-            torch.div(source, threshold, out=count).round_()
+            torch.div(membrane, threshold, out=count).round_()
     # By a power of two, whose inverse is exact, division and sum are one operation.
     elif membrane.device.type == 'cpu' and math.frexp(threshold)[0] == 0.5:
-        torch.add(_HALF, source, alpha=1 / threshold, out=count).floor_()
+        torch.add(_HALF, membrane, alpha=1 / threshold, out=count).floor_()
     else:
-        torch.div(source, threshold, out=count).add_(0.5).floor_()
-    if not clipped:
+        torch.div(membrane, threshold, out=count).add_(0.5).floor_()
+    if not few:
         count.clamp_(0, max_spike_count)
     if bit:
         # Ones and zeros of the membrane's type: a comparison that makes booleans is several times as slow on CPUs.
-        torch.eq(inside, membrane, out=inside)
+        torch.eq(inside, given, out=inside)
         if bit > 1:  # one byte serves this gradient and those of all that read the spikes
             # Within int8: -0x80 and 0x80 are the same byte.
             torch.add(count, inside, alpha=bit if bit < INSIDE else -INSIDE, out=inside)
@@ -95,7 +96,7 @@ def fire_packed(
         code = torch.empty_like(membrane, dtype=torch.uint8)
         fire_into(count, code, membrane, *constants)
         return count, pack_nibbles(code)
-    packed = torch.empty((membrane.numel() + 1) // 2, dtype=torch.uint8, device=membrane.device)
+    packed = membrane.new_empty((membrane.numel() + 1) // 2, dtype=torch.uint8)
     for code, (lower, lower_count), (upper, upper_count) in pieces_of(packed, membrane, count):
         fire_into(lower_count, code, lower, *constants)
         upper_code = torch.empty_like(upper, dtype=torch.uint8)
@@ -126,8 +127,7 @@ def fire_packed_backward(grad: Tensor, packed: Tensor, result: Tensor, threshold
 
 def in_pieces(tensor: Tensor) -> bool:
     """Return whether the values are worked on in pieces: on a CPU, if there are more than fit its cache."""
-    # A graph of pieces is worth nothing to a compiler.
-    return tensor.device.type == 'cpu' and tensor.numel() > PIECE and not is_compiling()
+    return tensor.device.type == 'cpu' and tensor.numel() > PIECE
 
 
 def pieces_of(packed: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]]:

@@ -75,7 +75,7 @@ class _PackedSpikeCount(torch.autograd.Function):
         if torch.is_grad_enabled():  # a gradient that is itself differentiated needs operations that autograd knows
             passes = compact_saving.unpack_nibbles(packed, *ctx.strides, grad.dtype, mask=1, shift=3)
             return spiking.pass_on(grad, passes, *ctx.constants), None, None, None, None
-        result = torch.empty_strided(*ctx.strides, dtype=grad.dtype, device=grad.device)
+        result = grad.new_empty_strided(*ctx.strides)
         back = dispatch.find('fire_packed_backward', grad, result) or spiking.fire_packed_backward
         return back(grad, packed, result, *ctx.constants), None, None, None, None
 
@@ -85,7 +85,7 @@ def register_packed(spikes: Tensor, packed: Tensor, scale: float) -> None:
     shape, stride, dtype = spikes.shape, spikes.stride(), spikes.dtype
 
     def restore() -> Tensor:
-        out = torch.empty_strided(shape, stride, dtype=dtype, device=packed.device)
+        out = packed.new_empty_strided(shape, stride, dtype=dtype)
         return (dispatch.find('restore_spikes', out) or spiking.restore_spikes)(out, packed, scale)
 
     compact_saving.register(spikes, restore, packed)
@@ -125,8 +125,8 @@ def scaled_spikes(
     check_rounding(rounding)
     if is_recording():
         return _recorded_spikes(membrane, threshold, max_spike_count, scale, rounding)
-    packed = compact_saving.is_compact() and max_spike_count < spiking.INSIDE_HALF
-    count = _PackedSpikeCount if packed else _SpikeCount
+    few = max_spike_count < spiking.INSIDE_HALF and type(membrane) in dispatch.PLAIN
+    count = _PackedSpikeCount if few and compact_saving.is_compact() else _SpikeCount
     return count.apply(membrane, threshold, max_spike_count, scale, rounding)
 
 
