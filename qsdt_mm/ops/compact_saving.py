@@ -7,7 +7,6 @@ restored from less, and autograd keeps that instead. The restored tensors equal 
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -24,20 +23,62 @@ from qsdt_mm.compat.tracing import is_recording
 __getattr__ = refuse_old_names(__name__, 'Ledger', 'ShortForm', 'halve', 'note_derived', 'note_product', 'unhalve')
 
 
-class Compressed(NamedTuple):
+class Compressed:
     """Compact form of a tensor.
 
     Args:
         restore: makes the tensor again, with the strides that it had.
         held: the tensors that ``restore`` needs.
+        version: of the tensor, by torch's count of what is written to it; None for any.
 
     >>> code = torch.ones(2, dtype=torch.uint8)
     >>> Compressed(restore=lambda: code * 0.5, held=(code,)).restore().tolist()
     [0.5, 0.5]
     """
 
-    restore: Callable[[], Tensor]
-    held: tuple[Tensor, ...]
+    def __init__(self, restore: Callable[[], Tensor], held: tuple[Tensor, ...], version: int | None = None) -> None:
+        self.restore, self.held, self.version = restore, held, version
+        self.readers = 0  # how often autograd keeps this form
+        self._shared: _Shared | None = None
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Return whether nobody, such as a hook, has written to the tensor since."""
+        return self.version is None or self.version == tensor._version
+
+    def read(self) -> Tensor:
+        """Return the tensor: in one backward pass the same one to all readers, let go with the last of them."""
+        backward = torch._C._current_graph_task_id()  # -1 outside
+        if self.readers < 2 or backward < 0:
+            return self.restore()
+        shared = self._shared
+        if shared is None or shared.backward != backward:
+            shared = _Shared(backward, self.restore(), stream_of(self.held), self.readers)
+            # A part of the graph may not be run this time, and have readers.
+            form = weakref.ref(self)
+            torch.autograd.Variable._execution_engine.queue_callback(lambda: form() and form()._forget(backward))
+        elif shared.stream != stream_of(self.held):  # whose work need not be done yet
+            return self.restore()
+        self._shared = shared._replace(left=shared.left - 1) if shared.left > 1 else None
+        return shared.tensor
+
+    def _forget(self, backward: int) -> None:
+        if self._shared is not None and self._shared.backward == backward:
+            self._shared = None
+
+
+class _Shared(NamedTuple):
+    """What was restored in a backward pass, on which stream, and how many readers there are to come."""
+
+    backward: int
+    tensor: Tensor
+    stream: int | None
+    left: int
+
+
+def stream_of(tensors: tuple[Tensor, ...]) -> int | None:
+    """Return the stream in use on the CUDA device of tensors, None elsewhere."""
+    device = tensors[0].device if tensors else None
+    return torch.cuda.current_stream(device).cuda_stream if device is not None and device.type == 'cuda' else None
 
 
 class Packed(NamedTuple):
@@ -83,21 +124,23 @@ class CompressedTensors:
     def form_of(self, tensor: Tensor) -> Compressed | None:
         """Return the compact form of this very tensor, which is not a part of another; None for none."""
         original, form = self.find(tensor)
-        same = original is not None and tensor.shape == original.shape and tensor.stride() == original.stride()
-        return form if same else None
+        if original is None or not form.holds(original):
+            return None
+        return form if tensor.shape == original.shape and tensor.stride() == original.stride() else None
 
     def pack(self, tensor: Tensor) -> Tensor | Packed:
         """Replace a tensor that autograd saves by its stand-in, if it has one."""
         original, form = self.find(tensor)
-        if original is None:
+        if original is None or not form.holds(original):
             return tensor
+        form.readers += 1
         offset = tensor.storage_offset() - original.storage_offset()
         return Packed(form, tensor.shape, tensor.stride(), offset)
 
     @staticmethod
     def unpack(kept: Tensor | Packed) -> Tensor:
         """Restore the tensor that :meth:`pack` was given."""
-        return kept if isinstance(kept, Tensor) else kept.form.restore().as_strided(*kept[1:])
+        return kept if isinstance(kept, Tensor) else kept.form.read().as_strided(*kept[1:])
 
 
 class _Current(threading.local):
@@ -152,38 +195,38 @@ def unpack_nibbles(
     packed: Tensor, shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, mask: int = 0xF, shift: int = 0
 ) -> Tensor:
     """Unpack the values ``v`` that :func:`pack_nibbles` was given, as ``(v >> shift) & mask`` in a type of choice."""
-    flat, half = packed.new_empty(math.prod(shape), dtype=dtype), len(packed)
+    return unpack_into(packed.new_empty_strided(shape, stride, dtype=dtype), packed, mask, shift)
+
+
+def unpack_into(out: Tensor, packed: Tensor, mask: int = 0xF, shift: int = 0) -> Tensor:
+    """Write :func:`unpack_nibbles` into a dense tensor of the strides that the values had."""
+    flat, half = out.as_strided((out.numel(),), (1,)), len(packed)
     flat[:half].copy_(packed >> shift & mask if shift else packed & mask)
     flat[half:].copy_(packed[: len(flat) - half] >> 4 + shift & mask)
-    return flat.as_strided(shape, stride)
+    return out
 
 
-def register_product(
-    tensor: Tensor,
-    factor: float,
-    code: Tensor,
-    mask: int = 0xFF,
-    unpack: Callable[[Tensor, torch.dtype], Tensor] | None = None,
-) -> None:
-    """Register ``tensor`` as ``(code & mask) * factor``, or ``unpack(code, dtype) * factor``, exactly.
+def register(tensor: Tensor, restore: Callable[[], Tensor], *held: Tensor) -> None:
+    """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides."""
+    if is_compact():
+        _current.tensors.register(tensor, Compressed(restore, held, tensor._version))
+
+
+def register_product(tensor: Tensor, factor: float, code: Tensor, mask: int = 0xFF) -> None:
+    """Register ``tensor`` as ``(code & mask) * factor``, exactly.
 
     Args:
         tensor: a dense tensor, the result of this very product, or about to be.
         factor: the constant.
-        code: bytes with the strides of ``tensor``, or what ``unpack`` makes a tensor like it of.
+        code: bytes with the strides of ``tensor``.
         mask: bits of a byte that count.
-        unpack: takes ``code`` and the dtype of ``tensor``.
     """
-    if not is_compact():
-        return
     dtype = tensor.dtype
 
     def restore() -> Tensor:
-        if unpack is not None:
-            return unpack(code, dtype).mul_(factor)
         return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
-    _current.tensors.register(tensor, Compressed(restore, (code,)))
+    register(tensor, restore, code)
 
 
 def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
@@ -208,4 +251,4 @@ def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], sourc
     def restore() -> Tensor:
         return derive(form.restore())
 
-    _current.tensors.register(tensor, Compressed(restore, form.held))
+    register(tensor, restore, *form.held)

@@ -16,6 +16,9 @@ from qsdt_mm.compat.compiling import is_compiling
 KERNEL_MODULES = {
     'fire': 'neuron',
     'fire_backward': 'neuron',
+    'fire_packed': 'packed',
+    'fire_packed_backward': 'packed',
+    'restore_spikes': 'packed',
     'integrate_and_fire': 'time_steps',
     'batch_norm': 'batch_norm',
     'batch_norm_backward': 'batch_norm',
@@ -24,6 +27,18 @@ KERNEL_MODULES = {
     'quantize_backward': 'lsq',
 }
 """Module of each kernel's launch function."""
+PLAIN_MODULES = {
+    'fire': 'spiking',
+    'fire_backward': 'spiking',
+    'fire_packed': 'spiking',
+    'fire_packed_backward': 'spiking',
+    'restore_spikes': 'spiking',
+    'quantize': 'lsq',
+    'quantize_backward': 'lsq',
+}
+"""Module of each kernel's plain twin, a function of the same name and arguments."""
+LAUNCHES: dict[str, int] = {}
+"""Number of launches that a kernel's function makes, where it is not one."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -55,14 +70,21 @@ def note_plain(what: str, *tensors: Tensor) -> None:
 
 def serves(first: Tensor, *others: Tensor) -> bool:
     """Return whether kernels take these tensors."""
-    if first.device.type != 'cuda' or first.dtype not in DTYPES or torch.jit.is_tracing():
+    if first.device.type != 'cuda' or torch.jit.is_tracing() or not takes(first, *others):
+        return False
+    return works(first.device, first.dtype)
+
+
+def takes(first: Tensor, *others: Tensor) -> bool:
+    """Return whether kernels take tensors like these, were they on a device where kernels run."""
+    if first.dtype not in DTYPES:
         return False
     for tensor in (first, *others):
         if type(tensor) not in PLAIN or tensor.numel() == 0:
             return False
         if tensor.device != first.device or tensor.dtype != first.dtype:
             return False
-    return works(first.device, first.dtype)
+    return True
 
 
 def works(device: torch.device, dtype: torch.dtype) -> bool:

@@ -50,9 +50,24 @@ def test_floor_and_loader(capsys, monkeypatch):
     assert 'floor' in out and '% of the time taken' in out and '% of a step: waits' in out and 'bfloat16' in out
 
 
+def test_calls_are_counted(tmp_path, capsys):
+    path = tmp_path / 'calls.json'
+    assert run('--count-calls', '--compare', 'plain', '--json', str(path)) == 0
+    figures = json.loads(path.read_text())
+    assert figures['calls'] == sum(row['calls'] for row in figures['rows']) < figures['plain']['calls']
+    assert 'triton.fire' in figures['by_operator'] and 'triton.fire' not in figures['plain']['by_operator']
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ['counted', 'train', 'plain']
+    assert f'{figures["calls"]:,} calls' in lines[1] and 'forward' in lines[1] and 'backward' in lines[1]
+    assert [line for line in lines if line.startswith('by ')] == ['by module', 'by function', 'by operator']
+    assert any(line.endswith('triton.fire') for line in lines)
+
+
 @pytest.mark.parametrize(
     ('words', 'line'),
     [
+        (['--count-calls', '--mode', 'eval'], '--count-calls goes with --mode train, got --mode eval'),
+        (['--count-calls', '--loader'], '--count-calls times nothing, --loader does: leave one of them out'),
         (['--batch', '0'], '--batch must be at least 1, got 0'),
         (['--warm-up', '-1'], '--warm-up must be at least 0, got -1'),
         (['--mode', 'spike', '--amp'], '--amp goes with --mode train or eval, got --mode spike'),

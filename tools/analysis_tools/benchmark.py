@@ -14,14 +14,20 @@ EXAMPLE = """examples:
   python tools/analysis_tools/benchmark.py CONFIG --mode integer --compare plain --json benchmark.json
   python tools/analysis_tools/benchmark.py CONFIG --size 448 --batch 2 --floor
   python tools/analysis_tools/benchmark.py CONFIG --loader --threads 2
+  python tools/analysis_tools/benchmark.py CONFIG --count-calls --batch 2
 
 --mode train: forward and backward pass, mean square of the outputs as the loss; eval: norms folded, weights quantized
 once; integer, spike: as tools/test.py --inference. --compare plain runs the plain composition of the same formulas in
 turn: of a training step, or of evaluation as trained. Images are random, weights too unless there is a checkpoint; of
 a classifier the outputs are logits, of a segmenter maps, of a detector what its neck puts out.
 
+--count-calls times nothing: it counts what a training step in bfloat16 autocast calls on a GPU, without one. A call is
+an operator of ATen or a launch of a Triton kernel; the optimizer's are left out. Where there is a GPU, what its
+profiler saw launched stands beside them.
+
 exit status: 0 done, 2 bad input, 130 interrupted
 """
+MOST = 20  # places that are listed
 MODES = ('train', 'eval', 'integer', 'spike')
 
 
@@ -42,6 +48,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:0 (default: the GPU if there is one)')
     parser.add_argument('--floor', action='store_true', help="compare with the machine's own rates")
     parser.add_argument('--loader', action='store_true', help="the share that the training data's loader has of a step")
+    parser.add_argument('--count-calls', action='store_true', help='count the operator calls of a step on a GPU')
     parser.add_argument('--json', metavar='FILE', help='write the results to a JSON file')
     parser.add_require_spikes()
     parser.add_cfg_options('model.backbone.with_cp=True')
@@ -56,6 +63,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f'--require-spikes goes with --mode integer or spike, got --mode {args.mode}')
     if args.loader and args.mode != 'train':
         parser.error(f'--loader goes with --mode train, got --mode {args.mode}')
+    if args.count_calls:
+        if args.mode != 'train':
+            parser.error(f'--count-calls goes with --mode train, got --mode {args.mode}')
+        for name in ('loader', 'floor'):
+            if getattr(args, name):
+                parser.error(f'--count-calls times nothing, --{name} does: leave one of them out')
     return args
 
 
@@ -181,6 +194,10 @@ def measure(args: argparse.Namespace, session) -> None:
         steps = model.backbone.time_steps
         shape = (args.batch, *((steps,) if steps > 1 and channels == 2 else ()), channels, args.size, args.size)
         images = torch.randn(shape, device=device)
+        if args.count_calls:
+            session.begin()
+            count(args, model.train(), images)
+            return
         found = forms(args, model, images)
         session.begin()
         measured: dict[str, Any] = dict(
@@ -220,6 +237,46 @@ def measure(args: argparse.Namespace, session) -> None:
         if args.loader:
             measured['loader'] = time_the_loader(cfg, model, session, device, max(args.repeats, 2))
     report(measured, args)
+    if args.json:
+        write_json(args.json, measured)
+
+
+def count(args: argparse.Namespace, model, images) -> None:
+    """Count the calls of a training step on a GPU, and report."""
+    import torch
+
+    from qsdt_mm.analysis.calls import PHASES, count_calls, count_launches
+    from qsdt_mm.analysis.reference import plain_path
+    from qsdt_mm.fileio.reports import write_json
+
+    device = images.device
+    measured: dict[str, Any] = dict(
+        config=args.config, batch=args.batch, size=args.size, dtype='bfloat16', torch=torch.__version__
+    )
+    if device.type == 'cuda':
+        args.amp, args.compare, compare = True, None, args.compare
+        _, run = forms(args, model, images)['train']
+        measured['launches'] = dict(device=torch.cuda.get_device_name(device), calls=count_launches(run, device))
+        args.compare, model, images = compare, model.cpu(), images.cpu()
+    counts = count_calls(model, lambda: outputs_of(model, images))
+    measured.update(counts.as_dict())
+    if args.compare:
+        with plain_path():
+            plain = count_calls(model, lambda: outputs_of(model, images), gpu=False)
+        measured['plain'] = plain.as_dict()
+    print(
+        f'{"counted":<10} {args.config}: a training step as on a GPU, batches of {args.batch} at {args.size} px, '
+        f'bfloat16 autocast, torch {torch.__version__}'
+    )
+    for name, found in {'train': counts, **({'plain': plain} if args.compare else {})}.items():
+        parts = [f'{phase} {found.calls(phase):,}, {found.bytes(phase) / 1e6:,.1f} MB' for phase in PHASES]
+        print(f'{name:<10} {found.calls():,} calls, {found.bytes() / 1e6:,.1f} MB ({"; ".join(parts)})')
+    if 'launches' in measured:
+        print(f'{"launches":<10} {measured["launches"]["calls"]:,} on {measured["launches"]["device"]}')
+    for column in ('module', 'function', 'operator'):
+        print(f'\nby {column}')
+        for name, n, size in counts.by(column)[:MOST]:
+            print(f'{n:10,} {size / 1e6:10,.1f} MB  {name or "-"}')
     if args.json:
         write_json(args.json, measured)
 

@@ -20,7 +20,6 @@ Efficient Spike Firing Approximation Training", arXiv 2411.16061).
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,20 +40,11 @@ class _SpikeCount(torch.autograd.Function):
     @staticmethod
     def forward(ctx, membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str) -> Tensor:
         compact = compact_saving.is_compact() and max_spike_count < spiking.INSIDE
-        ctx.threshold, ctx.scale = threshold, scale
-        ctx.bit, ctx.unpack = int(ctx.needs_input_grad[0]), None
+        ctx.constants = threshold, scale
+        ctx.bit = spiking.INSIDE if compact else int(ctx.needs_input_grad[0])
+        fire = dispatch.find('fire', membrane) or spiking.fire
+        count, kept = fire(membrane, threshold, max_spike_count, scale, ctx.bit, rounding)
         if compact:
-            ctx.bit = spiking.INSIDE_HALF if max_spike_count < spiking.INSIDE_HALF else spiking.INSIDE
-        count, kept = (dispatch.find('fire', membrane) or spiking.fire)(
-            membrane, threshold, max_spike_count, scale, ctx.bit, rounding
-        )
-        if ctx.bit == spiking.INSIDE_HALF:
-            ctx.unpack = partial(compact_saving.unpack_nibbles, shape=kept.shape, stride=kept.stride())
-            kept = compact_saving.pack_nibbles(kept)
-            compact_saving.register_product(
-                count, scale, kept, unpack=lambda code, dtype, unpack=ctx.unpack: unpack(code, dtype=dtype, mask=7)
-            )
-        elif compact:
             compact_saving.register_product(count, scale, kept, ctx.bit - 1)
         ctx.save_for_backward(kept)
         return count
@@ -64,13 +54,41 @@ class _SpikeCount(torch.autograd.Function):
         (kept,) = ctx.saved_tensors
         # A gradient that is itself differentiated needs operations that autograd knows.
         kernel = None if torch.is_grad_enabled() else dispatch.find('fire_backward', grad)
-        if kernel:
-            kept = ctx.unpack(kept, dtype=torch.uint8) if ctx.unpack else kept
-            return kernel(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None, None
-        if ctx.unpack is None:
-            return spiking.fire_backward(grad, kept, ctx.threshold, ctx.scale, ctx.bit), None, None, None, None
-        passes = ctx.unpack(kept, dtype=grad.dtype, mask=1, shift=3)
-        return spiking.pass_on(grad, passes, ctx.threshold, ctx.scale), None, None, None, None
+        return (kernel or spiking.fire_backward)(grad, kept, *ctx.constants, ctx.bit), None, None, None, None
+
+
+class _PackedSpikeCount(torch.autograd.Function):
+    """:class:`_SpikeCount` of at most 7 spikes while tensors are saved compactly: half a byte is kept of each count."""
+
+    @staticmethod
+    def forward(ctx, membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str) -> Tensor:
+        fire = dispatch.find('fire_packed', membrane) or spiking.fire_packed
+        spikes, packed = fire(membrane, threshold, max_spike_count, scale, rounding)
+        ctx.constants, ctx.strides = (threshold, scale), (spikes.shape, spikes.stride())
+        register_packed(spikes, packed, scale)
+        ctx.save_for_backward(packed)
+        return spikes
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (packed,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient that is itself differentiated needs operations that autograd knows
+            passes = compact_saving.unpack_nibbles(packed, *ctx.strides, grad.dtype, mask=1, shift=3)
+            return spiking.pass_on(grad, passes, *ctx.constants), None, None, None, None
+        result = grad.new_empty_strided(*ctx.strides)
+        back = dispatch.find('fire_packed_backward', grad, result) or spiking.fire_packed_backward
+        return back(grad, packed, result, *ctx.constants), None, None, None, None
+
+
+def register_packed(spikes: Tensor, packed: Tensor, scale: float) -> None:
+    """Register what :func:`spiking.fire_packed` gave."""
+    shape, stride, dtype = spikes.shape, spikes.stride(), spikes.dtype
+
+    def restore() -> Tensor:
+        out = packed.new_empty_strided(shape, stride, dtype=dtype)
+        return (dispatch.find('restore_spikes', out) or spiking.restore_spikes)(out, packed, scale)
+
+    compact_saving.register(spikes, restore, packed)
 
 
 def spike_count(
@@ -103,11 +121,13 @@ def spike_count(
 def scaled_spikes(
     membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str = 'half_up'
 ) -> Tensor:
-    """Compute ``scale * spike_count(...)`` of the same arguments at once, with one byte kept for all gradients."""
+    """Compute ``scale * spike_count(...)`` of the same arguments at once; one byte, or half, serves all gradients."""
     check_rounding(rounding)
     if is_recording():
         return _recorded_spikes(membrane, threshold, max_spike_count, scale, rounding)
-    return _SpikeCount.apply(membrane, threshold, max_spike_count, scale, rounding)
+    few = max_spike_count < spiking.INSIDE_HALF and type(membrane) in dispatch.PLAIN
+    count = _PackedSpikeCount if few and compact_saving.is_compact() else _SpikeCount
+    return count.apply(membrane, threshold, max_spike_count, scale, rounding)
 
 
 def _recorded_spikes(membrane: Tensor, threshold: float, max_spike_count: int, scale: float, rounding: str) -> Tensor:

@@ -11,7 +11,7 @@ from qsdt_mm.ops import batch_norm, lsq, spiking
 
 from . import batch_norm as kernels
 from . import lsq as quantizer
-from . import neuron
+from . import neuron, packed
 
 
 @torch.no_grad()
@@ -22,12 +22,25 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
     step = (torch.arange(1, 8, device='cpu') * 0.03).to(dtype)
     constants = 0.3, 4, 0.3, spiking.INSIDE
     kept = spiking.fire(membrane, *constants)[1]
+    odd = membrane[:-1]  # so that the last byte holds one value
+    _, halves = spiking.fire_packed(odd, 0.3, 4, 0.3)
     cases = {
         'spikes': (by_either_rule(neuron.fire), by_either_rule(spiking.fire), (membrane, *constants)),
         'gradients': (
             neuron.fire_backward,
             spiking.fire_backward,
             (membrane.flip(0), kept, 0.3, 0.3, spiking.INSIDE),
+        ),
+        'packed spikes': (
+            by_either_rule(packed.fire_packed),
+            by_either_rule(spiking.fire_packed),
+            (odd, 0.3, 4, 0.3),
+        ),
+        'restored spikes': (packed.restore_spikes, spiking.restore_spikes, (torch.empty_like(odd), halves, 0.3)),
+        'packed gradients': (
+            packed.fire_packed_backward,
+            spiking.fire_packed_backward,
+            (odd.flip(0), halves, torch.empty_like(odd), 0.3, 0.3),
         ),
         'weights': (quantizer.quantize, lsq.quantize, (membrane.view(7, 40), step, -8, 7)),
     }

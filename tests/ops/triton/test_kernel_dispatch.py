@@ -123,7 +123,8 @@ def step(model, image):
 
 def compare_with_plain_functions(model, image, dispatched):
     found = step(model, image)
-    assert {'fire', 'fire_backward', 'quantize', 'quantize_backward'} == set(dispatched)
+    of_neurons = {'fire_packed', 'restore_spikes', 'fire_packed_backward'}
+    assert {*of_neurons, 'quantize', 'quantize_backward'} == set(dispatched)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, 'find', lambda *args: None)
         expected = step(model, image)
@@ -184,7 +185,10 @@ class Steps(nn.Module):
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize(
     ('neuron', 'kernel'),
-    [(IELIF(0.25, 0.25), 'fire'), (Steps(IELIF(0.5, 0.25, time_steps=2, rounding='half_even')), 'integrate_and_fire')],
+    [
+        (IELIF(0.25, 0.25), 'fire_packed'),
+        (Steps(IELIF(0.5, 0.25, time_steps=2, rounding='half_even')), 'integrate_and_fire'),
+    ],
     ids=['T=1', 'T=2'],
 )
 def test_short_forms_are_the_same(dispatched, neuron, kernel, channels_last):
@@ -194,7 +198,8 @@ def test_short_forms_are_the_same(dispatched, neuron, kernel, channels_last):
     inputs.requires_grad_()
     layer = nn.Sequential(neuron, QuantConv2d(4, 3, 3))
     out, found = short_forms(layer, inputs)
-    assert dispatched == [kernel, 'quantize']
+    restored = ['restore_spikes'] * (kernel == 'fire_packed')
+    assert dispatched == [kernel, 'quantize', *restored]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, 'find', lambda *args: None)
         expected_out, expected = short_forms(layer, inputs)

@@ -7,6 +7,7 @@ import torch
 from halves import check_halves
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from triton_values import edges, same
 
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import lsq, quant_range
@@ -19,20 +20,6 @@ DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
 CONSTANTS = st.floats(0.01, 5)
 SEEDS = st.integers(0, 10_000)
 ROUNDINGS = st.sampled_from(spiking.ROUNDINGS)
-
-
-def same(found, expected):
-    """The same bits, but for the sign of zero and what not-a-number carries."""
-    assert found.dtype == expected.dtype
-    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-
-
-def edges(threshold, max_spike_count, dtype):
-    """Membranes on every boundary of count and gradient, and the next ones before and behind; what is not finite."""
-    at = torch.tensor([d * threshold / 2 for d in range(-1, 2 * max_spike_count + 3)], dtype=torch.float64).to(dtype)
-    ends = [torch.full_like(at, sign * math.inf) for sign in (-1, 1)]
-    special = torch.tensor([math.inf, -math.inf, math.nan, 0.0, -0.0, torch.finfo(dtype).tiny / 4], dtype=dtype)
-    return torch.cat([at, *(torch.nextafter(at, end) for end in ends), special])
 
 
 @PROPERTY

@@ -1,13 +1,14 @@
 """Kernels on a CUDA device: the values of a CPU, and the time that they take beside plain operations."""
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
 from qsdt_mm.models.quantization import lsq, lsq_quantize, quant_range
-from qsdt_mm.ops import dispatch, spiking
+from qsdt_mm.ops import compact_saving, dispatch, spiking
 from qsdt_mm.ops import dispatch as kernels
 
 pytestmark = pytest.mark.gpu
@@ -57,6 +58,31 @@ def test_neuron(device, dtype, threshold, channels_last):
         back = kernels.find('fire_backward', grad.to(device))
         constants = threshold, 0.3, bit
         same(back(grad.to(device), kept, *constants), spiking.fire_backward(grad, expected_kept, *constants))
+
+
+@DTYPE
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_half_bytes(device, dtype, channels_last):
+    membrane = membranes(dtype, 0.3, 5, 63, 33, 31)
+    if channels_last:
+        membrane = membrane.to(memory_format=torch.channels_last)
+    grad, on_gpu = torch.randn_like(membrane), membrane.to(device)
+    for rounding in spiking.ROUNDINGS:
+        constants = 0.3, 4, 0.25, rounding
+        spikes, packed = kernels.find('fire_packed', on_gpu)(on_gpu, *constants)
+        expected, expected_packed = spiking.fire_packed(membrane, *constants)
+        same(spikes, expected)
+        same(packed, expected_packed)
+        restore = kernels.find('restore_spikes', spikes)
+        same(
+            restore(torch.empty_like(spikes), packed, 0.25),
+            spiking.restore_spikes(torch.empty_like(expected), expected_packed, 0.25),
+        )
+        back = kernels.find('fire_packed_backward', grad.to(device))
+        same(
+            back(grad.to(device), packed, torch.empty_like(spikes), 0.3, 0.25),
+            spiking.fire_packed_backward(grad, expected_packed, torch.empty_like(expected), 0.3, 0.25),
+        )
 
 
 @DTYPE
@@ -115,8 +141,13 @@ def case(name, device, dtype):
         return lambda: torch.autograd.grad(lsq_quantize(weight, step, 4), (weight, step), grad)
     inputs = torch.randn(64, 256, 28, 28, device=device, dtype=dtype, requires_grad=True)
     grad = torch.randn_like(inputs)
-    if name == 'neuron':
-        return lambda: torch.autograd.grad(functional.scaled_spikes(inputs, 0.25, 4, 0.25), inputs, grad)
+    if name in ('neuron', 'half bytes'):
+
+        def run():
+            with compact_saving.compact_saving() if name == 'half bytes' else nullcontext():
+                return torch.autograd.grad(functional.scaled_spikes(inputs, 0.25, 4, 0.25), inputs, grad)
+
+        return run
     neuron = IELIF(0.25, 0.25, 4, 4)
 
     def run():
@@ -127,7 +158,7 @@ def case(name, device, dtype):
 
 
 @DTYPE
-@pytest.mark.parametrize('name', ['neuron', 'time steps', 'quantizer'])
+@pytest.mark.parametrize('name', ['neuron', 'half bytes', 'time steps', 'quantizer'])
 def test_kernels_are_faster(device, dtype, name, monkeypatch):
     run = case(name, device, dtype)
     found = milliseconds(run)
