@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qsdt_mm.models.backbones import spike_driven_transformer
+from qsdt_mm.models.layers import norms, synapses
 from qsdt_mm.models.neurons import functional, modules
 from qsdt_mm.models.quantization import lsq
 from qsdt_mm.ops import layout
@@ -60,6 +61,9 @@ def plain_path() -> Iterator[None]:
             (modules, 'scaled_spikes', scaled_spikes),
             (lsq, 'lsq_quantize', lsq_quantize),
             (spike_driven_transformer, 'compact_saving', nullcontext),
+            (spike_driven_transformer, 'counted_at_once', nullcontext),
+            (norms, 'can_fuse', lambda *args: False),
+            (synapses, 'can_fuse', lambda *args: False),
             (layout, 'to_preferred_memory_format', lambda feature: feature),
         ):
             stack.enter_context(mock.patch.object(owner, name, plain))

@@ -16,7 +16,7 @@ from torch import Tensor
 MEAN, VAR, SLOPE, SHIFT, EDGE, RUNNING, FACTOR = range(7)
 """Rows of :class:`Constants`: m; v; ``f / sqrt(v + e1)``; b; what the border holds; ``running mean / deviation``; f."""
 OF_W1, OF_B1, OF_W2, OF_B2, OF_GAIN = range(5)
-"""Rows of the gradients that :func:`backward` returns."""
+"""Rows of the gradients that :func:`batch_norm_backward` returns."""
 
 
 class Norm(NamedTuple):
@@ -86,7 +86,7 @@ class Constants(NamedTuple):
         return (self.values[VAR] + self.eps).rsqrt()
 
 
-def forward(
+def batch_norm(
     x: Tensor, norms: Norms, shortcut: Tensor | None = None, keep: Tensor | None = None, padded: bool = False
 ) -> tuple[Tensor, Constants]:
     """Compute the output, and move the running statistics.
@@ -100,7 +100,7 @@ def forward(
             then, makes of zero.
 
     Returns:
-        Output, of the type of x; and what :func:`values` and :func:`backward` need.
+        Output, of the type of x; and what :func:`batch_norm_values` and :func:`batch_norm_backward` need.
     """
     first, second, gain = norms
     mean, var = torch.batch_norm_update_stats(x, first.running_mean, first.running_var, first.momentum)
@@ -116,13 +116,13 @@ def forward(
         running = first.running_mean * (first.running_var + first.eps).rsqrt()
         edge = first.bias - running * first.weight
     constants = Constants(torch.stack([mean, var, mean, shift, edge, running, factor]), first.eps)
-    return values(x, constants, shortcut, keep, padded), constants
+    return batch_norm_values(x, constants, shortcut, keep, padded), constants
 
 
-def values(
+def batch_norm_values(
     x: Tensor, constants: Constants, shortcut: Tensor | None = None, keep: Tensor | None = None, padded: bool = False
 ) -> Tensor:
-    """Compute the output of :func:`forward` again, bit for bit, from constants that are known."""
+    """Compute the output of :func:`batch_norm` again, bit for bit, from constants that are known."""
     mean, var, _, shift, edge, _, factor = constants.values
     out = F.batch_norm(x, mean, var, factor, shift, False, 0.0, constants.eps)
     if padded:
@@ -144,7 +144,7 @@ def framed(inner: Tensor, edge: Tensor) -> Tensor:
     return out
 
 
-def backward(
+def batch_norm_backward(
     grad: Tensor, x: Tensor, constants: Constants, norms: Norms, keep: Tensor | None = None, padded: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Compute the gradients of x, and of weights, biases and gain, from that of the output.

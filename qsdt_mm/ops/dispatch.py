@@ -33,11 +33,14 @@ PLAIN_MODULES = {
     'fire_packed': 'spiking',
     'fire_packed_backward': 'spiking',
     'restore_spikes': 'spiking',
+    'batch_norm': 'batch_norm',
+    'batch_norm_backward': 'batch_norm',
+    'batch_norm_values': 'batch_norm',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',
 }
 """Module of each kernel's plain twin, a function of the same name and arguments."""
-LAUNCHES: dict[str, int] = {}
+LAUNCHES: dict[str, int] = {'batch_norm': 3, 'batch_norm_backward': 3}
 """Number of launches that a kernel's function makes, where it is not one."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

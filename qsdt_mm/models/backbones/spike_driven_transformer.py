@@ -25,6 +25,7 @@ from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import InputError, require, require_positive_int
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
+from qsdt_mm.models.layers.norm_counters import counted_at_once
 from qsdt_mm.models.layers.time import mean_over_time
 from qsdt_mm.models.layers.unit import neuron_parameters, register_parameters_once
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
@@ -288,7 +289,7 @@ class SpikeDrivenTransformer(BaseModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute membrane potentials of the stages in ``out_indices``; see the class for shapes."""
-        with compact_saving():
+        with compact_saving(), counted_at_once():
             return self._forward(image)
 
     def _forward(self, image: Tensor) -> tuple[Tensor, ...]:

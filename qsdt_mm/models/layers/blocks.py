@@ -29,7 +29,8 @@ from .attention import (
     pointwise_chain_attention,
     rep_conv_attention,
 )
-from .norms import Residual, has_hooks
+from .norm_counters import has_hooks
+from .norms import Residual
 from .synapses import DepthwiseSeparableConv, PointwiseChain
 from .unit import SpikeUnit, UnitFactory
 

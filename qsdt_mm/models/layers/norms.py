@@ -13,11 +13,12 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_counting, is_recording
 from qsdt_mm.ops import batch_norm, compact_saving, dispatch
+
+from . import norm_counters
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class NormedChain(nn.Sequential):
         """Run all layers but the norm."""
         *layers, _ = self
         for layer in layers:
-            spikes = layer(spikes)
+            spikes = norm_counters.batch_norm(layer, spikes) if isinstance(layer, nn.BatchNorm2d) else layer(spikes)
         return spikes
 
     def forward(self, spikes: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class NormedChain(nn.Sequential):
 
 def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
     """Apply ``norm``; the next layer saves nothing of it for the backward pass, where :func:`can_repeat`."""
-    out = norm(membrane)
+    out = norm_counters.batch_norm(norm, membrane)
     if can_repeat(norm):
         compact_saving.register_recompute(out, partial(repeat, norm), membrane)
     return out
@@ -81,17 +82,9 @@ def repeat(norm: nn.BatchNorm2d, membrane: Tensor) -> Tensor:
     return F.batch_norm(membrane, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
 
 
-def has_hooks(*modules: nn.Module) -> bool:
-    """Return whether somebody looks at what one of the modules takes or gives."""
-    return _has_any_global_hook() or any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        for module in modules
-    )
-
-
 def can_fuse(norms: Sequence[nn.Module], membrane: Tensor) -> bool:
     """Return whether :func:`fused` gives what these norms give of a membrane, one after the other."""
-    if is_compiling() or is_recording() or is_counting() or has_hooks(*norms):
+    if is_compiling() or is_recording() or is_counting():
         return False
     wide = torch.float64 if membrane.dtype == torch.float64 else torch.float32
     return (
@@ -118,7 +111,7 @@ def apply_norms(norms: Sequence[nn.Module], membrane: Tensor, residual: Residual
 
 def _is_plain(norm: nn.Module, dtype: torch.dtype) -> bool:
     """Return whether a norm is torch's batch norm, as it is by default, in training, with values of a type."""
-    if type(norm) is not nn.BatchNorm2d or not norm.training or norm.momentum is None:
+    if not norm_counters.may_wait(norm):
         return False
     values = norm.weight, norm.bias, norm.running_mean, norm.running_var
     return all(isinstance(v, Tensor) and type(v) in (Tensor, nn.Parameter) and v.dtype == dtype for v in values)
@@ -137,7 +130,7 @@ def fused(
             statistics.
     """
     for norm in norms:
-        norm.num_batches_tracked.add_(1)
+        norm_counters.count_batch(norm)
     first, *others = norms
     second = others[0] if others else None
     residual = residual or Residual(None)
@@ -167,11 +160,13 @@ class _BatchNorm(torch.autograd.Function):
         # The sum in the same pass, where it leaves the type as it is.
         inside = shortcut is not None and shortcut.dtype == x.dtype
         added = shortcut.detach() if inside else None
-        forward = dispatch.find('batch_norm', x) or batch_norm.forward
+        forward = dispatch.find('batch_norm', x) or batch_norm.batch_norm
         out, ctx.constants = forward(x.detach(), ctx.norms, added, keep, padded)
         if padded:
-            values = dispatch.find('batch_norm_values', x) or batch_norm.values
-            compact_saving.register_recompute(out, partial(values, constants=ctx.constants, padded=True), x)
+            values = dispatch.find('batch_norm_values', x) or batch_norm.batch_norm_values
+            compact_saving.register_recompute(
+                out, lambda source, known=ctx.constants: values(source, known, None, None, True), x
+            )
         ctx.of_shortcut = shortcut is not None and shortcut.dtype
         ctx.save_for_backward(x, gain, w1, b1, w2, b2, keep)
         return out if shortcut is None or inside else out + shortcut
@@ -183,7 +178,7 @@ class _BatchNorm(torch.autograd.Function):
             return _differentiable(ctx, grad, x, gain, w1, b1, w2, b2, keep)
         of_shortcut = grad.to(ctx.of_shortcut) if ctx.of_shortcut else None
         grad = grad.to(x.dtype)
-        back = dispatch.find('batch_norm_backward', x, grad) or batch_norm.backward
+        back = dispatch.find('batch_norm_backward', x, grad) or batch_norm.batch_norm_backward
         of_x, of_channels = back(grad, x, ctx.constants, ctx.norms, keep, ctx.padded)
         of_w1, of_b1, of_w2, of_b2, of_gain = of_channels[:5]
         second = None if w2 is None else of_w2, None if b2 is None else of_b2

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.ops import compact_saving
 
+from .norm_counters import batch_norm
 from .norms import NormedChain, can_fuse, can_repeat, fused, repeat
 from .unit import UnitFactory
 
@@ -42,7 +43,7 @@ class BNAndPad(nn.Module):
 
         if can_fuse([self.norm], membrane):
             return fused([self.norm], membrane, padded=True)
-        normalised = self.norm(membrane)
+        normalised = batch_norm(self.norm, membrane)
         border = self.border().to(normalised.dtype)  # after the norm has updated its statistics
         padded = pad(normalised, border)
         if can_repeat(self.norm):

@@ -19,7 +19,8 @@ from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import QuantConv2d, QuantWeightMixin
 
-from .norms import NormedChain, Residual, apply_norms, has_hooks
+from .norm_counters import has_hooks
+from .norms import NormedChain, Residual, apply_norms
 
 RMS_NORMS = (nn.RMSNorm,) if hasattr(nn, 'RMSNorm') else ()  # torch 2.4 and later
 IN_TRAINING_ONLY = re.compile(r'(^|\.)(auxiliary_head|aux_head|distillation|teacher|losses|loss(_\w+)?)(\.|$)')

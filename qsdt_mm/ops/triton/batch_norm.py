@@ -429,7 +429,7 @@ def _pass_back(
 def batch_norm(
     x: Tensor, norms: Norms, shortcut: Tensor | None, keep: Tensor | None, padded: bool
 ) -> tuple[Tensor, Constants]:
-    """Compute :func:`qsdt_mm.ops.batch_norm.forward`."""
+    """Compute :func:`qsdt_mm.ops.batch_norm.batch_norm`."""
     x = ordered(x)
     shape = Shape.of(x)
     constants = x.new_empty(7, shape.channels, dtype=torch.float32)
@@ -506,7 +506,7 @@ def batch_norm_values(
 def batch_norm_backward(
     grad: Tensor, x: Tensor, constants: Constants, norms: Norms, keep: Tensor | None, padded: bool
 ) -> tuple[Tensor, Tensor]:
-    """Compute :func:`qsdt_mm.ops.batch_norm.backward`."""
+    """Compute :func:`qsdt_mm.ops.batch_norm.batch_norm_backward`."""
     x = ordered(x)
     shape = Shape.of(x)
     order = torch.channels_last if shape.channels_last else torch.contiguous_format

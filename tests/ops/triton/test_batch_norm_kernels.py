@@ -52,7 +52,7 @@ def test_kernels_give_the_plain_values(interpreted, seed, shape, two, gain, foll
     norms = random_norms(shape[1], two, gain)
     twin = copy.deepcopy(norms)
     found, constants = interpreted.batch_norm.batch_norm(x, norms, shortcut, keep, padded)
-    expected, plain = batch_norm.forward(x, twin, shortcut, keep, padded)
+    expected, plain = batch_norm.batch_norm(x, twin, shortcut, keep, padded)
     close = dict(rtol=1e-4, atol=1e-4) if dtype == torch.float32 else dict(rtol=2e-2, atol=6e-2)
     assert found.dtype == dtype
     assert shape[2] * shape[3] == 1 or found.is_contiguous(memory_format=order)
@@ -64,7 +64,7 @@ def test_kernels_give_the_plain_values(interpreted, seed, shape, two, gain, foll
     assert torch.equal(again, found)
     grad = torch.randn(expected.shape).to(dtype)
     of_x, of_channels = interpreted.batch_norm.batch_norm_backward(grad, x, constants, norms, keep, padded)
-    expected_x, expected_channels = batch_norm.backward(grad, x, plain, twin, keep, padded)
+    expected_x, expected_channels = batch_norm.batch_norm_backward(grad, x, plain, twin, keep, padded)
     torch.testing.assert_close(of_x, expected_x, **close)
     rows = [0, 1, *([2, 3] if two else []), *([4] if gain else [])]
     size = 1 + expected_channels[rows].abs().max()
@@ -80,15 +80,13 @@ def test_more_than_one_stretch_of_rows(interpreted, channels_last):
     norms = random_norms(5, True, False)
     twin = copy.deepcopy(norms)
     found, constants = interpreted.batch_norm.batch_norm(x, norms, None, None, False)
-    expected, plain = batch_norm.forward(x, twin)
+    expected, plain = batch_norm.batch_norm(x, twin)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(constants.values[:2], plain.values[:2], rtol=1e-5, atol=1e-5)
     grad = torch.randn_like(x)
     found, expected = (
-        room.batch_norm_backward(grad, x, constants, norms, None, False)
-        if room is interpreted.batch_norm
-        else room.backward(grad, x, plain, twin)
-        for room in (interpreted.batch_norm, batch_norm)
+        room.batch_norm_backward(grad, x, known, those, None, False)
+        for room, known, those in ((interpreted.batch_norm, constants, norms), (batch_norm, plain, twin))
     )
     torch.testing.assert_close(found[0], expected[0], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found[1][:4], expected[1][:4], rtol=1e-3, atol=1e-2)
