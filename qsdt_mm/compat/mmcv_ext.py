@@ -207,7 +207,7 @@ OPS = (
 )
 """The ops that this file has; :func:`all_ops` has those of the others, too."""
 
-PARTS = ('deformable', 'sampling')
+PARTS = ('deformable', 'sampling', 'rotated')
 
 
 @cache
