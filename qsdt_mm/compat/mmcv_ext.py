@@ -90,11 +90,6 @@ def softnms(
     return torch.tensor(taken, dtype=torch.long)
 
 
-def _average_only(pool_mode: int) -> None:
-    if pool_mode != 1:
-        raise NotImplementedError(f"roi_align with pool_mode='max' needs mmcv's compiled op: {HOW_TO_COMPILE}")
-
-
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
@@ -108,11 +103,15 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Write average RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``."""
+    """Write RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``; ``pool_mode`` 0 takes maxima, 1 averages."""
     from torchvision.ops import roi_align
 
-    _average_only(pool_mode)
     if not len(rois):
+        return
+    if pool_mode == 0:
+        _part('regions').roi_align_maxima_forward(
+            input, rois, output, argmax_y, argmax_x, spatial_scale, sampling_ratio, aligned
+        )
         return
     features, boxes = _wide(input, rois)
     pooled = roi_align(
@@ -137,8 +136,10 @@ def roi_align_backward(
     """Write the gradient of :func:`roi_align_forward` into ``grad_input``, ``(N, C, H, W)``."""
     import torchvision  # noqa: F401  registers its ops
 
-    _average_only(pool_mode)
     if not len(rois):
+        return
+    if pool_mode == 0:
+        _part('regions').roi_align_maxima_backward(grad_output, rois, argmax_y, argmax_x, grad_input)
         return
     gradient, boxes = _wide(grad_output, rois)
     grad_input.copy_(
@@ -207,7 +208,7 @@ OPS = (
 )
 """The ops that this file has; :func:`all_ops` has those of the others, too."""
 
-PARTS = ('deformable', 'sampling', 'rotated')
+PARTS = ('deformable', 'sampling', 'rotated', 'regions')
 
 
 @cache

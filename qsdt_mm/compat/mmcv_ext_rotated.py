@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PAIRS = 1 << 16
+PAIRS = dict(cpu=1 << 14)
 """Pairs whose overlap is computed at once: what that takes stays within a processor's cache."""
+MANY_PAIRS = 1 << 20
+"""Those on other devices."""
 BLOCK = 256
 """Boxes that NMS chooses among before the others are compared with those it has chosen."""
 NO_AREA = 1e-14
@@ -141,12 +143,13 @@ def _ratios(boxes1: _Boxes, boxes2: _Boxes, of_first: bool) -> Tensor:
 def _fill(out: Tensor, boxes1: _Boxes, boxes2: _Boxes, of_first: bool = False) -> Tensor:
     """Write the ratio of each box with each into ``out``, ``(N, M)``; return it."""
     out.zero_()
-    rows = max(PAIRS // max(out.shape[1], 1), 1)
+    at_once = PAIRS.get(out.device.type, MANY_PAIRS)
+    rows = max(at_once // max(out.shape[1], 1), 1)
     for start in range(0, out.shape[0], rows):
         centre, radius = boxes1.centre[start : start + rows, None], boxes1.radius[start : start + rows, None]
         near = (centre - boxes2.centre).square().sum(-1) <= (radius + boxes2.radius).square()
         pairs = near.nonzero()
-        for i, j in (some.unbind(1) for some in pairs.split(PAIRS)):
+        for i, j in (some.unbind(1) for some in pairs.split(at_once)):
             i = i + start
             out[i, j] = _ratios(boxes1.at(i), boxes2.at(j), of_first).to(out.dtype)
     return out
@@ -157,8 +160,8 @@ def _overlaps(kind: Kind, bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_f
     if not aligned:
         _fill(ious.view(len(bboxes1), len(bboxes2)), boxes1, boxes2, mode_flag == 1)
         return
-    for start in range(0, len(bboxes1), PAIRS):
-        some = slice(start, start + PAIRS)
+    at_once = PAIRS.get(ious.device.type, MANY_PAIRS)
+    for some in (slice(start, start + at_once) for start in range(0, len(bboxes1), at_once)):
         ious[some] = _ratios(boxes1.at(some), boxes2.at(some), mode_flag == 1).to(ious.dtype)
 
 
