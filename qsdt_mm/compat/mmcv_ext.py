@@ -90,6 +90,23 @@ def softnms(
     return torch.tensor(taken, dtype=torch.long)
 
 
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Return the index of each box ``(N, 5)`` that NMS keeps, by falling score, with those of boxes it suppresses."""
+    (dets,) = _wide(dets)
+    order = dets[:, 4].argsort(descending=True, stable=True)
+    boxes, left = dets[order, :4], torch.ones(len(dets), dtype=torch.bool)
+    areas, groups = (boxes[:, 2:] - boxes[:, :2]).prod(1), []
+    for i, box in enumerate(boxes):
+        if left[i]:
+            sides = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
+            inter = sides.clamp_min(0).prod(1)
+            group = left & (inter / (areas + areas[i] - inter) >= iou_threshold)
+            group[i] = True
+            groups.append(order[group].tolist())
+            left &= ~group
+    return groups
+
+
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
@@ -201,6 +218,7 @@ def get_compiling_cuda_version() -> str:
 OPS = (
     'nms',
     'softnms',
+    'nms_match',
     'roi_align_forward',
     'roi_align_backward',
     'sigmoid_focal_loss_forward',

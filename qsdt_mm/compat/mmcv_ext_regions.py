@@ -50,7 +50,8 @@ def _samples(
         if min(samples) < 1:
             continue
         down, right = (
-            (torch.arange(n).view(-1, 1) + (torch.arange(m) + 0.5) / m).to(sizes) / n for n, m in zip(bins, samples)
+            (torch.arange(n).to(sizes).view(-1, 1) + (torch.arange(m).to(sizes) + 0.5) / m) / n
+            for n, m in zip(bins, samples)
         )
         at_once = max(VALUES // (features.shape[1] * math.prod([*bins, *samples])), 1)
         for boxes in (group == number).nonzero().flatten().split(at_once):

@@ -15,6 +15,8 @@ MANY_PAIRS = 1 << 20
 BLOCK = 256
 """Boxes that NMS chooses among before the others are compared with those it has chosen."""
 NO_AREA = 1e-14
+ROUNDING = 16
+"""Shared parts of the smaller box below so many roundings are none: boxes that only touch share nothing."""
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -37,10 +39,14 @@ def _area_within(x: Tensor, y: Tensor, slope: float) -> Tensor:
     begin, end = torch.minimum(left, right), torch.maximum(left, right)
     bottom, top = _crossing(y, dy), _crossing(y + slope * x - 1, dy + slope * dx)
     lower, upper = torch.minimum(bottom, top), torch.maximum(bottom, top)
-    limited = lambda t: torch.minimum(torch.maximum(t, begin), end)  # noqa: E731
+    limited_x = x.clamp(0, 1)
+    places = [(begin, limited_x)]
+    for t in (lower, upper):
+        t = torch.minimum(torch.maximum(t, begin), end)
+        places.append((t, (x + t * dx).clamp(0, 1)))
+    places.append((end, limited_x.roll(-1, -1)))
     total, before = 0, None
-    for t in (begin, limited(lower), limited(upper), end):
-        here_x = (x + t * dx).clamp(0, 1)
+    for t, here_x in places:
         here_y = torch.minimum((y + t * dy).clamp_min(0), 1 - slope * here_x)
         if before is not None:
             total = total + (before[0] - here_x) * (before[1] + here_y)
@@ -134,8 +140,12 @@ class _Boxes(NamedTuple):
 
 def _ratios(boxes1: _Boxes, boxes2: _Boxes, of_first: bool) -> Tensor:
     """Return what pairs of boxes share, as a part of their union or of the first; 0 where one has no area."""
-    shared = boxes1.kind.shared(boxes1.values, boxes2.values)
-    shared = torch.minimum(shared, torch.minimum(boxes1.area, boxes2.area))
+    first_is_small = (boxes1.area <= boxes2.area)[:, None]
+    small = boxes1.values.where(first_is_small, boxes2.values)
+    large = boxes2.values.where(first_is_small, boxes1.values)
+    most = torch.minimum(boxes1.area, boxes2.area)
+    shared = torch.minimum(boxes1.kind.shared(small, large), most)
+    shared = shared.where(shared > ROUNDING * torch.finfo(shared.dtype).eps * most, 0)
     whole = boxes1.area if of_first else boxes1.area + boxes2.area - shared
     return (shared / whole).where((boxes1.area >= NO_AREA) & (boxes2.area >= NO_AREA), 0)
 
