@@ -218,11 +218,11 @@ def get_compiling_cuda_version() -> str:
 OPS = (
     'nms',
     'softnms',
-    'nms_match',
     'roi_align_forward',
     'roi_align_backward',
     'sigmoid_focal_loss_forward',
     'sigmoid_focal_loss_backward',
+    'nms_match',
 )
 """The ops that this file has; :func:`all_ops` has those of the others, too."""
 
@@ -245,6 +245,23 @@ def all_ops() -> tuple[str, ...]:
     return (*OPS, *(op for part in PARTS for op in _part(part).OPS))
 
 
+def no_stand_in(op: str, config: str = '') -> str:
+    """Return what there is to say of an op that is missing, and of the configuration that needs it, if known."""
+    needed = f' (config {config} needs it)' if config else ''
+    return f"mmcv's op {op} has no stand-in{needed}: {HOW_TO_COMPILE}"
+
+
+def _config_at_work() -> str:
+    """Return the file of the configuration of who has called: mmengine's runner, a library's inferencer or model."""
+    frame = sys._getframe()
+    while frame is not None:
+        cfg = getattr(frame.f_locals.get('self'), '__dict__', {}).get('cfg')
+        if isinstance(getattr(cfg, 'filename', None), str):
+            return cfg.filename
+        frame = frame.f_back
+    return ''
+
+
 def __getattr__(name: str) -> Callable[..., Any]:
     """Return the op from another part; one that none has can be imported, and refuses to be called."""
     if name.startswith('__'):
@@ -254,7 +271,9 @@ def __getattr__(name: str) -> Callable[..., Any]:
             return getattr(_part(part), name)
 
     def missing(*args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError(f"mmcv's op {name} has no stand-in: {HOW_TO_COMPILE}")
+        error = NotImplementedError(no_stand_in(name, _config_at_work()))
+        error.mmcv_op = name
+        raise error
 
     missing.__name__ = name
     return missing
