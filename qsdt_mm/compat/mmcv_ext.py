@@ -107,6 +107,20 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     return groups
 
 
+def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
+    """Write overlaps of boxes ``(N, 4)``, ``(M, 4)`` into ``ious``, ``(N, M)``, or ``(N,)`` if aligned.
+
+    ``mode`` 0 divides by the union, 1 by the first box; sides are ``x2 - x1 + offset``.
+    """
+    first, second = _wide(bboxes1, bboxes2)
+    areas = [(boxes[:, 2:] - boxes[:, :2] + offset).prod(1) for boxes in (first, second)]
+    if not aligned:
+        first, areas[0] = first[:, None], areas[0][:, None]
+    sides = torch.minimum(first[..., 2:], second[:, 2:]) - torch.maximum(first[..., :2], second[:, :2]) + offset
+    inter = sides.clamp_min(0).prod(-1)
+    ious.copy_(inter / (areas[0] if mode == 1 else areas[0] + areas[1] - inter))
+
+
 def roi_align_forward(
     input: Tensor,
     rois: Tensor,
@@ -223,6 +237,7 @@ OPS = (
     'sigmoid_focal_loss_forward',
     'sigmoid_focal_loss_backward',
     'nms_match',
+    'bbox_overlaps',
 )
 """The ops that this file has; :func:`all_ops` has those of the others, too."""
 

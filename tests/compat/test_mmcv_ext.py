@@ -79,6 +79,17 @@ def test_nms_match(seed, count, threshold):
     assert [group.tolist() for group in ops.nms_match(dets.numpy(), threshold)] == wanted
 
 
+@pytest.mark.parametrize('offset', [0, 1])
+def test_bbox_overlaps(offset):
+    one, other = (random_boxes(seed, 12)[0] + torch.tensor([0.0, 0, 1, 1]) for seed in (0, 1))
+    wanted = torch.tensor([[iou(a, b, offset) for b in other.tolist()] for a in one.tolist()], dtype=torch.float64)
+    assert torch.allclose(ops.bbox_overlaps(one, other, offset=offset), wanted) and (wanted > 0).any()
+    assert torch.allclose(ops.bbox_overlaps(one, other, aligned=True, offset=offset), wanted.diagonal())
+    inside = torch.tensor([[5.0, 5, 6, 6]]).double()
+    assert ops.bbox_overlaps(inside, inside + torch.tensor([-1.0, -1, 1, 1]), 'iof', offset=offset).item() == 1
+    assert torch.allclose(ops.bbox_overlaps(one.half(), other.half(), offset=offset).double(), wanted, atol=1e-3)
+
+
 def test_batched_nms_keeps_classes_apart():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
     scores, labels = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0])
