@@ -177,7 +177,8 @@ def compiled_ops() -> Iterator[Finding]:
     if compiled:
         yield Finding('mmcv ops', 'compiled', *loading_fault())
         return
-    yield Finding('mmcv ops', f'not compiled; stood in for: {", ".join(all_ops())}')
+    names = dict.fromkeys(re.sub(r'(_naive)?_(forward|backward)(_\w+)?$', '', op) for op in all_ops())
+    yield Finding('mmcv ops', f'not compiled; stood in for: {", ".join(names)}')
     if not compat.found_at_start():
         yield Finding(
             '',

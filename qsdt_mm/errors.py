@@ -108,15 +108,15 @@ def is_own_fault(error: BaseException, files: Collection[str] = ()) -> bool:
     """Return whether an error is a fault of this package rather than of what it was given.
 
     It is if the innermost frame is in the package and the error is no ``ValueError`` (what checks of arguments raise),
-    ``OSError``, missing module or missing memory. What other libraries raise is put down to what they were given, and
-    so is a call that a configuration describes (``PASSING_ON`` files only hand it over, as constructors do with
-    arguments that are for their base class).
+    ``OSError``, missing module, missing op of mmcv or missing memory. What other libraries raise is put down to what
+    they were given, and so is a call that a configuration describes (``PASSING_ON`` files only hand it over, as
+    constructors do with arguments that are for their base class).
 
     Args:
         error: the error, with its traceback.
         files: files that count as the package's besides its own.
     """
-    if isinstance(error, (ValueError, OSError, NonFiniteError, ImportError, MemoryError)):
+    if isinstance(error, (ValueError, OSError, NonFiniteError, ImportError, MemoryError)) or hasattr(error, 'mmcv_op'):
         return False
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     if not frames:

@@ -20,7 +20,7 @@ INLINE = [
     'the schedule and the optimizer settings of the checkpoint go on, not those of the configuration: lr is 0.001, not',
     'checkpoint FILE is truncated or damaged (ERROR: WHY)',
     'qsdt_mm needs mmdet, which is not installed: pip install onedl-mmdetection',
-    "mmcv's op NAME has no stand-in: WHY",
+    "mmcv's op NAME has no stand-in (config FILE needs it): WHY",
     'work directory DIR is in use by train.py, process 4321 on HOST, since TIME: wait for it to end, or choose another',
     'work directory DIR cannot be written: No space left on device',
     'no temporary file can be written (in /tmp, /var/tmp): set TMPDIR to a folder that takes some',

@@ -23,7 +23,7 @@ def test_report():
     names = [line.split()[0] for line in done.stdout.splitlines() if line[0] != ' ']
     assert names[:2] == ['Python', 'qsdt_mm'] and {'torch', 'mmengine', 'mmcv', 'CPU'} <= set(names)
     if not compat.ops_are_compiled():
-        assert 'stood in for: nms, softnms, roi_align_forward' in done.stdout
+        assert 'stood in for: nms, softnms, roi_align, sigmoid_focal_loss, nms_match, ' in done.stdout
 
 
 def test_what_is_missing_comes_with_advice(monkeypatch):

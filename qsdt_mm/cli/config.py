@@ -39,8 +39,10 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
 
     from .cfg_options import check_cfg_options, drop_absent_hooks, refuse_old_names
     from .config_types import tuples_where_wanted
+    from .faults import CONFIG
     from .variables import check_variables
 
+    CONFIG.set(str(path))
     absent = why_no_file(path)
     if absent:
         raise InputError(f'config {path} {absent}')

@@ -10,9 +10,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from qsdt_mm.compat.mmcv_ext import no_stand_in
 from qsdt_mm.errors import PACKAGE, InputError, NonFiniteError
 
 # Where a run hands over to what its configuration names: what then fails without this package was told so.
@@ -27,6 +29,20 @@ HANDED_OVER = {
         (TypeError, ValueError, LookupError, AttributeError),
     ),
 }
+
+
+CONFIG: ContextVar[str] = ContextVar('CONFIG', default='')
+"""The configuration that the tool at work has read."""
+
+
+def missing_op(error: BaseException | None) -> str | None:
+    """Say which op of mmcv the configuration needs and is not here, if that is what an error comes from."""
+    while error is not None:
+        op = getattr(error, 'mmcv_op', None)
+        if op:
+            return no_stand_in(op, CONFIG.get())
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def handed_over(error: BaseException) -> str | None:

@@ -29,7 +29,7 @@ from qsdt_mm.engine.launch import is_main_process
 from qsdt_mm.errors import InputError, InputWarning, NonFiniteError, disk_fault, is_own_fault, one_line, temporary_fault
 from qsdt_mm.fileio.checkpoint import force_safe_loading
 
-from .faults import deliver_interrupts, handed_over, quiet_log_faults
+from .faults import CONFIG, deliver_interrupts, handed_over, missing_op, quiet_log_faults
 
 
 class Session:
@@ -139,7 +139,7 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     """
     session = Session(prog, [body.__code__.co_filename] if hasattr(body, '__code__') else [])
     show_traceback = show_traceback or os.environ.get('QSDT_TRACEBACK', '') not in ('', '0')
-    hook_before = sys.unraisablehook
+    hook_before, config_before = sys.unraisablehook, CONFIG.set('')
     deliver_interrupts()
     try:
         with (
@@ -165,8 +165,9 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
         if not isinstance(error, InputError):
             error = disk_fault(error) or error
         handed = handed_over(error) if session.started else None
-        if handed:
-            error = InputError(f'{handed}: {one_line(error)}').with_traceback(error.__traceback__)
+        missing = missing_op(error)
+        if missing or handed:
+            error = InputError(missing or f'{handed}: {one_line(error)}').with_traceback(error.__traceback__)
         at_fault = disk_fault(error) is not None or temporary_fault(error) is not None
         listed = isinstance(error, (NonFiniteError, InputError)) or at_fault
         own = is_own_fault(error, session.files)
@@ -176,3 +177,5 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
         if known:
             session.note(f'error: {one_line(error)}')
         return 1 if (session.started or own) and not isinstance(error, InputError) else 2
+    finally:
+        CONFIG.reset(config_before)

@@ -90,9 +90,35 @@ def softnms(
     return torch.tensor(taken, dtype=torch.long)
 
 
-def _average_only(pool_mode: int) -> None:
-    if pool_mode != 1:
-        raise NotImplementedError(f"roi_align with pool_mode='max' needs mmcv's compiled op: {HOW_TO_COMPILE}")
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Return the index of each box ``(N, 5)`` that NMS keeps, by falling score, with those of boxes it suppresses."""
+    (dets,) = _wide(dets)
+    order = dets[:, 4].argsort(descending=True, stable=True)
+    boxes, left = dets[order, :4], torch.ones(len(dets), dtype=torch.bool)
+    areas, groups = (boxes[:, 2:] - boxes[:, :2]).prod(1), []
+    for i, box in enumerate(boxes):
+        if left[i]:
+            sides = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
+            inter = sides.clamp_min(0).prod(1)
+            group = left & (inter / (areas + areas[i] - inter) >= iou_threshold)
+            group[i] = True
+            groups.append(order[group].tolist())
+            left &= ~group
+    return groups
+
+
+def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
+    """Write overlaps of boxes ``(N, 4)``, ``(M, 4)`` into ``ious``, ``(N, M)``, or ``(N,)`` if aligned.
+
+    ``mode`` 0 divides by the union, 1 by the first box; sides are ``x2 - x1 + offset``.
+    """
+    first, second = _wide(bboxes1, bboxes2)
+    areas = [(boxes[:, 2:] - boxes[:, :2] + offset).prod(1) for boxes in (first, second)]
+    if not aligned:
+        first, areas[0] = first[:, None], areas[0][:, None]
+    sides = torch.minimum(first[..., 2:], second[:, 2:]) - torch.maximum(first[..., :2], second[:, :2]) + offset
+    inter = sides.clamp_min(0).prod(-1)
+    ious.copy_(inter / (areas[0] if mode == 1 else areas[0] + areas[1] - inter))
 
 
 def roi_align_forward(
@@ -108,11 +134,15 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Write average RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``."""
+    """Write RoIAlign (arXiv 1703.06870) into ``output``, ``(R, C, h, w)``; ``pool_mode`` 0 takes maxima, 1 averages."""
     from torchvision.ops import roi_align
 
-    _average_only(pool_mode)
     if not len(rois):
+        return
+    if pool_mode == 0:
+        _part('regions').roi_align_maxima_forward(
+            input, rois, output, argmax_y, argmax_x, spatial_scale, sampling_ratio, aligned
+        )
         return
     features, boxes = _wide(input, rois)
     pooled = roi_align(
@@ -137,8 +167,10 @@ def roi_align_backward(
     """Write the gradient of :func:`roi_align_forward` into ``grad_input``, ``(N, C, H, W)``."""
     import torchvision  # noqa: F401  registers its ops
 
-    _average_only(pool_mode)
     if not len(rois):
+        return
+    if pool_mode == 0:
+        _part('regions').roi_align_maxima_backward(grad_output, rois, argmax_y, argmax_x, grad_input)
         return
     gradient, boxes = _wide(grad_output, rois)
     grad_input.copy_(
@@ -204,10 +236,12 @@ OPS = (
     'roi_align_backward',
     'sigmoid_focal_loss_forward',
     'sigmoid_focal_loss_backward',
+    'nms_match',
+    'bbox_overlaps',
 )
 """The ops that this file has; :func:`all_ops` has those of the others, too."""
 
-PARTS = ('deformable', 'sampling')
+PARTS = ('deformable', 'sampling', 'rotated', 'regions')
 
 
 @cache
@@ -226,6 +260,23 @@ def all_ops() -> tuple[str, ...]:
     return (*OPS, *(op for part in PARTS for op in _part(part).OPS))
 
 
+def no_stand_in(op: str, config: str = '') -> str:
+    """Return what there is to say of an op that is missing, and of the configuration that needs it, if known."""
+    needed = f' (config {config} needs it)' if config else ''
+    return f"mmcv's op {op} has no stand-in{needed}: {HOW_TO_COMPILE}"
+
+
+def _config_at_work() -> str:
+    """Return the file of the configuration of who has called: mmengine's runner, a library's inferencer or model."""
+    frame = sys._getframe()
+    while frame is not None:
+        cfg = getattr(frame.f_locals.get('self'), '__dict__', {}).get('cfg')
+        if isinstance(getattr(cfg, 'filename', None), str):
+            return cfg.filename
+        frame = frame.f_back
+    return ''
+
+
 def __getattr__(name: str) -> Callable[..., Any]:
     """Return the op from another part; one that none has can be imported, and refuses to be called."""
     if name.startswith('__'):
@@ -235,7 +286,9 @@ def __getattr__(name: str) -> Callable[..., Any]:
             return getattr(_part(part), name)
 
     def missing(*args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError(f"mmcv's op {name} has no stand-in: {HOW_TO_COMPILE}")
+        error = NotImplementedError(no_stand_in(name, _config_at_work()))
+        error.mmcv_op = name
+        raise error
 
     missing.__name__ = name
     return missing

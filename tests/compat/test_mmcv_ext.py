@@ -63,6 +63,33 @@ def test_nms_types(dtype):
     assert kept.tolist() == plain_nms(boxes, scores, 0.4, 0)
 
 
+@PROPERTY
+@given(seed=st.integers(0, 9999), count=st.integers(0, 30), threshold=st.floats(0.05, 0.95))
+def test_nms_match(seed, count, threshold):
+    """Groups are those of NMS, each with what goes for the box that is kept; a box of no area is alone."""
+    boxes, scores = random_boxes(seed, count)
+    left, wanted = scores.argsort(descending=True).tolist(), []
+    while left:
+        best = left[0]
+        group = [best] + [i for i in left[1:] if iou(boxes[i].tolist(), boxes[best].tolist(), 0) >= threshold]
+        wanted.append(group)
+        left = [i for i in left if i not in group]
+    dets = torch.cat([boxes, scores[:, None]], 1)
+    assert [group.tolist() for group in ops.nms_match(dets, threshold)] == wanted
+    assert [group.tolist() for group in ops.nms_match(dets.numpy(), threshold)] == wanted
+
+
+@pytest.mark.parametrize('offset', [0, 1])
+def test_bbox_overlaps(offset):
+    one, other = (random_boxes(seed, 12)[0] + torch.tensor([0.0, 0, 1, 1]) for seed in (0, 1))
+    wanted = torch.tensor([[iou(a, b, offset) for b in other.tolist()] for a in one.tolist()], dtype=torch.float64)
+    assert torch.allclose(ops.bbox_overlaps(one, other, offset=offset), wanted) and (wanted > 0).any()
+    assert torch.allclose(ops.bbox_overlaps(one, other, aligned=True, offset=offset), wanted.diagonal())
+    inside = torch.tensor([[5.0, 5, 6, 6]]).double()
+    assert ops.bbox_overlaps(inside, inside + torch.tensor([-1.0, -1, 1, 1]), 'iof', offset=offset).item() == 1
+    assert torch.allclose(ops.bbox_overlaps(one.half(), other.half(), offset=offset).double(), wanted, atol=1e-3)
+
+
 def test_batched_nms_keeps_classes_apart():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]])
     scores, labels = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0])
@@ -202,8 +229,6 @@ def test_focal_loss_of_certain_logits_is_finite():
 def test_other_ops_say_what_is_missing():
     with pytest.raises(NotImplementedError, match='op border_align_forward has no stand-in: .* MMCV_WITH_OPS=1'):
         mmcv_ext.border_align_forward(1)
-    with pytest.raises(NotImplementedError, match="pool_mode='max'"):
-        ops.roi_align(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5), (2, 2), 1.0, 2, 'max')
     with pytest.raises(AttributeError):
         _ = mmcv_ext.__path__
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, HOOKS
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from torch.utils.data import Dataset
+from toy_parts import ToyModel
 
 from qsdt_mm.fileio import atomic as storage
 
@@ -130,3 +131,19 @@ class LabelledNoise(Dataset):
         from mmpretrain.structures import DataSample
 
         return dict(inputs=torch.randn(1, 32, 32), data_samples=DataSample().set_gt_label(self.labels[index]))
+
+
+@MODELS.register_module()
+class NeedyToy(ToyModel):
+    """In some modes it calls an op of mmcv that has no stand-in."""
+
+    def __init__(self, modes, **kwargs):
+        super().__init__(**kwargs)
+        self.modes = modes
+
+    def forward(self, inputs, labels, mode='tensor'):
+        if mode in self.modes:
+            from mmcv.ops import border_align
+
+            border_align(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 4), 2)
+        return super().forward(inputs, labels, mode)

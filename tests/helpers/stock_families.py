@@ -6,7 +6,8 @@ FAMILIES = {
         carafe/faster-rcnn_r50_fpn-carafe_1x_coco cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco
         cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco centernet/centernet_r18_8xb16-crop512-140e_coco
         condinst/condinst_r50_fpn_ms-poly-90k_coco_instance conditional_detr/conditional-detr_r50_8xb2-50e_coco
-        dab_detr/dab-detr_r50_8xb2-50e_coco ddod/ddod_r50_fpn_1x_coco
+        dab_detr/dab-detr_r50_8xb2-50e_coco dcn/faster-rcnn_r50_fpn_dpool_1x_coco
+        dcnv2/faster-rcnn_r50_fpn_mdpool_1x_coco ddod/ddod_r50_fpn_1x_coco
         deformable_detr/deformable-detr_r50_16xb2-50e_coco detectors/cascade-rcnn_r50-sac_1x_coco
         detr/detr_r50_8xb2-150e_coco dino/dino-4scale_r50_8xb2-12e_coco double_heads/dh-faster-rcnn_r50_fpn_1x_coco
         dyhead/atss_r50_fpn_dyhead_1x_coco dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco
