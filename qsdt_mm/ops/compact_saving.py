@@ -186,8 +186,11 @@ def pack_nibbles(code: Tensor) -> Tensor:
     """Pack two values below 16 in each byte: dense bytes of any shape to half as many, flat, in memory order."""
     flat = code.as_strided((code.numel(),), (1,))
     half = (len(flat) + 1) // 2
-    packed = flat[:half].clone()
-    packed[: len(flat) - half] |= flat[half:] << 4
+    lower, upper = flat[:half], flat[half:]
+    if len(upper) == half:
+        return torch.add(lower, upper, alpha=16)
+    packed = lower.clone()
+    packed[:-1].add_(upper, alpha=16)
     return packed
 
 
@@ -201,8 +204,11 @@ def unpack_nibbles(
 def unpack_into(out: Tensor, packed: Tensor, mask: int = 0xF, shift: int = 0) -> Tensor:
     """Write :func:`unpack_nibbles` into a dense tensor of the strides that the values had."""
     flat, half = out.as_strided((out.numel(),), (1,)), len(packed)
+    highest = 0xF >> shift
+    mask &= highest
     flat[:half].copy_(packed >> shift & mask if shift else packed & mask)
-    flat[half:].copy_(packed[: len(flat) - half] >> 4 + shift & mask)
+    upper = packed[: len(flat) - half] >> 4 + shift
+    flat[half:].copy_(upper if mask == highest else upper & mask)
     return out
 
 
