@@ -2,7 +2,8 @@
 
 Spikes are small integers times a constant; what reads them saves them for its gradient as floats, as it does low-bit
 weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs can be
-restored from less, and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit.
+restored from less, and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit. In a
+backward pass all layers that read a tensor get the same restored one.
 """
 
 from __future__ import annotations
@@ -213,7 +214,10 @@ def unpack_into(out: Tensor, packed: Tensor, mask: int = 0xF, shift: int = 0) ->
 
 
 def register(tensor: Tensor, restore: Callable[[], Tensor], *held: Tensor) -> None:
-    """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides."""
+    """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides.
+
+    If it is written to later, before autograd saves it, it is saved as it is then.
+    """
     if is_compact():
         _current.tensors.register(tensor, Compressed(restore, held, tensor._version))
 
@@ -222,7 +226,7 @@ def register_product(tensor: Tensor, factor: float, code: Tensor, mask: int = 0x
     """Register ``tensor`` as ``(code & mask) * factor``, exactly.
 
     Args:
-        tensor: a dense tensor, the result of this very product, or about to be.
+        tensor: a dense tensor, the result of this very product.
         factor: the constant.
         code: bytes with the strides of ``tensor``.
         mask: bits of a byte that count.
