@@ -2,7 +2,8 @@
 
 Spikes are small integers times a constant; what reads them saves them for its gradient as floats, as it does low-bit
 weights. While :func:`compact_saving` is on, neurons, quantizers and chains say which of their outputs can be
-restored from less, and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit.
+restored from less, and autograd keeps that instead. The restored tensors equal the saved ones, bit for bit. In a
+backward pass all layers that read a tensor get the same restored one.
 """
 
 from __future__ import annotations
@@ -186,8 +187,11 @@ def pack_nibbles(code: Tensor) -> Tensor:
     """Pack two values below 16 in each byte: dense bytes of any shape to half as many, flat, in memory order."""
     flat = code.as_strided((code.numel(),), (1,))
     half = (len(flat) + 1) // 2
-    packed = flat[:half].clone()
-    packed[: len(flat) - half] |= flat[half:] << 4
+    lower, upper = flat[:half], flat[half:]
+    if len(upper) == half:
+        return torch.add(lower, upper, alpha=16)
+    packed = lower.clone()
+    packed[:-1].add_(upper, alpha=16)
     return packed
 
 
@@ -201,13 +205,19 @@ def unpack_nibbles(
 def unpack_into(out: Tensor, packed: Tensor, mask: int = 0xF, shift: int = 0) -> Tensor:
     """Write :func:`unpack_nibbles` into a dense tensor of the strides that the values had."""
     flat, half = out.as_strided((out.numel(),), (1,)), len(packed)
+    highest = 0xF >> shift
+    mask &= highest
     flat[:half].copy_(packed >> shift & mask if shift else packed & mask)
-    flat[half:].copy_(packed[: len(flat) - half] >> 4 + shift & mask)
+    upper = packed[: len(flat) - half] >> 4 + shift
+    flat[half:].copy_(upper if mask == highest else upper & mask)
     return out
 
 
 def register(tensor: Tensor, restore: Callable[[], Tensor], *held: Tensor) -> None:
-    """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides."""
+    """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides.
+
+    If it is written to later, before autograd saves it, it is saved as it is then.
+    """
     if is_compact():
         _current.tensors.register(tensor, Compressed(restore, held, tensor._version))
 
@@ -216,7 +226,7 @@ def register_product(tensor: Tensor, factor: float, code: Tensor, mask: int = 0x
     """Register ``tensor`` as ``(code & mask) * factor``, exactly.
 
     Args:
-        tensor: a dense tensor, the result of this very product, or about to be.
+        tensor: a dense tensor, the result of this very product.
         factor: the constant.
         code: bytes with the strides of ``tensor``.
         mask: bits of a byte that count.

@@ -168,8 +168,9 @@ def test_halves_come_back(count):
     assert packed.numel() == 3 * count and packed.dtype == torch.uint8
     back = compact_saving.unpack_nibbles(packed, code.shape, code.stride(), torch.uint8)
     assert torch.equal(back, code) and back.stride() == code.stride()
-    part = compact_saving.unpack_nibbles(packed, code.shape, code.stride(), torch.float64, mask=3, shift=1)
-    assert torch.equal(part, (code >> 1 & 3).double()) and part.stride() == code.stride()
+    for mask, shift in ((3, 1), (7, 0), (1, 3), (2, 2), (5, 2)):
+        part = compact_saving.unpack_nibbles(packed, code.shape, code.stride(), torch.float64, mask, shift)
+        assert torch.equal(part, (code >> shift & mask).double()) and part.stride() == code.stride()
 
 
 @pytest.mark.parametrize(
