@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ class Told(NamedTuple):
         strides: one for each level; of two (width, height) the first.
         levels: it reads so many maps, from the first on; None: all.
         size: height and width of images that it is for, if it says so.
+        resize: what it does to the sizes of the maps first, if anything.
 
     >>> from qsdt_mm.models import SpikeDrivenTransformer
     >>> list(told_strides(SpikeDrivenTransformer('qsd-8m', out_indices=(0,))))  # no anchors, no points
@@ -41,10 +42,11 @@ class Told(NamedTuple):
     strides: tuple[float, ...]
     levels: int | None
     size: int | None
+    resize: Callable[[Any], Any] | None = None
 
 
 def told_strides(model: nn.Module) -> Iterator[Told]:
-    """Yield the strides of anchors, points and RoI extractors in a detector.
+    """Yield the strides of anchors, points, grids of masks and RoI extractors in a detector.
 
     Of other parts' maps (a semantic branch's, say) nothing is known here: their extractors are left out.
     """
@@ -60,6 +62,10 @@ def told_strides(model: nn.Module) -> Iterator[Told]:
             if strides and 'semantic' not in name:
                 extracts = attribute == 'featmap_strides' and not hasattr(module, 'prior_generator')
                 yield Told(name, strides, len(strides) if extracts else None, None)
+        resize = getattr(module, 'resize_feats', None)  # SOLO's: of masks, at strides that the head makes itself
+        strides = _numbers(getattr(module, 'strides', None))
+        if callable(resize) and strides:
+            yield Told(name, strides, None, None, resize)
 
 
 def _numbers(strides: Any) -> tuple[float, ...]:
@@ -85,10 +91,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def strides_of_maps(detector: nn.Module, size: int = SIZE) -> tuple[float, ...] | None:
+def strides_of_maps(
+    detector: nn.Module, size: int = SIZE, resize: Callable[[Any], Any] | None = None
+) -> tuple[float, ...] | None:
     """Return the strides of the maps that a detector's ``extract_feat`` gives, of an empty square image.
 
     None if it does not take one, or gives something else than maps.
+
+    Args:
+        detector: the network.
+        size: height and width of the image.
+        resize: what a part does to the maps first, if anything.
     """
     first = next((layer for layer in detector.backbone.modules() if isinstance(layer, nn.Conv2d)), None)
     parameter = next(detector.parameters(), None)
@@ -98,6 +111,7 @@ def strides_of_maps(detector: nn.Module, size: int = SIZE) -> tuple[float, ...] 
         try:  # what libraries call in_channels is not always the image's
             with _evaluating(detector):
                 maps = detector.extract_feat(parameter.new_zeros(1, channels, size, size))
+                maps = maps if resize is None else resize(maps)
             break
         except Exception:  # of whatever kind: there are networks that want a text, a clip, or a larger image
             continue
@@ -129,7 +143,7 @@ def check_strides(model: nn.Module) -> None:
         and callable(getattr(module, 'extract_feat', None))
         and isinstance(getattr(module, 'backbone', None), nn.Module)
     }
-    measured: dict[tuple[str, int], tuple[float, ...] | None] = {}
+    measured: dict[tuple[Any, ...], tuple[float, ...] | None] = {}
     for part in told:
         owners = [name for name in detectors if not name or part.part.startswith(f'{name}.')]
         owner = max(owners, key=len) if owners else next(iter(detectors), None)
@@ -138,9 +152,10 @@ def check_strides(model: nn.Module) -> None:
         size = part.size or SIZE
         while not part.size and size < min(max(part.strides), LARGEST):
             size *= 2
-        if (owner, size) not in measured:
-            measured[owner, size] = strides_of_maps(detectors[owner], size)
-        maps = measured[owner, size]
+        key = (owner, size, part.part if part.resize else None)
+        if key not in measured:
+            measured[key] = strides_of_maps(detectors[owner], size, part.resize)
+        maps = measured[key]
         if maps is None or part.levels is None and len(maps) != len(part.strides):
             continue  # what reads other maps, or fails by itself
         seen = maps[: len(part.strides)]

@@ -32,6 +32,8 @@ HEADS = {
         | dict(square_anchor_generator=dict(ANCHORS, scales=[4])),
         5,
     ),
+    # Masks on grids: the head halves the first map and enlarges the last.
+    'SOLOHead': (dict(COMMON, strides=[16, 16, 32, 64, 64], num_grids=[5, 4, 3, 2, 1], norm_cfg=None), 5),
     'YOLOXHead': (dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1), 3),
     'RTMDetHead': (dict(COMMON, anchor_generator=POINTS, norm_cfg=dict(type='BN')), 3),
 }
