@@ -19,8 +19,9 @@ from qsdt_mm.errors import InputError, require
 from qsdt_mm.models.layers.attention import keys_first
 from qsdt_mm.version import __version__
 
+from .padding import padded
 from .plan import Plan
-from .steps import GRID, Step
+from .steps import GRID, Convolve, Step
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -56,6 +57,7 @@ class _Graph:
 
     def __init__(self, plan: Plan, weights: str) -> None:
         self.onnx = require_package('onnx')
+        self.plan, self.shapes = plan, shapes_of(plan)
         self.types = self.onnx.TensorProto
         self.weights = weights
         self.nodes: list[Any] = []
@@ -156,7 +158,7 @@ class _Graph:
 
     def convolve(self, step: Step) -> None:
         source, out = step.inputs[0], step.output
-        if step.to_kind in ('count', 'byte') and self.carriers[source] != 'float' and step.layer != 'linear':
+        if _in_bytes(step) and self.carriers[source] != 'float':
             self._convolve_in_bytes(step, source, out)
             return
         values = self.floats(source)
@@ -230,6 +232,9 @@ class _Graph:
         *membrane, increment = step.inputs
         out = step.output
         delta = self.column(f'{out}_delta', step.delta, increment)
+        if (shape := self.shapes[increment])[2:]:
+            # Long runs of numbers, in any layout, rather than one for each place.
+            delta = self.node('Expand', [delta, self.indices([shape[1], 1, shape[3]])], f'{out}_deltas')
         # One scale for the tensor, then a product: a scale for each channel is several times as slow.
         scaled = self.node('Mul', [self.floats(increment), delta], f'{out}_increment')
         self.node(
@@ -255,15 +260,22 @@ class _Graph:
         return self._to_count(membrane, out, step.max_spike_count)
 
     def _to_count(self, values: str, out: str, most: int) -> str:
-        """Round values to counts, by a Round of its own.
+        """Round values to counts.
 
-        OpenVINO would take sums and products into a QuantizeLinear that follows, and leave out its rounding.
+        OpenVINO takes sums and products into a QuantizeLinear that follows, and leaves its rounding to the convolution
+        of bytes that takes the result; anything else needs a Round of its own.
         """
+        zero, one = self.number(0, np.uint8), self.number(1, np.float32)
+        if self._is_seen_in_bytes_alone(out):
+            values = self.node('QuantizeLinear', [values, one, zero], f'{out}_quantized')
+            return self.node('Clip', [values, zero, self.number(most, np.uint8)], out)
         values = self.node('Round', [values], f'{out}_rounded')
-        values = self.node(
-            'Clip', [values, self.number(0, np.float32), self.number(most, np.float32)], f'{out}_clipped'
-        )
-        return self.node('Cast', [values], out, to=self.types.UINT8)
+        limits = [self.number(0, np.float32), self.number(most, np.float32)]
+        return self.node('Cast', [self.node('Clip', [values, *limits], f'{out}_clipped')], out, to=self.types.UINT8)
+
+    def _is_seen_in_bytes_alone(self, name: str) -> bool:
+        users = [step for step in self.plan.steps if name in step.inputs]
+        return bool(users) and all(isinstance(user, Convolve) and _in_bytes(user) for user in users)
 
     def _fire_over_time(self, membrane: str, out: str, step: Step) -> None:
         parts = [f'{out}_input_{t}' for t in range(step.time_steps)]
@@ -434,6 +446,23 @@ def first_with_keys(key_width: int, value_width: int, tokens: int) -> bool:
     return keys_first(torch.empty(key_width, tokens, device='meta'), torch.empty(value_width, tokens, device='meta'))
 
 
+def _in_bytes(step: Convolve) -> bool:
+    return step.to_kind in ('count', 'byte') and step.layer != 'linear'
+
+
+def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each value, for one image."""
+    shapes: dict[str, tuple[int, ...]] = {'pixels': (1, *plan.shape)}
+    hooks = [
+        step.register_forward_hook(lambda step, inputs, output: shapes.update({step.output: tuple(output.shape)}))
+        for step in plan.steps
+    ]
+    plan(torch.zeros(1, *plan.shape, dtype=torch.uint8))
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
 def output_names(plan: Plan) -> list[str]:
     """Return a name for each output: 'output', or 'output_0' and so on."""
     names = tree_flatten(plan.outputs)[0]
@@ -453,7 +482,7 @@ def to_onnx(plan: Plan, *, weights: str = 'int8', batch: int | None = 1) -> Mode
         InputError: the package onnx is missing.
     """
     require(weights in WEIGHTS, 'weights', weights, ' or '.join(WEIGHTS))
-    plan = copy.deepcopy(plan).cpu()
+    plan = padded(copy.deepcopy(plan).cpu())
     graph = _Graph(plan, weights)
     helper = graph.onnx.helper
     for step in plan.steps:
