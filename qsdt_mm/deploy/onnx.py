@@ -19,8 +19,9 @@ from qsdt_mm.errors import InputError, require
 from qsdt_mm.models.layers.attention import keys_first
 from qsdt_mm.version import __version__
 
+from .padding import padded
 from .plan import Plan
-from .steps import GRID, Step
+from .steps import GRID, Convolve, Step
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -56,9 +57,11 @@ class _Graph:
 
     def __init__(self, plan: Plan, weights: str) -> None:
         self.onnx = require_package('onnx')
+        self.plan, self.shapes = plan, shapes_of(plan)
         self.types = self.onnx.TensorProto
         self.weights = weights
         self.nodes: list[Any] = []
+        self.products: set[str] = set()
         self.constants: dict[str, Any] = {}
         self.carriers: dict[str, str] = {'pixels': 'uint8'}
         self.ranks: dict[str, int] = {'pixels': len(plan.shape) + 1}
@@ -98,6 +101,10 @@ class _Graph:
         carrier = self.carriers[name]
         if carrier == 'float':
             return name
+        if carrier == 'flat':
+            if (name, 'square') not in self.casts:
+                self.casts[name, 'square'] = self.square(name, name, f'{name}_square')
+            return self.casts[name, 'square']
         if carrier == 'uint8':
             return self.cast(name, self.types.FLOAT)
         key = (name, self.types.FLOAT)
@@ -145,10 +152,13 @@ class _Graph:
     # ------------------------------------------------------------------------------------------------ steps
     def normalise(self, step: Step) -> None:
         out = step.output
+        zeros = self.constant(f'uint8_0_{len(step.gain)}', np.zeros(len(step.gain), np.uint8))
+        axis = self.ranks[step.inputs[0]] - 3
         product = self.node(
-            'Mul',
-            [self.floats(step.inputs[0]), self.constant(f'{out}_gain', step.gain.view(-1, 1, 1))],
+            'DequantizeLinear',
+            [step.inputs[0], self.constant(f'{out}_gain', step.gain), zeros],
             f'{out}_product',
+            axis=axis,
         )
         total = self.node('Add', [product, self.constant(f'{out}_offset', step.offset.view(-1, 1, 1))], f'{out}_sum')
         self.node('Round', [total], out)
@@ -156,7 +166,7 @@ class _Graph:
 
     def convolve(self, step: Step) -> None:
         source, out = step.inputs[0], step.output
-        if step.to_kind in ('count', 'byte') and self.carriers[source] != 'float' and step.layer != 'linear':
+        if _in_bytes(step) and self.carriers[source] != 'float':
             self._convolve_in_bytes(step, source, out)
             return
         values = self.floats(source)
@@ -166,16 +176,20 @@ class _Graph:
             sums = self.node('Gemm', [values, weight, bias], f'{out}_sums', transB=1)
         else:
             sums = self.node(self._operator(step), [values, weight, bias], f'{out}_sums', **self._attributes(step))
-        # Changes nothing, and keeps optimizers from multiplying the scale into the weights.
-        sums = self.node('Round', [sums], f'{out}_whole')
-        self.ranks[f'{out}_whole'] = self.ranks[source]
-        scale = self.column(f'{out}_scale', step.scale, f'{out}_whole')
+        if step.limits is None or not bool((torch.frexp(step.scale)[0] == 0.5).all()):
+            # Changes nothing, and keeps optimizers from multiplying the scale into the weights.
+            sums = self.node('Round', [sums], f'{out}_whole')
+        self.ranks[sums] = self.ranks[source]
+        scale = self.column(f'{out}_scale', step.scale, sums)
         if step.limits is None:
             self.node('Mul', [sums, scale], out)
         else:
             low, high = (self.number(limit, np.float32) for limit in step.limits)
             rounded = self.node('Round', [self.node('Mul', [sums, scale], f'{out}_scaled')], f'{out}_rounded')
-            clipped = self.node('Clip', [rounded, low, high], out if step.to_kind == 'whole' else f'{out}_clipped')
+            if step.to_kind == 'whole' and _stays_within(step):
+                clipped = self.node('Identity', [rounded], out)
+            else:
+                clipped = self.node('Clip', [rounded, low, high], out if step.to_kind == 'whole' else f'{out}_clipped')
             if step.to_kind == 'byte':
                 self.node('Sub', [clipped, self.number(128, np.float32)], out)
             elif step.to_kind == 'count':  # so that the next convolution is one of bytes
@@ -229,41 +243,81 @@ class _Graph:
     def charge(self, step: Step) -> None:
         *membrane, increment = step.inputs
         out = step.output
-        delta = self.column(f'{out}_delta', step.delta, increment)
-        # One scale for the tensor, then a product: a scale for each channel is several times as slow.
-        scaled = self.node('Mul', [self.floats(increment), delta], f'{out}_increment')
-        self.node(
-            'Add',
-            [*(self.floats(m) for m in membrane), scaled] if membrane else [scaled, self.number(GRID / 2, np.float32)],
-            out,
-        )
-        self.done(step, 'float')
+        flat = len(self.shapes[out]) == 4
+        values = self.flat(increment) if flat else self.floats(increment)
+        if flat and self.carriers[increment] == 'byte':
+            channels = len(step.delta)
+            zeros = self.constant(f'uint8_128_{channels}', np.full(channels, 128, np.uint8))
+            scaled = self.node(
+                'DequantizeLinear',
+                [values, self.constant(f'{out}_delta', step.delta), zeros],
+                f'{out}_increment',
+                axis=1,
+            )
+        else:
+            delta = step.delta.view(-1, 1) if flat else step.delta.view(-1, *[1] * (self.ranks[increment] - 2))
+            delta = self.constant(f'{out}_delta', delta)
+            scaled = self.node('Mul', [values, delta], f'{out}_increment')
+        rest = [self.flat(m) if flat else self.floats(m) for m in membrane] or [self.number(GRID / 2, np.float32)]
+        self.node('Add', [*rest, scaled], out)
+        self.done(step, 'flat' if flat else 'float')
+
+    def flat(self, name: str) -> str:
+        """Return a value of images as ``(N, C, H W)``.
+
+        ONNX Runtime moves its change of layout, channels last for 8-bit kernels, through all but a Reshape: so it moves
+        bytes, not floats, and membranes have their channels first, where long runs share a scale.
+        """
+        carrier = self.carriers[name]
+        if carrier == 'flat':
+            return name
+        if (name, 'flat') not in self.casts:
+            shape = self.indices([0, self.shapes[name][1], -1])
+            source = name if carrier == 'byte' else self.floats(name)
+            self.casts[name, 'flat'] = self.node('Reshape', [source, shape], f'{name}_flat')
+        return self.casts[name, 'flat']
+
+    def square(self, values: str, like: str, out: str) -> str:
+        """Return flat values in the shape that a value of the plan has."""
+        return self.node('Reshape', [values, self.indices([0, *self.shapes[like][1:]])], out)
 
     def fire(self, step: Step) -> None:
-        membrane, out = self.floats(step.inputs[0]), step.output
+        source, out = step.inputs[0], step.output
+        flat = self.carriers[source] == 'flat' and step.time_steps == 1
+        quantized = self._is_seen_in_bytes_alone(out)
+        membrane = source if flat else self.floats(source)
         if step.nudge:
             membrane = self.node('Add', [membrane, self.number(step.nudge, np.float32)], f'{out}_nudged')
-        if step.time_steps == 1:
-            self._count(membrane, out, step)
+        if flat:
+            self.square(self._count(membrane, f'{out}_flat', step, quantized), out, out)
+        elif step.time_steps == 1:
+            self._count(membrane, out, step, quantized)
         else:
             self._fire_over_time(membrane, out, step)
         self.done(step, 'uint8')
 
-    def _count(self, membrane: str, out: str, step: Step) -> str:
+    def _count(self, membrane: str, out: str, step: Step, quantized: bool) -> str:
         if step.ratio != 1:
             membrane = self.node('Mul', [membrane, self.number(step.ratio, np.float32)], f'{out}_ratio')
-        return self._to_count(membrane, out, step.max_spike_count)
+        return self._to_count(membrane, out, step.max_spike_count, quantized)
 
-    def _to_count(self, values: str, out: str, most: int) -> str:
-        """Round values to counts, by a Round of its own.
+    def _to_count(self, values: str, out: str, most: int, quantized: bool) -> str:
+        """Round values to counts; quantized: whether convolutions of bytes alone see them.
 
-        OpenVINO would take sums and products into a QuantizeLinear that follows, and leave out its rounding.
+        OpenVINO takes sums and products into a QuantizeLinear that follows, and leaves its rounding to the convolution
+        of bytes that takes the result; anything else needs a Round of its own.
         """
+        zero, one = self.number(0, np.uint8), self.number(1, np.float32)
+        if quantized:
+            values = self.node('QuantizeLinear', [values, one, zero], f'{out}_quantized')
+            return self.node('Clip', [values, zero, self.number(most, np.uint8)], out)
         values = self.node('Round', [values], f'{out}_rounded')
-        values = self.node(
-            'Clip', [values, self.number(0, np.float32), self.number(most, np.float32)], f'{out}_clipped'
-        )
-        return self.node('Cast', [values], out, to=self.types.UINT8)
+        limits = [self.number(0, np.float32), self.number(most, np.float32)]
+        return self.node('Cast', [self.node('Clip', [values, *limits], f'{out}_clipped')], out, to=self.types.UINT8)
+
+    def _is_seen_in_bytes_alone(self, name: str) -> bool:
+        users = [step for step in self.plan.steps if name in step.inputs]
+        return bool(users) and all(isinstance(user, Convolve) and _in_bytes(user) for user in users)
 
     def _fire_over_time(self, membrane: str, out: str, step: Step) -> None:
         parts = [f'{out}_input_{t}' for t in range(step.time_steps)]
@@ -280,7 +334,7 @@ class _Graph:
                 left = self.node('Sub', [carried, spent], f'{out}_left_{t}')
                 current = self.node('Add', [current, left], f'{out}_membrane_{t}')
             carried = current
-            counts.append(self._count(current, f'{out}_count_{t}', step))
+            counts.append(self._count(current, f'{out}_count_{t}', step, False))
         self.node('Concat', counts, out, axis=0)
 
     def product(self, step: Step) -> None:
@@ -299,6 +353,7 @@ class _Graph:
             product = self.node('MatMul', [value, self.node('MatMul', [turned, query], f'{out}_inner')], f'{out}_outer')
         shape = self.indices([0, step.num_heads * value_width, height, width])
         self.node('Reshape', [product, shape], out)
+        self.products.add(out)
         self.done(step, 'float')
 
     def sumpositions(self, step: Step) -> None:
@@ -316,13 +371,13 @@ class _Graph:
         values, out = self.floats(step.inputs[0]), step.output
         if step.shift:
             values = self.node('Add', [values, self.number(step.shift, np.float32)], f'{out}_shifted')
-        elif step.whole:
+        elif step.whole and step.inputs[0] not in self.products:
             values = self.node(
                 'Round', [values], f'{out}_whole'
-            )  # keeps optimizers from moving the product into others
+            )  # keeps optimizers from moving the product into others; a Reshape does, too
         values = self.node('Mul', [values, self.constant(f'{out}_scale', np.float32(step.scale))], f'{out}_scaled')
         if step.low == 0 and step.high < 256:
-            self._to_count(values, out, int(step.high))
+            self._to_count(values, out, int(step.high), self._is_seen_in_bytes_alone(out))
             self.done(step, 'uint8')
             return
         rounded = self.node('Round', [values], f'{out}_rounded')
@@ -351,10 +406,9 @@ class _Graph:
         self.done(step, 'float')
 
     def arrange(self, step: Step) -> None:
-        carrier = self.carriers[step.inputs[0]]
-        alike = all(self.carriers[name] == carrier for name in step.inputs)
-        inputs = list(step.inputs) if alike and carrier != 'byte' else [self.floats(name) for name in step.inputs]
-        carrier = carrier if alike and carrier != 'byte' else 'float'
+        bytes_alone = all(self.carriers[name] == 'uint8' for name in step.inputs)
+        inputs = list(step.inputs) if bytes_alone else [self.floats(name) for name in step.inputs]
+        carrier = 'uint8' if bytes_alone else 'float'
         rank = getattr(self, f'_{step.function}')(step, inputs, step.output, **step.arguments)
         self.done(step, carrier, rank)
 
@@ -434,6 +488,30 @@ def first_with_keys(key_width: int, value_width: int, tokens: int) -> bool:
     return keys_first(torch.empty(key_width, tokens, device='meta'), torch.empty(value_width, tokens, device='meta'))
 
 
+def _stays_within(step: Convolve) -> bool:
+    """Return whether no input reaches the limits of a convolution."""
+    reach = step.whole_weight.double().abs().flatten(1).sum(1) * step.most + step.bias.double().abs()
+    return bool((reach * step.scale <= step.limits[1]).all())
+
+
+def _in_bytes(step: Convolve) -> bool:
+    """Return whether a layer is written with 8-bit weights and results."""
+    return step.to_kind in ('count', 'byte') and step.layer != 'linear'
+
+
+def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each value, for one image."""
+    shapes: dict[str, tuple[int, ...]] = {'pixels': (1, *plan.shape)}
+    hooks = [
+        step.register_forward_hook(lambda step, inputs, output: shapes.update({step.output: tuple(output.shape)}))
+        for step in plan.steps
+    ]
+    plan(torch.zeros(1, *plan.shape, dtype=torch.uint8))
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
 def output_names(plan: Plan) -> list[str]:
     """Return a name for each output: 'output', or 'output_0' and so on."""
     names = tree_flatten(plan.outputs)[0]
@@ -453,7 +531,7 @@ def to_onnx(plan: Plan, *, weights: str = 'int8', batch: int | None = 1) -> Mode
         InputError: the package onnx is missing.
     """
     require(weights in WEIGHTS, 'weights', weights, ' or '.join(WEIGHTS))
-    plan = copy.deepcopy(plan).cpu()
+    plan = padded(copy.deepcopy(plan).cpu())
     graph = _Graph(plan, weights)
     helper = graph.onnx.helper
     for step in plan.steps:

@@ -53,7 +53,8 @@ class Plan(nn.Module):
         Raises:
             InputError: the images have another shape.
         """
-        require(tuple(pixels.shape[1:]) == self.shape, 'pixels', tuple(pixels.shape), f'(N, {self.shape})', InputError)
+        allowed = f'(N, {", ".join(map(str, self.shape))}): a plan is for images of one size'
+        require(tuple(pixels.shape[1:]) == self.shape, 'pixels', tuple(pixels.shape), allowed, InputError)
         values = {'pixels': pixels}
         kept: set[str] = set()
         tree_map(kept.add, self.outputs)

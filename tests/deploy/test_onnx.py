@@ -39,7 +39,7 @@ def test_every_level_of_optimisation_has_the_bits_of_the_plan(name):
         assert_bits(run(model, images, level), outputs)
 
 
-@pytest.mark.parametrize('name', ['qsd', 'espike', 'film'])
+@pytest.mark.parametrize('name', KINDS)
 @pytest.mark.parametrize('batch', [2, None])
 def test_openvino_has_the_bits_of_the_plan(name, batch):
     openvino = pytest.importorskip('openvino')

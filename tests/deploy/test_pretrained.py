@@ -102,6 +102,21 @@ def test_both_kinds_in_one_folder(tmp_path):
     assert_same(model, qsdt_mm.from_pretrained(tmp_path / 'both', kind='trainable'))
 
 
+def test_a_folder_of_both_kinds_gives_plans_of_other_sizes(tmp_path):
+    model, images, options = network(), pictures(2), dict(run=lambda m, x: m(x))
+    qsdt_mm.save_pretrained(model, tmp_path / 'both', images=images, kind='both', config=config_of('qsd'), **options)
+    small = qsdt_mm.from_pretrained(tmp_path / 'both', kind='deploy')
+    trainable = qsdt_mm.from_pretrained(tmp_path / 'both', kind='trainable')
+    for a, b in zip(qsdt_mm.deploy.plan(trainable, images, **options)(images), small(images), strict=True):
+        assert torch.equal(a, b)
+    wide = pictures(2, size=(32, 64))
+    for a, b in zip(qsdt_mm.deploy.plan(trainable, wide, **options)(wide), small(images), strict=True):
+        assert a.shape == (*b.shape[:3], 2 * b.shape[3])
+    with pytest.raises(InputError, match=r'pixels=\(2, 3, 32, 64\).*\(N, 3, 32, 32\).*one size') as found:
+        small(wide)
+    assert '\n' not in str(found.value)
+
+
 def changed(folder, tmp_path, **changes):
     new = tmp_path / 'changed'
     new.mkdir()
