@@ -101,7 +101,7 @@ setup(
         'demo': DEMO,
         'deploy': DEPLOY,
         'deploy-openvino': DEPLOY_OPENVINO,
-        'dev': DET + SEG + DEMO + DEV,
+        'dev': DET + SEG + DEMO + DEPLOY_OPENVINO + DEV,
         'all': DET + SEG + DEMO,
     },
     keywords=['spiking neural network', 'vision transformer', 'quantization', 'OpenMMLab'],
