@@ -4,9 +4,9 @@ examples:
   python demo/onnx_demo.py IMAGE net.onnx
   python demo/onnx_demo.py IMAGE net.onnx --out found.png --score-thr 0.5
 
-tools/deployment/export_onnx.py writes such files, which say what they expect and give. A classifier prints its five
-best classes, a detector draws its boxes, a segmenter a colour for each class; both write OUT, by default
-IMAGE_onnx.png in this folder. Of a file without a head the shapes and ranges of its maps are printed.
+tools/deployment/export_onnx.py writes such files, which say what they expect and give. Of a classifier the five best
+classes are printed; of a segmenter a colour for each class, of a detector with anchors boxes are drawn to OUT, by default
+IMAGE_onnx.png in this folder. Of other files the shapes and ranges of the outputs are printed.
 
 exit status: 0 done, 2 bad input
 """
@@ -24,7 +24,9 @@ try:
     import onnxruntime
     from PIL import Image, ImageDraw, ImageOps
 except ImportError as error:
-    sys.exit(f'onnx_demo.py: error: {error}: {PACKAGES}')
+    print(f'onnx_demo.py: error: {error}: {PACKAGES}', file=sys.stderr)
+    sys.exit(2)
+TASKS = ('classification', 'segmentation', 'detection', 'features')
 
 
 class Refused(Exception):
@@ -46,9 +48,16 @@ class Network:
             raise Refused(f'{path} is no ONNX file that can be run: {str(error).splitlines()[0]}') from error
         if self.notes.get('format') != 'qsdt_mm plan' or self.notes.get('format_version') != '1':
             raise Refused(f'{path} is no plan of qsdt_mm in a version that this demo knows')
-        for key in ('shape', 'size', 'outputs', 'classes', 'mean', 'image', 'boxes', 'palette'):
-            self.notes[key] = json.loads(self.notes[key]) if key in self.notes else None
-        if len(self.notes['shape']) != 3 or self.notes['channels'] not in ('RGB', 'BGR', 'grey'):
+        try:
+            for key in ('shape', 'size', 'outputs', 'classes', 'mean', 'image', 'boxes', 'palette', 'threshold'):
+                self.notes[key] = json.loads(self.notes[key]) if key in self.notes else None
+            picture = len(self.notes['shape']) == 3 and self.notes['channels'] in ('RGB', 'BGR', 'grey')
+            known = self.notes['task'] in TASKS and len(self.notes['size']) == 2
+        except (ValueError, TypeError, KeyError) as error:
+            raise Refused(f'{path}: what it says of itself cannot be read: {error}') from error
+        if not known:
+            raise Refused(f'{path} is for {self.notes["task"]} at {self.notes["size"]}, which this demo does not know')
+        if not picture:
             raise Refused(f'{path} takes {self.notes["shape"]} of {self.notes["channels"]}, no picture')
 
     def run(self, pixels: np.ndarray) -> dict:
@@ -56,7 +65,10 @@ class Network:
         batch = self.session.get_inputs()[0].shape[0]
         images = np.repeat(pixels[None], batch if isinstance(batch, int) else 1, axis=0)
         names = [output.name for output in self.session.get_outputs()]
-        return {name: output[0] for name, output in zip(names, self.session.run(names, {'pixels': images}))}
+        try:
+            return {name: output[0] for name, output in zip(names, self.session.run(names, {'pixels': images}))}
+        except Exception as error:  # of the runtime
+            raise Refused(f'the network cannot be run: {str(error).splitlines()[0]}') from error
 
 
 def fitted(picture: Image.Image, notes: dict) -> tuple:
@@ -111,7 +123,7 @@ def colour_of(label: int, palette) -> tuple:
 
 
 def decoded(boxes: dict, scores: list, deltas: list) -> tuple:
-    """Return corners (N, 4), scores (N, classes) and nothing else from the maps of a head with anchors."""
+    """Return corners (N, 4) and scores (N, classes) of the maps of a head with anchors, one of each level."""
     corners, found = [], []
     for stride, anchors, score, delta in zip(boxes['strides'], boxes['anchors'], scores, deltas):
         anchors, (height, width) = np.array(anchors, np.float64), score.shape[1:]
@@ -169,19 +181,16 @@ def draw_boxes(picture: Image.Image, found: list, notes: dict) -> Image.Image:
     return picture
 
 
-def class_map(logits: np.ndarray, size: tuple, content: tuple, whole: tuple) -> np.ndarray:
-    """Return labels (H, W) in the picture's own size; of one map, 1 where it is above 0."""
-    best = None
+def class_map(logits: np.ndarray, size: tuple, content: tuple, whole: tuple, threshold=None) -> np.ndarray:
+    """Return labels (H, W) in the picture's own size; of one map, 1 where its probability is above a threshold."""
+    best = labels = None
     for label, values in enumerate(logits.astype(np.float32)):
         values = Image.fromarray(values).resize(whole, Image.Resampling.BILINEAR).crop((0, 0, *content))
         values = np.asarray(values.resize(size, Image.Resampling.BILINEAR))
-        if best is None:
-            best, labels = values, np.zeros(values.shape, np.int64)
-            if len(logits) == 1:
-                return (values > 0).astype(np.int64)
-        else:
-            labels = np.where(values > best, label, labels)
-            best = np.maximum(values, best)
+        if len(logits) == 1:
+            return (1 / (1 + np.exp(-values.astype(np.float64))) > (threshold or 0.5)).astype(np.int64)
+        labels = np.zeros(values.shape, np.int64) if best is None else np.where(values > best, label, labels)
+        best = values if best is None else np.maximum(values, best)
     return labels
 
 
@@ -217,11 +226,12 @@ def look(args: argparse.Namespace) -> None:
     ready, content = fitted(picture, notes)
     outputs = network.run(pixels_of(ready, notes['channels']))
     if task == 'classification':
-        scores = softmax(outputs['output'])
+        scores = softmax(next(iter(outputs.values())))
         for label in np.argsort(-scores, kind='stable')[:5]:
             print(f'{100 * scores[label]:5.1f} %  {name_of(label, notes["classes"])}')
     elif task == 'segmentation':
-        labels = class_map(outputs['output'], picture.size, content, ready.size)
+        logits = next(iter(outputs.values()))
+        labels = class_map(logits, picture.size, content, ready.size, notes['threshold'])
         written(draw_classes(picture, labels, notes), out)
         for label, count in enumerate(np.bincount(labels.ravel())):
             if count:
@@ -236,7 +246,7 @@ def look(args: argparse.Namespace) -> None:
     else:
         for name, values in outputs.items():
             print(f'{name}  {" x ".join(map(str, values.shape))}  {values.min():.4g} to {values.max():.4g}')
-        print('the file does not say how boxes are made of its maps: nothing is drawn')
+        print('nothing is drawn: the file does not say what is made of its outputs')
 
 
 def main(argv=None) -> int:
