@@ -5,8 +5,8 @@ examples:
   python demo/onnx_demo.py IMAGE net.onnx --out found.png --score-thr 0.5
 
 tools/deployment/export_onnx.py writes such files, which say what they expect and give. Of a classifier the five best
-classes are printed; of a segmenter a colour for each class, of a detector with anchors boxes are drawn to OUT, by default
-IMAGE_onnx.png in this folder. Of other files the shapes and ranges of the outputs are printed.
+classes are printed; of a segmenter a colour for each class, of a detector with anchors boxes are drawn to OUT, by
+default IMAGE_onnx.png in this folder. Of other files the shapes and ranges of the outputs are printed.
 
 exit status: 0 done, 2 bad input
 """
@@ -161,6 +161,8 @@ def detections(notes: dict, outputs: dict, content: tuple, size: tuple, threshol
     corners, scores = decoded(notes['boxes'], scores, deltas)
     corners[:, ::2] = np.clip(corners[:, ::2] / content[0], 0, 1) * size[0]
     corners[:, 1::2] = np.clip(corners[:, 1::2] / content[1], 0, 1) * size[1]
+    inside = (corners[:, 2:] > corners[:, :2]).all(1)  # nothing is left of those beyond the edges
+    corners, scores = corners[inside], scores[inside]
     most, found = notes['boxes']['most'], []
     for label in range(scores.shape[1]):
         likely = np.flatnonzero(scores[:, label] > threshold)

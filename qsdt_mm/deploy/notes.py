@@ -53,7 +53,8 @@ def notes_of(plan: Plan, *, task: str, channels: str, **known: Any) -> dict[str,
         plan: that is written.
         task: one of :data:`TASKS`.
         channels: their order.
-        known: some of ``classes``, ``mean``, ``image``, ``boxes``, ``palette``, ``threshold``; what is None or empty is left out.
+        known: some of ``classes``, ``mean``, ``image``, ``boxes``, ``palette``, ``threshold``; what is None or empty is
+            left out.
 
     Raises:
         ValueError: an argument is out of range.
