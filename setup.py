@@ -31,7 +31,7 @@ DEMO = ['scikit-learn>=1.3']
 # onnxscript.
 DEPLOY = ['onnx>=1.16', 'onnxscript>=0.3', 'onnxruntime>=1.18']
 DEPLOY_OPENVINO = [*DEPLOY, 'openvino>=2024.0']
-DEPLOY_NIR = ['nir>=1.0', 'h5py>=3.8']
+DEPLOY_NIR = ['nir>=1.0.8', 'h5py>=3.8']
 # SpikingJelly is compared with in tests; nothing else imports it.
 DEV = [
     'pytest>=8',
