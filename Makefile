@@ -13,7 +13,7 @@ LOCK := requirements/lock.txt
 USABLE := (3, 10) <= sys.version_info
 RANGE := is older than Python 3.10
 EXAMPLE := make demo PYTHON=python3.11
-SIZE := 6.5 GB
+SIZE := 6.8 GB
 CHECK_OWN = $(BIN)/python -m pip check
 else ifeq ($(STACK),classic)
 VENV ?= .venv-classic

@@ -27,9 +27,11 @@ CORE = [
 DET = ['onedl-mmdetection>=3.5.1', 'pycocotools>=2.0.6']
 SEG = ['onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex']
 DEMO = ['scikit-learn>=1.3']
-# Files for other runtimes; OpenVINO takes them as they are, too.
-DEPLOY = ['onnx>=1.16', 'onnxruntime>=1.18']
+# Files for other runtimes; OpenVINO takes them as they are, too. Torch's own exporter, for networks in floats, needs
+# onnxscript.
+DEPLOY = ['onnx>=1.16', 'onnxscript>=0.3', 'onnxruntime>=1.18']
 DEPLOY_OPENVINO = [*DEPLOY, 'openvino>=2024.0']
+DEPLOY_NIR = ['nir>=1.0.8', 'h5py>=3.8']
 # SpikingJelly is compared with in tests; nothing else imports it.
 DEV = [
     'pytest>=8',
@@ -101,7 +103,8 @@ setup(
         'demo': DEMO,
         'deploy': DEPLOY,
         'deploy-openvino': DEPLOY_OPENVINO,
-        'dev': DET + SEG + DEMO + DEV,
+        'deploy-nir': DEPLOY_NIR,
+        'dev': DET + SEG + DEMO + DEPLOY_OPENVINO + DEPLOY_NIR + DEV,
         'all': DET + SEG + DEMO,
     },
     keywords=['spiking neural network', 'vision transformer', 'quantization', 'OpenMMLab'],

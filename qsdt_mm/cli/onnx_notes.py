@@ -9,6 +9,7 @@ from torch import nn
 from qsdt_mm.deploy.evaluation import head_of
 from qsdt_mm.errors import InputError
 
+ALL = 10**6  # boxes of an image, where their number is not limited
 TASKS = dict(head='classification', decode_head='segmentation', bbox_head='detection')
 
 
@@ -57,6 +58,7 @@ def boxes_of(model: nn.Module) -> dict[str, Any] | None:
     if getattr(head, 'reg_decoded_bbox', False) or getattr(coder, 'add_ctr_clamp', False):
         return None
     test = getattr(head, 'test_cfg', None) or {}
+    most = int(test.get('max_per_img', 100))
     return dict(
         strides=[list(map(int, stride)) for stride in priors.strides],
         anchors=[level.tolist() for level in priors.base_anchors],
@@ -64,5 +66,5 @@ def boxes_of(model: nn.Module) -> dict[str, Any] | None:
         stds=list(coder.stds),
         sigmoid=bool(head.use_sigmoid_cls),
         overlap=float((test.get('nms') or {}).get('iou_threshold', 0.5)),
-        most=int(test.get('max_per_img', 100)),
+        most=most if most > 0 else ALL,
     )

@@ -16,9 +16,10 @@ key                     value
 ``image``               JSON: steps that bring a picture to its size, a list of lists, such as ``["short", 256]``
 ``boxes``               JSON: what boxes are decoded with, of a detector with anchors
 ``palette``             JSON: a colour of each class, ``[R, G, B]``
+``threshold``           JSON: the probability above which the one map of a segmenter of two classes means the second
 ======================  ==============================================================================================
 
-All values are text. The last five are there where they are known.
+All values are text. The last six are there where they are known.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ FORMAT, VERSION = 'qsdt_mm plan', '1'
 TASKS = ('classification', 'segmentation', 'detection', 'features')
 WORDS = ('format', 'format_version', 'qsdt_mm_version', 'task', 'channels')
 NEEDED = (*WORDS, 'shape', 'size', 'outputs')
-KNOWN = ('classes', 'mean', 'image', 'boxes', 'palette')
+KNOWN = ('classes', 'mean', 'image', 'boxes', 'palette', 'threshold')
 
 
 def notes_of(plan: Plan, *, task: str, channels: str, **known: Any) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def notes_of(plan: Plan, *, task: str, channels: str, **known: Any) -> dict[str,
         plan: that is written.
         task: one of :data:`TASKS`.
         channels: their order.
-        known: some of ``classes``, ``mean``, ``image``, ``boxes``, ``palette``; what is None or empty is left out.
+        known: some of ``classes``, ``mean``, ``image``, ``boxes``, ``palette``, ``threshold``; what is None or empty is
+            left out.
 
     Raises:
         ValueError: an argument is out of range.

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from deployed import pictures
+from deployed_tasks import MEAN, STD, built, detector, samples, segmenter
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
@@ -10,8 +11,6 @@ import qsdt_mm
 from qsdt_mm.deploy import plan
 from qsdt_mm.deploy.evaluation import calibration_pixels, evaluated, head_of, pixels_of
 from qsdt_mm.errors import InputError
-
-MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
 class Preprocessor(nn.Module):
@@ -41,81 +40,10 @@ def test_pixels_come_back_from_what_is_normalised():
     assert calibration_pixels(model, batches[:1] * 2).shape == (4, 3, 16, 16)
 
 
-BACKBONE = dict(
-    type='SpikeDrivenTransformer',
-    arch=dict(family='qsd', widths=(4, 8, 8, 8, 8), depths=(0, 0, 0, 1, 0), num_heads=2),
-    weight_bits=4,
-)
-
-
-def segmenter():
-    pytest.importorskip('mmseg')
-    return 'mmseg', dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor', mean=MEAN, std=STD, bgr_to_rgb=True),
-        backbone=dict(BACKBONE, out_indices=(1, 2, 3, 4)),
-        neck=dict(type='SpikeFPN', in_channels=[8, 8, 8, 8], out_channels=8, num_outs=4),
-        decode_head=dict(
-            type='SpikeFPNHead',
-            in_channels=[8] * 4,
-            in_index=[0, 1, 2, 3],
-            feature_strides=[8, 16, 32, 32],
-            channels=8,
-            num_classes=3,
-            norm_cfg=dict(type='BN'),
-        ),
-        test_cfg=dict(mode='whole'),
-    )
-
-
-def detector():
-    pytest.importorskip('mmdet')
-    return 'mmdet', dict(
-        type='RetinaNet',
-        data_preprocessor=dict(type='DetDataPreprocessor', mean=MEAN, std=STD, bgr_to_rgb=True, pad_size_divisor=32),
-        backbone=dict(BACKBONE, out_indices=(2, 3, 4)),
-        neck=dict(type='SpikeFPN', in_channels=[8, 8, 8], out_channels=8, num_outs=3),
-        bbox_head=dict(
-            type='SpikeRetinaHead',
-            num_classes=2,
-            in_channels=8,
-            feat_channels=8,
-            stacked_convs=1,
-            norm_cfg=dict(type='BN'),
-            anchor_generator=dict(
-                type='AnchorGenerator', scales=[1], ratios=[1.0], strides=[16, 32, 32], base_sizes=[16, 32, 32]
-            ),
-            bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
-        ),
-        test_cfg=dict(
-            nms_pre=50, min_bbox_size=0, score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=20
-        ),
-    )
-
-
-def samples(library, images):
-    if library == 'mmseg':
-        from mmseg.structures import SegDataSample as Sample
-    else:
-        from mmdet.structures import DetDataSample as Sample
-    size = tuple(images.shape[-2:])
-    meta = dict(ori_shape=size, img_shape=size, pad_shape=size, scale_factor=(1.0, 1.0), batch_input_shape=size)
-    return [Sample(metainfo=dict(meta, img_id=i, img_path='')) for i in range(len(images))]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('make', [segmenter, detector])
 def test_predictions_are_of_the_outputs_of_the_plan(make, tmp_path):
-    from importlib import import_module
-
-    from mmengine.config import ConfigDict
-    from mmengine.registry import MODELS, DefaultScope
-
-    library, config = make()
-    import_module(f'{library}.models')
-    torch.manual_seed(1)
-    with DefaultScope.overwrite_default_scope(library):
-        model = MODELS.build(ConfigDict(config)).eval()
+    library, config, model = built(make)
     images = pictures(2, size=(64, 64))
     data = dict(inputs=list(images), data_samples=samples(library, images))
     calibration = calibration_pixels(model, [data])

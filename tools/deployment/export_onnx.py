@@ -113,6 +113,7 @@ def noted(cfg, model, steps, task: str) -> dict:
         image=image_steps(cfg, task, list(steps.shape[-2:])) if len(steps.shape) == 3 else None,
         boxes=boxes_of(model) if task == 'detection' else None,
         palette=[list(colour) for colour in meta.get('palette') or ()] if task == 'segmentation' else None,
+        threshold=getattr(model.decode_head, 'threshold', None) if task == 'segmentation' else None,
     )
 
 

@@ -1,0 +1,64 @@
+"""A network on events, over time steps, as an ONNX file: the scores of its plan."""
+
+import pickle
+
+import pytest
+import torch
+import toy_runs as toy
+from torch import nn
+
+pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+pytest.importorskip('mmpretrain')
+pytest.importorskip('sklearn')
+
+CONFIG = toy.ROOT / 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
+
+
+def checkpoint(config, words, path):
+    """Save new weights, with norms that are not as they begin, and return their path."""
+    from mmengine.registry import DefaultScope
+
+    from qsdt_mm import cli
+
+    cfg = cli.load_config(str(config), words)
+    cli.import_library(cfg)
+    torch.manual_seed(1)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = cli.build_model(cfg, None, cli.Session('test'))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.bias, -0.2, 0.4)
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return path
+
+
+def test_a_file_evaluates_as_its_plan(tmp_path, capsys):
+    data = tmp_path / 'data'
+    making = toy.tool('dataset_converters/make_moving_digits_events')
+    assert making.main([str(data), '--train', '4', '--val', '3', '--size', '32']) == 0
+    words = [
+        *(
+            f'{split}_dataloader.{key}'
+            for split in ('train', 'test')
+            for key in (f'dataset.data_root={data}', 'num_workers=0')
+        ),
+        'train_dataloader.persistent_workers=False',
+        'test_dataloader.persistent_workers=False',
+        'test_dataloader.batch_size=2',
+    ]
+    weights, out = checkpoint(CONFIG, words, tmp_path / 'new.pth'), tmp_path / 'net.onnx'
+    options = ['--cfg-options', *words]
+
+    def scores(source, *more):
+        found = tmp_path / 'out.pkl'
+        command = [CONFIG, source, '--work-dir', tmp_path / 'run', '--out', found, *more, *options]
+        assert toy.tool('test').main([*map(str, command)]) == 0
+        return torch.stack([sample['pred_score'] for sample in pickle.loads(found.read_bytes())])
+
+    command = [CONFIG, weights, out, '--calibrate', 2, '--check', '--dynamic-batch', '--weights', 'int4', *options]
+    assert toy.tool('deployment/export_onnx').main([*map(str, command)]) == 0
+    said = capsys.readouterr().out
+    assert said.count('the same bits as the plan') >= 4 and 'differ' not in said and '4 x 2 x 32 x 32' in said
+    expected = scores(weights, '--inference', 'deploy', '--calibrate', 2)
+    assert expected.std() > 0 and torch.equal(scores(out), expected)
