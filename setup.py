@@ -30,6 +30,7 @@ DEMO = ['scikit-learn>=1.3']
 # Files for other runtimes; OpenVINO takes them as they are, too.
 DEPLOY = ['onnx>=1.16', 'onnxruntime>=1.18']
 DEPLOY_OPENVINO = [*DEPLOY, 'openvino>=2024.0']
+DEPLOY_NIR = ['nir>=1.0.8', 'h5py>=3.8']
 # SpikingJelly is compared with in tests; nothing else imports it.
 DEV = [
     'pytest>=8',
@@ -101,6 +102,7 @@ setup(
         'demo': DEMO,
         'deploy': DEPLOY,
         'deploy-openvino': DEPLOY_OPENVINO,
+        'deploy-nir': DEPLOY_NIR,
         'dev': DET + SEG + DEMO + DEV,
         'all': DET + SEG + DEMO,
     },
