@@ -87,8 +87,9 @@ def test_classifiers_go_whole(head, time_steps):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(neuron=dict(type='LIF', tau=1.5)), 'LIF fires by another rule'),
-    (dict(neuron=dict(type='IELIF', decay=0.5), time_steps=2), 'decay=0.5 over T=2 leaves the grid'),
+    (dict(neuron=dict(type='ReLU')), 'ReLU fires by another rule'),
+    (dict(neuron=dict(type='LIF', tau=3), max_spike_count=1, time_steps=2), 'LIF with tau=3 over T=2 carries 0.666667'),
+    (dict(neuron=dict(type='IELIF', decay=0.9), time_steps=2), 'IELIF with decay=0.9 over T=2 carries 0.9 of'),
     (dict(max_spike_count=200), 'D=200 exceeds 127'),
 ])  # fmt: skip
 def test_a_neuron_that_cannot_go_is_named(options, message):
