@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qsdt_mm.errors import InputError, one_line
@@ -107,10 +107,14 @@ def planned(
         size = size if steps is None else steps.shape[-2:]
         pixels = calibration_pixels(model, calibration_batches(cfg, count, model, session), size)
     if steps is None:
-        run = (lambda network, image: network.extract_feat(image)) if task == 'features' else None
         with session.stage('planning'):
-            steps = plan(model, pixels, run=run)
+            steps = plan(model, pixels, run=run_of(task))
     return steps, pixels
+
+
+def run_of(task: str) -> Callable[[nn.Module, Tensor], Any] | None:
+    """Return what passes an image through a network whose plan is to be made; None for what the library does itself."""
+    return (lambda network, image: network.extract_feat(image)) if task == 'features' else None
 
 
 def known_preprocessing(model: nn.Module, steps: Plan) -> dict[str, Any]:

@@ -108,6 +108,8 @@ def _trainable_parts(model: nn.Module, config: Any, common: dict[str, Any]) -> t
     config = config if config is not None else getattr(model, 'cfg', None) or getattr(model, '_config', None)
     require(config is not None, 'config', None, "the network's configuration, to build it again")
     description, scope = plain_config(config)
+    if hasattr(model, 'student_config'):
+        description = model.student_config(description)
     state = model.state_dict()
     tensors, bits, steps = dict(state), {}, {}
     for name, layer in model.named_modules():
@@ -186,6 +188,11 @@ def from_pretrained(
 def holds_plan(path: PathLike) -> bool:
     """Return whether a path is a packed folder with a plan in it."""
     return is_packed(path) and 'deploy' in kinds_in(path)
+
+
+def holds_plan_alone(path: PathLike) -> bool:
+    """Return whether a path is a packed folder with a plan in it, and no weights to train."""
+    return is_packed(path) and kinds_in(path) == ('deploy',)
 
 
 def packed_plan(path: PathLike) -> Plan | None:

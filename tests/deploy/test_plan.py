@@ -10,6 +10,7 @@ from qsdt_mm.deploy import plan
 from qsdt_mm.deploy.calls import factor_of
 from qsdt_mm.deploy.lowering import Lowering
 from qsdt_mm.deploy.steps import Convolve
+from qsdt_mm.errors import InputError
 from qsdt_mm.inference import int8
 from qsdt_mm.models import IELIF
 from qsdt_mm.models.heads.classification import SpikeLinearClsHead, SpikeTwoHeadClsHead
@@ -147,6 +148,23 @@ def test_other_sizes_are_refused():
 def test_images_are_whole_numbers():
     with pytest.raises(ValueError, match='images='):
         plan(trained('qsd'), torch.rand(2, 3, 32, 32))
+
+
+def test_a_network_without_raw_outputs_is_one_line():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = trained('qsd')
+
+        def forward(self, image, mode='loss'):
+            return self.backbone(image)[0] + None
+
+        def extract_feat(self, image):
+            return self.backbone(image)
+
+    with pytest.raises(InputError, match=r'Detector does not go from an image to raw outputs .*: give run'):
+        plan(Detector().eval(), pictures(2))
+    assert len(plan(Detector().eval(), pictures(2), run=lambda m, x: m.extract_feat(x))(pictures(1))) == 5
 
 
 def test_a_neuron_that_sees_spikes_is_named():

@@ -125,6 +125,8 @@ ARCH = TINY['qsd']
         (dict(model=dict(type='SpikeDrivenTransformer', arch='../../qsd-8m')), 'model.arch'),
         (dict(model=dict(type='SpikeDrivenTransformer', arch='https://x/y')), 'model.arch'),
         (dict(model=config_of('qsd', init_cfg=dict(type='Pretrained', checkpoint='x'))), 'init_cfg'),
+        (dict(model=config_of('qsd', pretrained=True)), 'model.pretrained'),
+        (dict(model=config_of('qsd', teacher=dict(checkpoint='x'))), 'model.teacher.checkpoint'),
         (dict(model=config_of('qsd', weight_bits=4, nothing=3)), 'cannot be built'),
         (
             dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, widths=(10**6,) * 5))),
