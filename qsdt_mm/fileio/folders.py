@@ -320,6 +320,12 @@ def trainable_weights(packed: Packed, path: PathLike) -> OrderedDict[str, Tensor
         fits = step.is_floating_point() and 0 <= dim < integers.dim() and step.shape == (integers.shape[dim],)
         check(fits, f'step of {name}', tuple(step.shape), 'one for each output channel')
         weights[name] = integers.to(step.dtype) * step.view(*[1] * dim, -1, *[1] * (integers.dim() - 1 - dim))
+    same = packed.notes.get('same', {})
+    check(isinstance(same, dict), 'same', same, 'names of tensors')
+    for name, other in same.items():
+        known = isinstance(other, str) and other in packed.tensors and name not in packed.tensors
+        check(known, f'same as {name}', other, 'the name of another tensor')
+        weights[name] = weights[other]
     plain = isinstance(metadata, dict) and all(
         isinstance(note, dict) and all(isinstance(value, (str, int, float, type(None))) for value in note.values())
         for note in metadata.values()

@@ -98,6 +98,13 @@ def test_a_neuron_that_cannot_go_is_named(options, message):
         plan_of(trained('qsd', **options))
 
 
+@pytest.mark.parametrize('most', [1, 2, 7, 8, 15, 16, 100, 127])
+@pytest.mark.parametrize('bits', [4, 32])
+def test_any_number_of_spikes_leaves_room_for_odd_multipliers(most, bits):
+    deployed = plan_of(trained('qsd', max_spike_count=most, weight_bits=bits, out_indices=(0, 1)))
+    assert deployed(pictures(1))[-1].isfinite().all()
+
+
 def test_a_norm_that_depends_on_its_input_is_named():
     network = trained('qsd')
     network.stages[2].downsample.norm = nn.GroupNorm(2, 8)

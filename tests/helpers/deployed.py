@@ -11,6 +11,7 @@ KINDS = dict(
     qsd=dict(family='qsd'),
     espike=dict(family='espike', weight_bits=32),
     large=dict(family='espike-large', weight_bits=32),
+    many=dict(family='espike-large', weight_bits=32, max_spike_count=8),
     two_bits=dict(family='qsd', weight_bits=2, max_spike_count=1),
     eight_bits=dict(family='espike', weight_bits=8, max_spike_count=8),
     still=dict(family='qsd', time_steps=3),
