@@ -21,6 +21,7 @@ EXAMPLE = """examples:
 
 For each image: NAME_found.png, NAME_firing.png, and NAME_found.json with classes and scores, with boxes and masks (run
 lengths, as COCO's), or with the pixels of each class; of segmentation also NAME_labels.png, the class of each pixel.
+A packed plan, which has no neurons to watch, gives no NAME_firing.png.
 Folders below a folder count, and are made below --out-dir. For a video: NAME_found.mp4 and NAME_found.json, in which
 each frame has a row. Works for image classification, detection and segmentation, and for
 events, of which the pictures show all frames as one.
@@ -38,7 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='image file, folder of images or video file; for a network of events an npz file or a folder of pictures',
     )
     parser.add_argument('config', help='configuration file; its default_scope says which task')
-    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder that can be trained')
+    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     parser.add_argument('--overwrite', action='store_true', help='replace files of those names')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')
@@ -179,13 +180,16 @@ class Network:
     def __init__(self, args: argparse.Namespace, session, cfg, events: bool) -> None:
         from qsdt_mm import SpikeDrivenTransformer, cli
         from qsdt_mm.cli.deployment import metainfo
+        from qsdt_mm.deploy.evaluation import evaluated
+        from qsdt_mm.deploy.pretrained import holds_plan_alone, packed_plan
         from qsdt_mm.errors import InputError
 
         self.args, self.session = args, session
         self.cfg, self.events = cfg, events
         cli.import_library(self.cfg)
         with self.scope():
-            self.model = cli.build_model(self.cfg, args.checkpoint, session)
+            plan = packed_plan(args.checkpoint) if holds_plan_alone(args.checkpoint) else None
+            self.model = cli.build_model(self.cfg, args.checkpoint if plan is None else None, session)
             if events is None:
                 raise InputError(f'config {args.config} has no test_dataloader.dataset.pipeline')
             self.meta = metainfo(self.cfg)
@@ -194,6 +198,8 @@ class Network:
             raise InputError(f'the network of {args.config} has no SpikeDrivenTransformer')
         self.checked = not args.require_spikes
         self.rates = firing_watch(backbones[0])
+        if plan is not None:
+            self.model = evaluated(self.model, plan)
 
     def scope(self):
         """Let types be found in the task's library."""
@@ -260,12 +266,15 @@ def look_at_image(network: Network, image: Path, stem: Path) -> None:
         with atomic_path(ending(stem, 'labels.png')) as path:
             cv2.imwrite(str(path), labels)
     maps = {stage: [m for m in maps if m.ndim == 2] for stage, maps in network.rates.items()}
-    draw_firing(network.picture, maps, ending(stem, 'firing.png'))
+    if maps:
+        draw_firing(network.picture, maps, ending(stem, 'firing.png'))
     write_json(ending(stem, 'found.json'), dict(image=str(image), **found))
     if 'classes' in found:
         best = found['classes'][0]
         print(f'class    {best.get("name", best["label"])} ({100 * best["score"]:.1f} %)')
-    print(f'found    {ending(stem, "found.png")}, {ending(stem, "found.json")}\nfiring   {ending(stem, "firing.png")}')
+    print(f'found    {ending(stem, "found.png")}, {ending(stem, "found.json")}')
+    if maps:
+        print(f'firing   {ending(stem, "firing.png")}')
 
 
 def look_at_video(network: Network, video: Path, stem: Path, every: int) -> None:

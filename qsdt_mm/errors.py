@@ -17,6 +17,7 @@ from typing import Any
 PACKAGE = Path(__file__).parent
 # Files that only pass a call on, as a configuration describes it.
 PASSING_ON = (PACKAGE / 'registry.py', PACKAGE / 'compat' / 'renamed.py', PACKAGE / 'cli' / 'rehearsal.py')
+LONGEST_SHOWN = 400
 # What a disk says that takes no more: it is full, a quota or limit is reached, it became read-only, it failed.
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -91,7 +92,9 @@ def require(condition: bool, argument: str, given: Any, allowed: str, error: typ
         ValueError: ``condition`` is false.
     """
     if not condition:
-        raise error(f'{argument}={given!r} is not allowed: expected {allowed}')
+        shown = repr(given)
+        shown = shown if len(shown) <= LONGEST_SHOWN else f'{shown[:LONGEST_SHOWN]}...'
+        raise error(f'{argument}={shown} is not allowed: expected {allowed}')
 
 
 def require_positive_int(argument: str, given: Any) -> None:

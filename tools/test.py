@@ -44,10 +44,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--inference',
         choices=['float', 'folded', 'integer', 'spike', 'deploy'],
-        default='float',
-        help='float: as trained; folded: norms folded and weights quantized once, faster; integer: folded norms, int8 '
-        'weights, counts; spike: binary spikes that only add (the same bits as integer); deploy: whole-number steps '
-        'from pixels, the same bits in every runtime',
+        help='float: as trained (default); folded: norms folded and weights quantized once, faster; integer: folded '
+        'norms, int8 weights, counts; spike: binary spikes that only add (the same bits as integer); deploy: '
+        'whole-number steps from pixels, the same bits in every runtime (default for a packed plan)',
     )
     parser.add_argument(
         '--calibrate',
@@ -90,7 +89,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.backend and not args.checkpoint.endswith('.onnx'):
         parser.error(f'--backend goes with an ONNX file, got {args.checkpoint}')
     if args.checkpoint.endswith('.onnx'):
-        if args.inference not in ('float', 'deploy') or args.calibrate is not None:
+        if args.inference not in (None, 'float', 'deploy') or args.calibrate is not None:
             parser.error('an ONNX file is evaluated as it is: without --inference and --calibrate')
         args.inference, args.backend = 'deploy', args.backend or 'onnxruntime'
     if args.interval < 1:
@@ -219,11 +218,16 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.datasets.tta import apply_tta, first_view, merging
     from qsdt_mm.deploy.evaluation import calibration_pixels
+    from qsdt_mm.deploy.pretrained import holds_plan_alone
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.fileio.reports import write_json
     from qsdt_mm.visualization.test_pictures import save_pictures
 
+    if args.inference is None:
+        args.inference = 'deploy' if holds_plan_alone(args.checkpoint) else 'float'
+        if args.inference == 'deploy':
+            session.note(f'{args.checkpoint} is a plan: --inference deploy')
     cfg = cli.load_config(args.config, args.cfg_options)
     missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
     if missing:

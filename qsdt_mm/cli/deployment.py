@@ -1,15 +1,21 @@
-"""Images for calibration and names of classes, from the configuration of a network that is deployed."""
+"""Images for calibration, the plan, and names of classes, from the configuration of a network that is deployed."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from qsdt_mm.errors import InputError, one_line
 
 from .data_checks import build_samples
 from .shell import Session
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from qsdt_mm.deploy import Plan
 
 CALIBRATE = 32
 """Images for calibration where nothing else is said."""
@@ -61,6 +67,65 @@ def _training_data(cfg: Any, pipeline: Any) -> Any:
         return None
     dataset['pipeline'] = copy.deepcopy(pipeline)
     return dataset
+
+
+def planned(
+    cfg: Any,
+    model: nn.Module,
+    checkpoint: str,
+    session: Session,
+    *,
+    task: str,
+    count: int,
+    size: Sequence[int] | None = None,
+    with_pixels: bool = False,
+) -> tuple[Plan, Tensor | None]:
+    """Return the plan in a packed folder, or else one of a model, and the pixels that it was made with.
+
+    Args:
+        cfg: the configuration.
+        model: its network, with the weights of the checkpoint unless that is a packed plan.
+        checkpoint: file or packed folder.
+        session: of the tool.
+        task: 'features' for a plan of backbone and neck.
+        count: images for calibration.
+        size: ``(H, W)`` that they are stretched to; None: that of the test pipeline.
+        with_pixels: return such pixels of a packed plan too, which needs none.
+
+    Raises:
+        InputError: the network cannot be planned, or the packed plan is for another size.
+    """
+    from qsdt_mm.deploy import plan
+    from qsdt_mm.deploy.evaluation import calibration_pixels
+    from qsdt_mm.deploy.pretrained import packed_plan
+
+    steps = packed_plan(checkpoint)
+    if steps is not None and size and list(steps.shape[-2:]) != list(size):
+        raise InputError(f'{checkpoint} is a plan for images of {steps.shape[-2]} x {steps.shape[-1]}, not --size')
+    pixels = None
+    if steps is None or with_pixels:
+        size = size if steps is None else steps.shape[-2:]
+        pixels = calibration_pixels(model, calibration_batches(cfg, count, model, session), size)
+    if steps is None:
+        with session.stage('planning'):
+            steps = plan(model, pixels, run=run_of(task))
+    return steps, pixels
+
+
+def run_of(task: str) -> Callable[[nn.Module, Tensor], Any] | None:
+    """Return what passes an image through a network whose plan is to be made; None for what the library does itself."""
+    return (lambda network, image: network.extract_feat(image)) if task == 'features' else None
+
+
+def known_preprocessing(model: nn.Module, steps: Plan) -> dict[str, Any]:
+    """Return mean, std and order of channels of a plan's images: of its folder, else of a model's preprocessor."""
+    from qsdt_mm.deploy.pretrained import ORDERS, preprocessing_of
+
+    known = {**preprocessing_of(model), **(getattr(steps, 'preprocessing', None) or {})}
+    channels = known.get('channels', 'BGR')
+    if steps.shape[-3] != 3:
+        channels = ORDERS.get(steps.shape[-3], f'{steps.shape[-3]} of events')
+    return dict(known, channels=channels)
 
 
 def metainfo(cfg: Any) -> dict[str, Any]:

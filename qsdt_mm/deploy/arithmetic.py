@@ -10,6 +10,7 @@ bits, whether it computes ``(S + b) * m`` or ``S * m + b * m``, fused or not, in
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -140,7 +141,7 @@ def in_whole_numbers(
         reach = (weight * column(multiplier)).abs().flatten(1).sum(1) * most
         scale, mantissa = _few_bits(wanted / 2**shift, reach, bias_for, span, odd=to != 'whole')
     else:
-        few = {'whole': 1, 'count': 5, 'byte': 10}[to]
+        few = 1 if to == 'whole' else max(5, 1 + math.ceil(math.log2(_twice(to, high))))
         scale, mantissa = _step_of_few_bits(weight.abs().flatten(1).amax(1) * wanted / top, few, to != 'whole')
         for _ in range(MOST_BITS):  # fewer bits of weight where sums would be too large for M
             scale = torch.where(mantissa * (bias_for(scale).abs() + span / scale) >= EXACT, 2 * scale, scale)
@@ -188,6 +189,11 @@ def _finer_by(
         room = EXACT / (bias + torch.minimum(reach, span / wanted * 2**shift))
         shift = torch.where(room < need, shift - 1, shift).clamp_min(-MOST_BITS)
     return shift
+
+
+def _twice(to: str, high: int) -> int:
+    """Return twice the number of results, which M has to exceed."""
+    return 2 * (high + 1) if to == 'count' else 4 * ZERO
 
 
 def _few_bits(wanted: Tensor, reach: Tensor, bias_for, span: float, odd: bool) -> tuple[Tensor, Tensor]:
@@ -238,5 +244,5 @@ def _check(
     within = bias.abs() + torch.minimum(reach, span / scale)
     refuse((mantissa * within >= EXACT) & ~silent, 'M (|b| + span / m) < 2^24')
     if to != 'whole':
-        twice = 2 * (high + 1) if to == 'count' else 4 * ZERO
+        twice = _twice(to, high)
         refuse(((mantissa % 2 == 0) | (mantissa <= twice)) & ~silent, f'M odd and above {twice}')

@@ -14,13 +14,24 @@ from qsdt_mm.errors import InputError, one_line, require
 
 from . import steps as steps_module
 from .plan import Plan
-from .steps import Convolve, Step
+from .steps import Convolve, Fire, Step
 
 STEPS: dict[str, type[Step]] = {
     name: kind
     for name, kind in vars(steps_module).items()
     if isinstance(kind, type) and issubclass(kind, Step) and kind is not Step
 }
+SETTINGS = dict(
+    Convolve=('to', 'high', 'bits', 'layer', 'conv_args', 'source', 'most'),
+    Fire=('ratio', 'max_spike_count', 'time_steps', 'nudge', 'decay', 'resets', 'digits'),
+    Product=('num_heads', 'max_spike_count', 'widths', 'size'),
+    SumPositions=('digits', 'limit'),
+    Round=('scale', 'shift', 'low', 'high', 'whole'),
+    Resize=('size', 'factors', 'digits'),
+    Scale=('worth',),
+    Arrange=('function', 'arguments', 'size', 'factors'),
+)
+"""Settings of steps; another name may be of a later version, and would change what is computed."""
 MOST_COUNT = 127
 LARGEST_NUMBER = 2**31
 LARGEST_VALUE = 2**28
@@ -127,6 +138,10 @@ def _step(index: int, row: Any, tensors: dict[str, Tensor], known: set[str]) -> 
     require(bool(found), f'{where}.inputs', inputs, 'values of steps before it', InputError)
     require(isinstance(output, str) and output not in known, f'{where}.output', output, 'a new name', InputError)
     _check_settings(settings, f'{where}.settings')
+    unknown = sorted(settings.keys() - set(SETTINGS.get(kind, ())))
+    require(
+        not unknown, f'{where}, {kind}: settings', unknown[:3], ', '.join(SETTINGS.get(kind, ())) or 'none', InputError
+    )
     tensors = {
         name: tensor if tensor.dtype == torch.int8 else tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in tensors.items()
@@ -182,6 +197,8 @@ def try_without_values(plan: Plan) -> None:
         where = f'plan.steps[{i}], {type(step).__name__}'
         if isinstance(step, Convolve):
             _check_convolution(step, where)
+        if isinstance(step, Fire):
+            _check_firing(step, where)
         held = {name: buffer.to('meta') for name, buffer in step.named_buffers()}
         try:
             result = torch.func.functional_call(step, held, tuple(values[name] for name in step.inputs))
@@ -195,6 +212,15 @@ def try_without_values(plan: Plan) -> None:
             InputError,
         )
         values[step.output] = result
+
+
+def _check_firing(step: Fire, where: str) -> None:
+    decay, resets, digits = (step.settings.get(name) for name in ('decay', 'resets', 'digits'))
+    share = decay is None or type(decay) in (int, float) and 0 <= decay <= 1
+    require(share, f'{where}.decay', decay, 'a share from 0 to 1', InputError)
+    require(resets in (None, True, False), f'{where}.resets', resets, 'True or False', InputError)
+    few = digits is None or type(digits) is int and 1 <= digits <= 64
+    require(few, f'{where}.digits', digits, '1 to 64', InputError)
 
 
 def _check_convolution(step: Convolve, where: str) -> None:

@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_flatten
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.inference.conversion import fold
 from qsdt_mm.models.layers import SpikeUnit
-from qsdt_mm.models.neurons import IELIF
 
 from .arithmetic import LARGEST_BYTE, WHOLE_WORTH, fitting_worth, in_whole_numbers
 from .calls import adds_nothing, factor_of, is_doubling, is_mean_over_positions, is_sum
+from .firing import Firing
 from .layouts import layout_of
 from .recording import Node, Recording
 from .steps import (
@@ -147,7 +147,7 @@ class Lowering:
         for node in self.users:
             for user in self.users[node]:
                 if user.kind == 'fire':
-                    threshold = user.module.threshold
+                    threshold = firing_of(user).threshold
                     found[root(node)] = min(found.get(root(node), math.inf), threshold)
         return {node: found.get(root(node), 1.0) for node in self.users}
 
@@ -186,8 +186,8 @@ class Lowering:
         gain_after, last, fire = self.purpose(node)
         if last == 'real' and not layers[-1].integer:
             layers = list(fold(unit, 1.0, REAL_HEAD_BITS))
-        threshold = 1.0 if last == 'real' else fire.module.threshold if fire else self.thresholds[node]
-        high = fire.module.max_spike_count if fire else 0
+        threshold = 1.0 if last == 'real' else firing_of(fire).threshold if fire else self.thresholds[node]
+        high = firing_of(fire).most if fire else 0
         name, kind, worth, most = source.name, source.kind, source.worth, source.most
         for i, layer in enumerate(layers):
             ends = i == len(layers) - 1
@@ -282,8 +282,7 @@ class Lowering:
         if not users:
             return scale, 'real', None
         fires = [user for user in users if user.kind == 'fire']
-        if len(fires) == len(users) == 1 and fires[0].module.time_steps == 1:
-            require_integer_neuron(fires[0])
+        if len(fires) == len(users) == 1 and firing_of(fires[0]).time_steps == 1:
             self.fused.add(fires[0])
             return scale, 'count', fires[0]
         if node.module.driven_by == 'image':
@@ -319,10 +318,9 @@ class Lowering:
         return Value(step.output, 'whole', source.worth * worth, LARGEST_INPUT)
 
     def fire(self, node: Node) -> Value:
-        neuron = node.module
-        require_integer_neuron(node)
+        neuron = firing_of(node)
         source = self.one(node)
-        most = neuron.max_spike_count
+        most = neuron.most
         if node in self.fused:  # the layer before has rounded to its counts at once
             return Value(source.name, 'count', neuron.scale, most)
         if source.kind == 'sum' and neuron.time_steps > 1:
@@ -330,7 +328,7 @@ class Lowering:
         if source.kind == 'sum':
             ratio = np.float32(source.worth / neuron.threshold)
             # Halves are common where the ratio is a power of two; runtimes round them to even.
-            half_up = neuron.rounding == 'half_up' and math.frexp(float(ratio))[0] == 0.5 and source.halves
+            half_up = neuron.half_up and math.frexp(float(ratio))[0] == 0.5 and source.halves
             step = Round(
                 (source.name,),
                 self.name('n'),
@@ -354,13 +352,23 @@ class Lowering:
                 max_spike_count=most,
                 time_steps=neuron.time_steps,
                 nudge=0.0 if source.nudged else GRID / 2,
+                **self.over_time(node, neuron, source),
             )
         self.put(step)
         return Value(step.output, 'count', neuron.scale, most)
 
+    def over_time(self, node: Node, neuron: Firing, source: Value) -> dict[str, Any]:
+        """Return settings of a neuron that forgets, or whose membrane takes more digits than there are."""
+        try:
+            digits = neuron.digits(source.most)
+        except InputError as error:
+            raise refuse(node, str(error)) from error
+        settings = dict(decay=neuron.decay if neuron.decay != 1 else None, resets=neuron.resets or None, digits=digits)
+        return {name: value for name, value in settings.items() if value is not None}
+
     def sum_as_membrane(self, node: Node, source: Value) -> Value:
         """Return a sum as a membrane, whose rest a neuron can carry over."""
-        threshold = node.module.threshold
+        threshold = firing_of(node).threshold
         limit = FURTHEST / 4 / GRID  # fires at every step, and still does when another is added
         scale = float(np.float32(source.worth / threshold / GRID))
         step = Round((source.name,), self.name('w'), scale=scale, shift=0.0, low=-limit, high=limit, whole=True)
@@ -557,14 +565,13 @@ def require_foldable(node: Node) -> None:
         raise refuse(node, f'its norm, {type(norm).__name__}, depends on the input; use batch norm')
 
 
-def require_integer_neuron(node: Node) -> None:
-    """Refuse neurons other than IELIF that carries over all or nothing."""
-    neuron = node.module
-    if type(neuron) is not IELIF:
-        raise refuse(node, f'{type(neuron).__name__} fires by another rule; IELIF can be deployed')
-    if neuron.time_steps > 1 and neuron.decay != 1:
-        raise refuse(
-            node, f'decay={neuron.decay:g} over T={neuron.time_steps} leaves the grid; decay=1 can be deployed'
-        )
-    if neuron.max_spike_count > 127:
-        raise refuse(node, f'D={neuron.max_spike_count} exceeds 127')
+def firing_of(node: Node) -> Firing:
+    """Return how the neuron of a node fires.
+
+    Raises:
+        InputError: it has no form in whole numbers.
+    """
+    try:
+        return Firing.of(node.module)
+    except InputError as error:
+        raise refuse(node, str(error)) from error

@@ -23,6 +23,11 @@ LIBRARIES = (*SCOPES, 'mmcv', 'qsdt_mm', 'torch')
 REGISTRIES = ('MODELS', 'TASK_UTILS', 'BATCH_AUGMENTS')
 SUPPRESSIONS = {'nms', 'soft_nms', 'nms_match', 'nms_quadri', 'nms_rotated'}
 """Names that mmcv evaluates as code, so that no others may pass."""
+ROI_LAYERS = {'RoIAlign', 'RoIPool', 'SimpleRoIAlign', 'DeformRoIPoolPack', 'ModulatedDeformRoIPoolPack'}
+"""Names that mmdet looks up among mmcv's operations, in no registry."""
+FILES_TO_START_FROM = ('init_cfg', 'pretrained', 'checkpoint')
+"""Arguments that name weights elsewhere; a folder has its own."""
+DEEPEST = 24
 LARGEST_NUMBER = 2**24
 ROOM = 4
 """A network may register a weight so many times while it is built."""
@@ -31,7 +36,7 @@ ROOM = 4
 def plain_config(config: Any) -> tuple[dict[str, Any], str | None]:
     """Return a network's configuration in JSON's types, and its default scope.
 
-    What names a file to start from (``init_cfg``) is left out.
+    What names a file to start from (``init_cfg``, ``pretrained``, ``checkpoint``) is left out.
 
     Args:
         config: a model's dict, or a whole configuration with ``model``.
@@ -58,7 +63,10 @@ def plain_config(config: Any) -> tuple[dict[str, Any], str | None]:
 
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, f'{where}.{k}') for k, v in value.items() if k not in ('init_cfg', '_scope_')}
+        kept = {k: v for k, v in value.items() if k not in ('init_cfg', 'checkpoint', '_scope_')}
+        if 'pretrained' in kept:  # what must be given may be
+            kept['pretrained'] = False if isinstance(kept['pretrained'], bool) else None
+        return {str(k): _plain(v, f'{where}.{k}') for k, v in kept.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, where) for item in value]
     if isinstance(value, type):
@@ -81,11 +89,11 @@ def check_config(value: Any, names: set[str], where: str = 'model', depth: int =
     Raises:
         InputError: naming the place.
     """
-    require(depth < 24, where, '...', 'dicts in dicts 24 deep at most', InputError)
+    require(depth < DEEPEST, where, '...', f'dicts in dicts {DEEPEST} deep at most', InputError)
     if isinstance(value, dict):
         for key, item in value.items():
             require(isinstance(key, str) and key.isidentifier(), where, key, 'names', InputError)
-            require(key != 'init_cfg' or item is None, f'{where}.{key}', item, 'None', InputError)
+            require(key not in FILES_TO_START_FROM or not item, f'{where}.{key}', str(item)[:80], 'None', InputError)
             if key == 'type':
                 known = isinstance(item, str) and item.rpartition('.')[2] in names
                 scope = item.rpartition('.')[0] if known else ''
@@ -103,11 +111,21 @@ def check_config(value: Any, names: set[str], where: str = 'model', depth: int =
         require(number, where, value, f'numbers up to {LARGEST_NUMBER}', InputError)
 
 
-def registered_names(scope: str | None) -> set[str]:
-    """Return names of what networks of a library are made of, as far as it is of a library that is known."""
-    found = set(SUPPRESSIONS)
+def scopes_in(value: Any, depth: int = 0) -> set[str]:
+    """Return the libraries that types of a configuration name before a dot."""
+    found: set[str] = set()
+    if depth < DEEPEST:
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            found |= scopes_in(item, depth + 1)
+    kind = value.get('type') if isinstance(value, dict) else None
+    return found | ({kind.partition('.')[0]} & set(SCOPES) if isinstance(kind, str) and '.' in kind else set())
+
+
+def registered_names(*scopes: str | None) -> set[str]:
+    """Return names of what networks of libraries are made of, as far as it is of a library that is known."""
+    found = SUPPRESSIONS | ROI_LAYERS
     registries: list[Registry] = [MODELS, TASK_UTILS]
-    if scope in SCOPES[1:]:
+    for scope in sorted(set(SCOPES[1:]) & set(scopes)):
         library = import_module(f'{scope}.registry')
         with without_noise():
             import_module(f'{scope}.models')
@@ -139,6 +157,11 @@ def _no_more_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
         handle.remove()
 
 
+def _fits(weight: Tensor, wanted: Tensor) -> bool:
+    """Return whether a weight has a shape, and is of real or of whole numbers."""
+    return weight.shape == wanted.shape and weight.is_floating_point() == wanted.is_floating_point()
+
+
 def build_network(config: Any, scope: str | None, weights: Mapping[str, Tensor]) -> nn.Module:
     """Return the network of a configuration with all its weights, in evaluation mode.
 
@@ -150,9 +173,9 @@ def build_network(config: Any, scope: str | None, weights: Mapping[str, Tensor])
         isinstance(config, dict) and 'type' in config, 'model', type(config).__name__, 'a dict with a type', InputError
     )
     try:
-        names = registered_names(scope)
+        names = registered_names(scope, *scopes_in(config))
     except ImportError as error:
-        raise InputError(f'the network needs {scope}, which is not installed') from error
+        raise InputError(f'the network needs {error.name or "a library"}, which is not installed') from error
     check_config(config, names)
     with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
         for device in ('meta', 'cpu'):  # at first without memory, to see that all weights have their place
@@ -163,9 +186,9 @@ def build_network(config: Any, scope: str | None, weights: Mapping[str, Tensor])
                 raise
             except Exception as error:  # of whatever is built
                 raise InputError(f'the network of config.json cannot be built: {one_line(error)[:300]}') from error
-            shapes = {name: value.shape for name, value in network.state_dict().items()}
-            wrong = sorted(name for name in shapes.keys() & weights.keys() if shapes[name] != weights[name].shape)
-            wrong += sorted(shapes.keys() ^ weights.keys())
+            wanted = network.state_dict()
+            wrong = sorted(name for name in wanted.keys() & weights.keys() if not _fits(weights[name], wanted[name]))
+            wrong += sorted(wanted.keys() ^ weights.keys())
             require(not wrong, 'weights', ', '.join(wrong[:3]), 'those of the network in config.json', InputError)
     mismatch = load_weights(network, weights)
     require(not mismatch, 'weights', str(mismatch), 'those of the network in config.json', InputError)

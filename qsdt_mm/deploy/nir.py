@@ -13,6 +13,7 @@ In float64 every node is exact but the last product of an output, so outputs tak
 from __future__ import annotations
 
 import copy
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,13 +26,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from qsdt_mm.errors import InputError
-from qsdt_mm.fileio.atomic import atomic_path
+from qsdt_mm.fileio.atomic import atomic_open
 
 from .onnx import output_names
 from .plan import Plan
 from .steps import EXACT, GRID, Convolve, Fire, Step
 
-INSTALL = 'pip install nir h5py'
+INSTALL = 'pip install nir h5py, or pip install -e ".[deploy-nir]" in the folder of qsdt_mm'
 
 
 def require_nir() -> Any:
@@ -76,6 +77,19 @@ def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in values.items()}
 
 
+def _own_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a value of one image without the ones in front: batch and time."""
+    return tuple(shape[next((i for i, n in enumerate(shape[:-1]) if n != 1), len(shape) - 1) :])
+
+
+def keeps_order(step: Step, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Return whether an arrangement leaves the values of one image as they are, or only flattens them."""
+    if step.function not in ('flatten', 'reshape', 'unflatten', 'unbind', 'repeat_in_front') or len(step.inputs) != 1:
+        return False
+    before, after = (shapes[name] for name in (step.inputs[0], step.output))
+    return math.prod(before) == math.prod(after) and (_own_shape(before) == _own_shape(after) or len(after) == 2)
+
+
 def obstacle(step: Step, shapes: dict[str, tuple[int, ...]]) -> str | None:
     """Return why NIR cannot carry a step; None where it can."""
     kind, shape = type(step).__name__, shapes[step.output]
@@ -100,8 +114,7 @@ def obstacle(step: Step, shapes: dict[str, tuple[int, ...]]) -> str | None:
     elif kind == 'Resize':
         reason = 'bilinear resizing'
     elif kind == 'Arrange':
-        flat = step.function == 'flatten' and len(shape) == 2
-        reason = None if flat else f'{step.function}: values that change places'
+        reason = None if keeps_order(step, shapes) else f'{step.function}: values that change places'
     elif kind not in ('Normalise', 'Charge', 'Add', 'Scale', 'SumPositions'):
         reason = 'no node does this'
     return reason
@@ -291,7 +304,11 @@ class _Graph:
         self.values[out] = self.node(out, pool, self.values[kept])
 
     def arrange(self, step: Step) -> None:
-        shape = np.array(self.shapes[step.inputs[0]][1:])
+        before, after = (self.shapes[name] for name in (step.inputs[0], step.output))
+        if _own_shape(before) == _own_shape(after) and len(self.shapes_made[self.values[step.inputs[0]][0]]) == 1:
+            self.values[step.output] = self.values[step.inputs[0]]
+            return
+        shape = np.array(before[1:])
         flatten = self.nir.Flatten(input_type={'input': shape}, start_dim=0, end_dim=-1)
         self.values[step.output] = self.node(step.output, flatten, self.values[step.inputs[0]])
 
@@ -333,7 +350,8 @@ def to_nir(plan: Plan, *, partial: bool = False) -> NirExport:
     reasons = [obstacle(step, shapes) for step in steps]
     missing = [f'{s.output} ({type(s).__name__}): {why}' for s, why in zip(steps, reasons) if why]
     if missing and not partial:
-        raise InputError(f'NIR cannot carry {len(missing)} of {len(steps)} steps: {_summary(steps, reasons)}')
+        listed = '; '.join(_summary(steps, reasons))
+        raise InputError(f'NIR cannot carry {len(missing)} of {len(steps)} steps: {listed}')
     end = next((i for i, why in enumerate(reasons) if why), len(steps))
     if not any(isinstance(step, (Convolve, Fire)) for step in steps[:end]):
         raise InputError(f'nothing that spikes comes before the first step that NIR cannot carry: {missing[0]}')
@@ -357,18 +375,31 @@ def to_nir(plan: Plan, *, partial: bool = False) -> NirExport:
     return NirExport(made, outputs, end, missing)
 
 
+def nir_content(export: NirExport) -> bytes:
+    """Return the HDF5 file of a graph."""
+    file = io.BytesIO()
+    require_nir().write(file, export.graph)
+    return file.getvalue()
+
+
 def write_nir(export: NirExport, path: str | Path) -> Path:
     """Write a graph into an HDF5 file, which appears whole or not at all. Return its path."""
-    nir, path = require_nir(), Path(path)
-    with atomic_path(path) as beside:
-        nir.write(str(beside), export.graph)
-    return path
+    with atomic_open(path) as file:
+        file.write(nir_content(export))
+    return Path(path)
 
 
-def _summary(steps: list[Step], reasons: list[str | None]) -> str:
-    """Return each reason once, with the names of the steps that it holds for."""
+@torch.no_grad()
+def obstacles(plan: Plan) -> list[str]:
+    """Return why NIR cannot carry a plan, each reason once with the names of its steps; none where it can."""
+    plan = copy.deepcopy(plan).cpu()
+    shapes = shapes_of(plan)
+    return _summary(list(plan.steps), [obstacle(step, shapes) for step in plan.steps])
+
+
+def _summary(steps: list[Step], reasons: list[str | None]) -> list[str]:
     named: dict[str, list[str]] = {}
     for step, why in zip(steps, reasons):
         if why:
             named.setdefault(why, []).append(step.output)
-    return '; '.join(f'{why} ({", ".join(names)})' for why, names in named.items())
+    return [f'{why} ({", ".join(names)})' for why, names in named.items()]

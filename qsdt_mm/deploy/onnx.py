@@ -293,6 +293,9 @@ class _Graph:
         elif step.time_steps == 1:
             self._count(membrane, out, step, quantized)
         else:
+            if step.coarse:
+                membrane = self._rounded_to(membrane, f'{out}_coarse', step.digits - 1)
+                membrane = self.node('Add', [membrane, self.number(2.0**-step.digits, np.float32)], f'{out}_beside')
             self._fire_over_time(membrane, out, step)
         self.done(step, 'uint8')
 
@@ -328,14 +331,32 @@ class _Graph:
         carried = ''
         for t, current in enumerate(parts):
             if t:
-                spent = self.cast(counts[-1], self.types.FLOAT)
-                if step.ratio != 1:
-                    spent = self.node('Mul', [spent, self.number(1 / step.ratio, np.float32)], f'{out}_spent_{t}')
-                left = self.node('Sub', [carried, spent], f'{out}_left_{t}')
+                left = self._left_over(carried, counts[-1], f'{out}_{{}}_{t}', step)
                 current = self.node('Add', [current, left], f'{out}_membrane_{t}')
             carried = current
             counts.append(self._count(current, f'{out}_count_{t}', step, False))
         self.node('Concat', counts, out, axis=0)
+
+    def _left_over(self, membrane: str, count: str, name: str, step: Step) -> str:
+        """Add what a neuron carries over to the next time step."""
+        decay, resets, digits = (step.settings.get(key) for key in ('decay', 'resets', 'digits'))
+        spent = self.cast(count, self.types.FLOAT)
+        if resets:
+            kept = self.node('Sub', [self.number(1, np.float32), spent], name.format('kept'))
+            left = self.node('Mul', [membrane, kept], name.format('left'))
+        else:
+            if step.ratio != 1:
+                spent = self.node('Mul', [spent, self.number(1 / step.ratio, np.float32)], name.format('spent'))
+            left = self.node('Sub', [membrane, spent], name.format('left'))
+        if decay is not None:
+            left = self.node('Mul', [left, self.number(decay, np.float32)], name.format('decayed'))
+        return left if digits is None else self._rounded_to(left, name.format('rounded'), digits)
+
+    def _rounded_to(self, values: str, name: str, digits: int) -> str:
+        """Add rounding to so many binary digits below one."""
+        scaled = self.node('Mul', [values, self.number(2.0**digits, np.float32)], f'{name}_scaled')
+        whole = self.node('Round', [scaled], f'{name}_whole')
+        return self.node('Mul', [whole, self.number(2.0**-digits, np.float32)], name)
 
     def product(self, step: Step) -> None:
         out, (height, width) = step.output, step.size

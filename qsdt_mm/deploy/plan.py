@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from qsdt_mm.compat.wrappers import unwrap
-from qsdt_mm.errors import InputError, require
+from qsdt_mm.errors import InputError, one_line, require
 from qsdt_mm.inference.conversion import evaluation_copy
 
 from .lowering import Lowering
@@ -115,7 +115,17 @@ def plan(
     shape = (-1, 1, 1)
     normalised = ((images.to(device).double() - mean.to(device).view(shape)) / std.to(device).view(shape)).float()
     # Two images, so that their number is told from other sizes.
-    recording = record(model, normalised[:2].expand(2, *normalised.shape[1:]).contiguous(), run or as_tensor)
+    pair = normalised[:2].expand(2, *normalised.shape[1:]).contiguous()
+    try:
+        recording = record(model, pair, run or as_tensor)
+    except (TypeError, AttributeError, NotImplementedError) as error:
+        if run is not None:
+            raise
+        kind = type(model).__name__
+        raise InputError(
+            f"{kind} does not go from an image to raw outputs by model(image, mode='tensor'), {one_line(error)[:200]}: "
+            'give run, such as run=lambda model, image: model.extract_feat(image)'
+        ) from error
     lowering = Lowering(recording, images.to(device), mean, std)
     outputs = tree_map(lowering.output, recording.outputs)
     return Plan(lowering.steps, outputs, tuple(images.shape[1:]))

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from qsdt_mm.compat.wrappers import unwrap
-from qsdt_mm.errors import InputError, require
+from qsdt_mm.errors import InputError, one_line, require
 from qsdt_mm.fileio.atomic import PathLike
 from qsdt_mm.fileio.folders import (
     FILES,
@@ -108,6 +108,8 @@ def _trainable_parts(model: nn.Module, config: Any, common: dict[str, Any]) -> t
     config = config if config is not None else getattr(model, 'cfg', None) or getattr(model, '_config', None)
     require(config is not None, 'config', None, "the network's configuration, to build it again")
     description, scope = plain_config(config)
+    if hasattr(model, 'student_config'):
+        description = model.student_config(description)
     state = model.state_dict()
     tensors, bits, steps = dict(state), {}, {}
     for name, layer in model.named_modules():
@@ -117,12 +119,26 @@ def _trainable_parts(model: nn.Module, config: Any, common: dict[str, Any]) -> t
             tensors[weight], bits[weight] = integers.integers, (integers.bits, integers.channel_dim)
             tensors[step], steps[weight] = layer.quantizer.positive_step.detach(), [step, integers.channel_dim]
     modules = {name: dict(note) for name, note in state._metadata.items()}
+    same = _shared(state)
+    for name in same:
+        tensors.pop(name)
     content = dict(common, default_scope=scope, model=description)
     # Built now, so that a folder which cannot be loaded is not written.
     on_cpu = {name: value.cpu() for name, value in tensors.items()}
-    weights = trainable_weights(Packed({}, on_cpu, dict(steps=steps, modules=modules)), 'the network')
-    build_network(description, scope, weights)
-    return content, tensors, bits, dict(steps=steps, modules=modules)
+    notes = dict(steps=steps, modules=modules, **(dict(same=same) if same else {}))
+    build_network(description, scope, trainable_weights(Packed({}, on_cpu, notes), 'the network'))
+    return content, tensors, bits, notes
+
+
+def _shared(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return for each tensor that several parts of a network share, but for the first, the name of the first."""
+    first: dict[tuple, str] = {}
+    same = {}
+    for name, value in state.items():
+        place = value.data_ptr(), value.device, value.dtype, value.shape, value.stride()
+        if value.numel() and first.setdefault(place, name) != name:
+            same[name] = first[place]
+    return same
 
 
 def _read_back(folder: Path) -> None:
@@ -167,8 +183,12 @@ def from_pretrained(
         InputError: the folder cannot be found, or is damaged, foreign or of another kind; one line.
     """
     require(kind in (None, *KINDS), 'kind', kind, ' or '.join(KINDS))
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        is_here = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, or of a home that nobody has
+        raise InputError(f'packed folder {str(name)[:80]!r} does not exist: {one_line(error)[-80:]}') from error
+    if not is_here:
         folder = download(str(name), revision, cache_dir)
     packed = read_packed(folder, kind)
     config = packed.config
@@ -186,6 +206,11 @@ def from_pretrained(
 def holds_plan(path: PathLike) -> bool:
     """Return whether a path is a packed folder with a plan in it."""
     return is_packed(path) and 'deploy' in kinds_in(path)
+
+
+def holds_plan_alone(path: PathLike) -> bool:
+    """Return whether a path is a packed folder with a plan in it, and no weights to train."""
+    return is_packed(path) and kinds_in(path) == ('deploy',)
 
 
 def packed_plan(path: PathLike) -> Plan | None:

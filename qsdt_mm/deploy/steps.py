@@ -75,6 +75,11 @@ def by_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 2))
 
 
+def rounded_to(values: Tensor, digits: int) -> Tensor:
+    """Round to so many binary digits below one, halves to even."""
+    return (values * 2.0**digits).round() * 2.0**-digits
+
+
 class Normalise(Step):
     """``x = rne(gain * pixels + offset)``, exact before it is rounded: the image less its mean, in its deviation.
 
@@ -207,13 +212,18 @@ class Charge(Step):
 
 
 class Fire(Step):
-    """``n = clip(rne(ratio * u), 0, D)``, at each time step of what is left over: ``u = h + x; h = u - n / ratio``.
+    """``n = clip(rne(ratio * u), 0, D)``, at each time step of what is left over: ``u = h + x``.
+
+    ``h = decay * (u - n / ratio)``; with hard reset ``h = decay * u`` where n is 0, else 0.
 
     Args:
         ratio: thresholds of this neuron in one of the membrane.
         max_spike_count: D.
         time_steps: T, folded into the batch, time first.
         nudge: added to the membrane where sums of several have put it back on the grid.
+        decay: share that is carried over, a multiple of a power of two; 1 where it is not said.
+        resets: whether nothing is carried over after a spike.
+        digits: binary digits of a membrane that are kept over time; all where it is not said.
 
     >>> step = Fire(('u',), 'n', ratio=1.0, max_spike_count=4, time_steps=2, nudge=0.0)
     >>> step(torch.tensor([[1.25], [0.375]])).tolist()  # 0.25 is carried over
@@ -225,12 +235,23 @@ class Fire(Step):
             membrane = membrane + self.nudge
         if self.time_steps == 1:
             return self.count(membrane)
+        decay, resets, digits = (self.settings.get(name) for name in ('decay', 'resets', 'digits'))
+        if self.coarse:  # beside halves again
+            membrane = rounded_to(membrane, digits - 1) + 2.0**-digits
         carried, counts = 0, []
         for current in membrane.chunk(self.time_steps):
             current = current + carried
             counts.append(self.count(current))
-            carried = current - counts[-1] / self.ratio
+            carried = current * (1 - counts[-1]) if resets else current - counts[-1] / self.ratio
+            carried = carried if decay is None else carried * decay
+            carried = carried if digits is None else rounded_to(carried, digits)
         return torch.cat(counts)
+
+    @property
+    def coarse(self) -> bool:
+        """Return whether membranes have more digits than are kept."""
+        digits = self.settings.get('digits')
+        return digits is not None and 2.0 ** (1 - digits) > GRID
 
     def count(self, membrane: Tensor) -> Tensor:
         """Count the spikes of one time step."""
@@ -327,7 +348,7 @@ class Resize(Step):
     """
 
     def forward(self, membrane: Tensor) -> Tensor:
-        kept = (membrane * 2.0**self.digits).round() * 2.0**-self.digits
+        kept = rounded_to(membrane, self.digits)
         return F.interpolate(kept, tuple(self.size), mode='bilinear', align_corners=False) + GRID / 2
 
 

@@ -30,6 +30,10 @@ CONFIG, TENSORS, CARD = FILES = ('config.json', 'model.safetensors', 'README.md'
 NOTES = 'qsdt_mm'
 """Key of the tensors' metadata that says how they were packed."""
 LONGEST_CONFIG = 2**24
+TYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ def read_packed(path: PathLike, kind: str | None = None) -> Packed:
         raise InputError(f'packed folder {folder} is of kind {found}: it has no {what}')
     stored, metadata = _read_tensors(folder / TENSORS)
     try:
-        notes = json.loads(metadata.get(NOTES, 'null'))
+        notes = _parsed(metadata.get(NOTES, 'null'))
         require(
             isinstance(notes, dict) and isinstance(notes.get('forms'), dict),
             NOTES,
@@ -231,11 +235,30 @@ def _folder_of_kind(path: Path, kind: str | None) -> Path:
     return inner[0]
 
 
+def _parsed(text: str) -> Any:
+    """Return what JSON says by its own rules: no number beyond all, and no name twice, of which readers take either.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError('a name stands twice')
+        return found
+
+    def refuse(word: str) -> None:
+        raise ValueError(f'{word} is no number')
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         require(size <= LONGEST_CONFIG, f'{path}: bytes', size, f'at most {LONGEST_CONFIG}', InputError)
-        config = json.loads(path.read_text(encoding='utf-8'))
+        config = _parsed(path.read_text(encoding='utf-8'))
     except InputError:
         raise
     except OSError as error:
@@ -257,7 +280,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework='pt') as file:
             # Copies: a file that is changed later must not change the network.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
     except OSError as error:
         raise InputError(f'{path} cannot be read: {error.strerror or error}') from error
     except MemoryError:
@@ -265,6 +289,10 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # safetensors' own, or torch's for a type that it lacks
         first = (str(error).strip().splitlines() or [''])[0][:160]
         raise InputError(f'{path} is truncated or damaged ({first})') from error
+    for name, tensor in tensors.items():
+        known = tensor.dtype in TYPES
+        require(known, f'{path}: type of {name[:80]}', str(tensor.dtype), 'whole or real numbers', InputError)
+    return tensors, metadata
 
 
 def trainable_weights(packed: Packed, path: PathLike) -> OrderedDict[str, Tensor]:
@@ -281,12 +309,23 @@ def trainable_weights(packed: Packed, path: PathLike) -> OrderedDict[str, Tensor
 
     check(isinstance(steps, dict), 'steps', steps, 'steps by weight')
     for name, entry in steps.items():
-        fits = isinstance(entry, list) and len(entry) == 2 and name in weights and entry[0] in weights
-        check(fits and type(entry[1]) is int, f'step of {name}', entry, 'the name of a tensor, and a dimension')
+        fits = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and type(entry[1]) is int
+        check(
+            fits and name in weights and entry[0] in weights,
+            f'step of {name}',
+            entry,
+            'the name of a tensor, and a dimension',
+        )
         integers, step, dim = weights[name], weights[entry[0]], entry[1]
         fits = step.is_floating_point() and 0 <= dim < integers.dim() and step.shape == (integers.shape[dim],)
         check(fits, f'step of {name}', tuple(step.shape), 'one for each output channel')
         weights[name] = integers.to(step.dtype) * step.view(*[1] * dim, -1, *[1] * (integers.dim() - 1 - dim))
+    same = packed.notes.get('same', {})
+    check(isinstance(same, dict), 'same', same, 'names of tensors')
+    for name, other in same.items():
+        known = isinstance(other, str) and other in packed.tensors and name not in packed.tensors
+        check(known, f'same as {name}', other, 'the name of another tensor')
+        weights[name] = weights[other]
     plain = isinstance(metadata, dict) and all(
         isinstance(note, dict) and all(isinstance(value, (str, int, float, type(None))) for value in note.values())
         for note in metadata.values()

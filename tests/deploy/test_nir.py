@@ -4,13 +4,13 @@ import pytest
 import torch
 from deployed import kind, plan_of, shown
 
-from qsdt_mm.deploy.nir import to_nir, write_nir
+from qsdt_mm.deploy.nir import nir_content, to_nir, write_nir
 from qsdt_mm.deploy.plan import Plan
 from qsdt_mm.errors import InputError
 
 nir = pytest.importorskip('nir')
 
-import nir_interpreter  # noqa: E402
+from qsdt_mm.deploy.nir_reference import check_graph, read_graph, run_graph  # noqa: E402
 
 
 def values_of(plan, images):
@@ -21,7 +21,7 @@ def values_of(plan, images):
 
 
 def assert_bits(export, plan, images, path):
-    found = nir_interpreter.run(nir.read(write_nir(export, path)), images)
+    found = run_graph(nir.read(write_nir(export, path)), images)
     values = values_of(plan, images)
     assert found.keys() == export.outputs.keys()
     for name, value in export.outputs.items():
@@ -56,3 +56,31 @@ def test_convolution_stages_go_whole(tmp_path):
 def test_time_steps_are_refused():
     with pytest.raises(InputError, match='time steps'):
         to_nir(plan_of(kind('still')))
+
+
+def test_a_file_is_checked_as_it_is_read_back():
+    network = kind('two_bits')
+    plan = plan_of(network)
+    export = to_nir(plan, partial=True)
+    content, images = nir_content(export), shown(network, 2, seed=2)
+    pictures = dict(first=images[0], second=images[1])
+    assert not check_graph(plan, export, content, pictures).different
+    for node in export.graph.nodes.values():
+        if isinstance(node, nir.Threshold):
+            node.threshold = node.threshold + 1
+    assert check_graph(plan, export, nir_content(export), pictures).different
+
+
+def test_foreign_files_and_graphs_are_one_line():
+    for content in (b'', b'no file', nir_content(to_nir(plan_of(kind('two_bits')), partial=True))[:5000]):
+        with pytest.raises(InputError, match='the file is no NIR file'):
+            read_graph(content)
+    one = torch.ones(1, 1).numpy()
+    nodes = dict(a=nir.Input({'input': one[0].shape}), b=nir.Linear(one), c=nir.Linear(one))
+    nodes['d'] = nir.Output({'output': one[0].shape})
+    circle = nir.NIRGraph(nodes, [('a', 'b'), ('b', 'c'), ('c', 'b'), ('c', 'd')])
+    with pytest.raises(InputError, match='goes in a circle'):
+        run_graph(circle, torch.ones(1, 1))
+    leaky = nir.NIRGraph(dict(nodes, b=nir.LI(*[one[0]] * 3)), [('a', 'b'), ('b', 'd')])
+    with pytest.raises(InputError, match='b: a node LI'):
+        run_graph(leaky, torch.ones(1, 1))

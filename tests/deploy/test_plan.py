@@ -10,6 +10,7 @@ from qsdt_mm.deploy import plan
 from qsdt_mm.deploy.calls import factor_of
 from qsdt_mm.deploy.lowering import Lowering
 from qsdt_mm.deploy.steps import Convolve
+from qsdt_mm.errors import InputError
 from qsdt_mm.inference import int8
 from qsdt_mm.models import IELIF
 from qsdt_mm.models.heads.classification import SpikeLinearClsHead, SpikeTwoHeadClsHead
@@ -87,13 +88,21 @@ def test_classifiers_go_whole(head, time_steps):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(neuron=dict(type='LIF', tau=1.5)), 'LIF fires by another rule'),
-    (dict(neuron=dict(type='IELIF', decay=0.5), time_steps=2), 'decay=0.5 over T=2 leaves the grid'),
+    (dict(neuron=dict(type='ReLU')), 'ReLU fires by another rule'),
+    (dict(neuron=dict(type='LIF', tau=3), max_spike_count=1, time_steps=2), 'LIF with tau=3 over T=2 carries 0.666667'),
+    (dict(neuron=dict(type='IELIF', decay=0.9), time_steps=2), 'IELIF with decay=0.9 over T=2 carries 0.9 of'),
     (dict(max_spike_count=200), 'D=200 exceeds 127'),
 ])  # fmt: skip
 def test_a_neuron_that_cannot_go_is_named(options, message):
     with pytest.raises(ValueError, match=rf'stages\..*{message}'):
         plan_of(trained('qsd', **options))
+
+
+@pytest.mark.parametrize('most', [1, 2, 7, 8, 15, 16, 100, 127])
+@pytest.mark.parametrize('bits', [4, 32])
+def test_any_number_of_spikes_leaves_room_for_odd_multipliers(most, bits):
+    deployed = plan_of(trained('qsd', max_spike_count=most, weight_bits=bits, out_indices=(0, 1)))
+    assert deployed(pictures(1))[-1].isfinite().all()
 
 
 def test_a_norm_that_depends_on_its_input_is_named():
@@ -146,6 +155,23 @@ def test_other_sizes_are_refused():
 def test_images_are_whole_numbers():
     with pytest.raises(ValueError, match='images='):
         plan(trained('qsd'), torch.rand(2, 3, 32, 32))
+
+
+def test_a_network_without_raw_outputs_is_one_line():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = trained('qsd')
+
+        def forward(self, image, mode='loss'):
+            return self.backbone(image)[0] + None
+
+        def extract_feat(self, image):
+            return self.backbone(image)
+
+    with pytest.raises(InputError, match=r'Detector does not go from an image to raw outputs .*: give run'):
+        plan(Detector().eval(), pictures(2))
+    assert len(plan(Detector().eval(), pictures(2), run=lambda m, x: m.extract_feat(x))(pictures(1))) == 5
 
 
 def test_a_neuron_that_sees_spikes_is_named():

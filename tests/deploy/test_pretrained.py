@@ -140,6 +140,8 @@ ARCH = TINY['qsd']
         (dict(model=dict(type='SpikeDrivenTransformer', arch='../../qsd-8m')), 'model.arch'),
         (dict(model=dict(type='SpikeDrivenTransformer', arch='https://x/y')), 'model.arch'),
         (dict(model=config_of('qsd', init_cfg=dict(type='Pretrained', checkpoint='x'))), 'init_cfg'),
+        (dict(model=config_of('qsd', pretrained=True)), 'model.pretrained'),
+        (dict(model=config_of('qsd', teacher=dict(checkpoint='x'))), 'model.teacher.checkpoint'),
         (dict(model=config_of('qsd', weight_bits=4, nothing=3)), 'cannot be built'),
         (
             dict(model=dict(type='SpikeDrivenTransformer', arch=dict(ARCH, widths=(10**6,) * 5))),
@@ -199,7 +201,7 @@ def test_names_that_are_no_folder_go_to_the_hub(packed, tmp_path, monkeypatch):
     assert asked['owner/net']['revision'] == 'v1' and 'config.json' in asked['owner/net']['allow_patterns']
     with pytest.raises(InputError, match='owner/other is no folder here.*no connection$'):
         qsdt_mm.from_pretrained('owner/other')
-    for name in ('../net', '/nowhere/net', 'a/b/c', '~/net', 'https://x/y'):
+    for name in ('../net', '/nowhere/net', 'a/b/c', '~/net', '~nobody-here/net', 'https://x/y', 'x' * 5000):
         with pytest.raises(InputError, match='does not exist'):
             qsdt_mm.from_pretrained(name)
     assert set(asked) == {'owner/net', 'owner/other'}
@@ -218,3 +220,27 @@ def test_only_packed_folders_are_uploaded(packed, tmp_path, monkeypatch):
     with pytest.raises(InputError, match='no packed network'):
         qsdt_mm.push_to_hub(tmp_path, 'owner/net')
     assert len(calls) == 2
+
+
+def test_weights_that_layers_share_are_kept_once(tmp_path):
+    from mmengine.registry import MODELS
+
+    @MODELS.register_module(name='SharedForTest', force=True)
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Sequential(tiny(), nn.Linear(3, 3)), nn.Sequential(tiny(), nn.Linear(3, 3))
+            self.b[0], self.b[1].weight = self.a[0], self.a[1].weight
+
+    Shared.__module__ = 'qsdt_mm.for_test'  # of a library that is known
+    model = Shared().eval()
+    qsdt_mm.save_pretrained(model, tmp_path / 'net', config=dict(type='SharedForTest'))
+    restored = qsdt_mm.from_pretrained(tmp_path / 'net')
+    assert restored.b[0] is restored.a[0] and restored.b[1].weight is restored.a[1].weight
+    assert_same(model.b[0], restored.b[0])
+    assert torch.equal(model.a[1].weight, restored.b[1].weight) and torch.equal(model.b[1].bias, restored.b[1].bias)
+    assert torch.equal(
+        model.b[0].stages[0].downsample.synapse.quantized_weight,
+        restored.a[0].stages[0].downsample.synapse.quantized_weight,
+    )
+    MODELS.module_dict.pop('SharedForTest')

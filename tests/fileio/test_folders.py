@@ -68,6 +68,9 @@ def test_one_folder_may_hold_both_kinds(tmp_path):
         ('[' * 100_000, 'not JSON'),
         ('{"model_type": "bert"}', 'of another program'),
         ('[]', 'of another program'),
+        ('{"format": 1, "format": 2}', 'not JSON'),
+        ('{"size": NaN}', 'not JSON'),
+        ('{"size": -Infinity}', 'not JSON'),
         ('\xff', 'another program'),
     ],
 )
@@ -116,7 +119,16 @@ def test_headers_that_lie_are_refused(packed):
 
 
 @pytest.mark.parametrize(
-    'notes', ['', '{"forms": 3}', '[]', '[' * 100_000, '{"forms": {"other": {"form": "exponents"}}}']
+    'notes',
+    [
+        '',
+        '{"forms": 3}',
+        '{"forms": {}, "forms": {}}',
+        json.dumps(dict(forms=['x' * 90] * 900)),
+        '[]',
+        '[' * 100_000,
+        '{"forms": {"other": {"form": "exponents"}}}',
+    ],
 )
 def test_notes_that_lie_are_refused(packed, notes):
     (packed / 'model.safetensors').write_bytes(save({'fc.weight': WEIGHT}, {'qsdt_mm': notes}))
@@ -131,6 +143,12 @@ def test_notes_that_lie_are_refused(packed, notes):
         dict(steps={'fc.weight': ['fc.step', 2]}, modules={}),
         dict(steps={'fc.weight': ['fc.step', 0]}, modules=[]),
         dict(steps={'fc.weight': 3}, modules={}),
+        dict(steps={}, modules={}, same=['fc.weight']),
+        dict(steps={}, modules={}, same={'fc.weight': 'fc.step'}),
+        dict(steps={}, modules={}, same={'a': 'b'}),
+        dict(steps={}, modules={}, same={'a': ['fc.step']}),
+        dict(steps={'fc.weight': [['fc.step'], 0]}, modules={}),
+        dict(steps={'fc.weight': ['fc.step', 0.0]}, modules={}),
         dict(steps={'fc.weight': ['fc.step', 0]}, modules={'fc': dict(version=[1])}),
     ],
 )
@@ -140,6 +158,14 @@ def test_steps_that_do_not_fit_are_refused(packed, notes):
     with pytest.raises(InputError) as caught:
         load_checkpoint_safely(packed)
     assert '\n' not in str(caught.value) and str(packed) in str(caught.value)
+
+
+@pytest.mark.parametrize('dtype', [torch.complex64, torch.float8_e5m2, torch.uint16])
+def test_other_types_are_refused(packed, dtype):
+    (packed / 'model.safetensors').write_bytes(
+        save({'fc.weight': torch.ones(3).to(dtype)}, {'qsdt_mm': '{"forms":{}}'})
+    )
+    refused(packed, 'type of fc.weight', 'whole or real numbers')
 
 
 def test_torn_folders_are_refused(packed):

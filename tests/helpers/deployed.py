@@ -11,10 +11,13 @@ KINDS = dict(
     qsd=dict(family='qsd'),
     espike=dict(family='espike', weight_bits=32),
     large=dict(family='espike-large', weight_bits=32),
+    many=dict(family='espike-large', weight_bits=32, max_spike_count=8),
     two_bits=dict(family='qsd', weight_bits=2, max_spike_count=1),
     eight_bits=dict(family='espike', weight_bits=8, max_spike_count=8),
     still=dict(family='qsd', time_steps=3),
     film=dict(family='espike', time_steps=2, max_spike_count=2),
+    lif=dict(family='espike', time_steps=4, max_spike_count=1, neuron=dict(type='LIF', threshold=0.25, reset=-0.125)),
+    decaying=dict(family='qsd', time_steps=3, neuron=dict(type='IELIF', decay=0.75)),
 )
 
 

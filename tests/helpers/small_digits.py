@@ -18,13 +18,13 @@ def options():
     return ['--cfg-options', *SMALL, *toy.options()[1:]]
 
 
-def checkpoint(path):
+def checkpoint(path, changes=()):
     """Save a checkpoint of the network, whose neurons fire, and return its path."""
     from mmengine.registry import DefaultScope
 
     from qsdt_mm import cli
 
-    cfg = cli.load_config(str(CONFIG), SMALL)
+    cfg = cli.load_config(str(CONFIG), [*SMALL, *changes])
     cli.import_library(cfg)
     torch.manual_seed(1)
     with DefaultScope.overwrite_default_scope('mmpretrain'):

@@ -37,7 +37,7 @@ def scores(tmp_path, checkpoint, *words):
 
 def test_a_plan_gives_the_same_figures_packed_or_not(made, tmp_path):
     words = ['--inference', 'deploy']
-    packed = scores(tmp_path, made / 'both', *words, '--json', tmp_path / 'figures.json')
+    packed = scores(tmp_path, made / 'both' / 'deploy', '--json', tmp_path / 'figures.json')
     assert torch.equal(packed, scores(tmp_path, made / 'new.pth', *words, '--calibrate', 8))
     assert packed.std() > 0 and len(packed) == 12
     report = json.loads((tmp_path / 'figures.json').read_text())
@@ -75,8 +75,13 @@ def test_energy_and_demo_take_packed_weights(made, tmp_path, capsys):
     spec = importlib.util.spec_from_file_location('image_demo', toy.ROOT / 'demo/image_demo.py')
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
-    assert demo.main([str(photo), str(CONFIG), str(made / 'both'), '--out-dir', str(tmp_path), *options()]) == 0
-    assert 'class    ' in capsys.readouterr().out
+    shown = {}
+    for kind in ('both', 'both/deploy'):
+        out = tmp_path / kind
+        assert demo.main([str(photo), str(CONFIG), str(made / kind), '--out-dir', str(out), *options()]) == 0
+        assert 'class    ' in capsys.readouterr().out
+        shown[kind] = sorted(path.name for path in out.glob('photo*'))
+    assert shown['both'] == sorted([*shown['both/deploy'], 'photo_firing.png']) and shown['both/deploy']
 
 
 @pytest.mark.slow
@@ -130,7 +135,10 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, words, word):
 
 def test_a_plan_has_no_weights_to_test(made, tmp_path, capsys):
     words = [str(CONFIG), str(made / 'both' / 'deploy'), '--work-dir', str(tmp_path / 'run'), *options()]
-    assert toy.tool('test').main(words) == 2
+    assert toy.tool('test').main([*words, '--inference', 'float']) == 2
     assert 'is of kind deploy' in lines_of(capsys, 'test.py')
+    energy = [str(CONFIG), str(made / 'both' / 'deploy'), '--images', '1', *options()]
+    assert toy.tool('analysis_tools/energy').main(energy) == 2
+    assert 'is of kind deploy' in lines_of(capsys, 'energy.py')
     with pytest.raises(SystemExit):
         toy.tool('test').main([str(CONFIG), 'x.pth', '--calibrate', '3'])

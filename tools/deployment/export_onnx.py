@@ -70,44 +70,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def planned(cfg, model, args: argparse.Namespace, session, task: str) -> tuple:
-    """Return the plan, and pixels that it was made with or is to be checked with."""
-    from qsdt_mm.cli.deployment import calibration_batches
-    from qsdt_mm.deploy import plan
-    from qsdt_mm.deploy.evaluation import calibration_pixels
-    from qsdt_mm.deploy.pretrained import packed_plan
-    from qsdt_mm.errors import InputError
-
-    steps = packed_plan(args.checkpoint)
-    if steps is not None and args.size and list(steps.shape[-2:]) != args.size:
-        raise InputError(f'{args.checkpoint} is a plan for images of {steps.shape[-2]} x {steps.shape[-1]}, not --size')
-    size = args.size if steps is None else list(steps.shape[-2:])
-    pixels = None
-    if steps is None or args.check:
-        pixels = calibration_pixels(model, calibration_batches(cfg, args.calibrate, model, session), size)
-    if steps is None:
-        run = (lambda network, image: network.extract_feat(image)) if task == 'features' else None
-        with session.stage('planning'):
-            steps = plan(model, pixels, run=run)
-    return steps, pixels
-
-
 def noted(cfg, model, steps, task: str) -> dict:
     """Return what the file says of itself."""
-    from qsdt_mm.cli.deployment import metainfo
+    from qsdt_mm.cli.deployment import known_preprocessing, metainfo
     from qsdt_mm.cli.onnx_notes import boxes_of, image_steps
     from qsdt_mm.deploy.notes import notes_of
-    from qsdt_mm.deploy.pretrained import ORDERS, preprocessing_of
 
-    known = {**preprocessing_of(model), **(getattr(steps, 'preprocessing', None) or {})}
+    known = known_preprocessing(model, steps)
     meta = metainfo(cfg)
-    channels = known.get('channels', 'BGR')
-    if steps.shape[-3] != 3:
-        channels = ORDERS.get(steps.shape[-3], f'{steps.shape[-3]} of events')
     return notes_of(
         steps,
         task=task,
-        channels=channels,
+        channels=known['channels'],
         classes=[str(name) for name in getattr(steps, 'classes', None) or meta.get('classes') or ()],
         mean=known.get('mean'),
         image=image_steps(cfg, task, list(steps.shape[-2:])) if len(steps.shape) == 3 else None,
@@ -139,6 +113,7 @@ def export(args: argparse.Namespace, session) -> int:
     from mmengine.registry import DefaultScope
 
     from qsdt_mm import cli
+    from qsdt_mm.cli.deployment import planned
     from qsdt_mm.cli.onnx_notes import task_of
     from qsdt_mm.deploy.notes import write_notes
     from qsdt_mm.deploy.onnx import require_package, to_onnx
@@ -154,7 +129,16 @@ def export(args: argparse.Namespace, session) -> int:
         task = task_of(model)
         if task == 'features':
             session.note(f'{type(model).__name__} has no single head: the file ends with the maps of backbone and neck')
-        steps, pixels = planned(cfg, model, args, session, task)
+        steps, pixels = planned(
+            cfg,
+            model,
+            args.checkpoint,
+            session,
+            task=task,
+            count=args.calibrate,
+            size=args.size,
+            with_pixels=args.check,
+        )
         notes = noted(cfg, model, steps, task)
     with session.stage('writing the graph'):
         network = to_onnx(steps, weights=args.weights, batch=None if args.dynamic_batch else args.batch)

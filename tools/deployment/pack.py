@@ -51,7 +51,8 @@ def pack(args: argparse.Namespace, session) -> None:
     from mmengine.registry import DefaultScope
 
     from qsdt_mm import cli
-    from qsdt_mm.cli.deployment import calibration_batches, metainfo
+    from qsdt_mm.cli.deployment import calibration_batches, metainfo, run_of
+    from qsdt_mm.cli.onnx_notes import task_of
     from qsdt_mm.deploy.evaluation import calibration_pixels
     from qsdt_mm.deploy.pretrained import save_pretrained, true_size
     from qsdt_mm.errors import InputError
@@ -66,13 +67,24 @@ def pack(args: argparse.Namespace, session) -> None:
     cli.import_library(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
-        images = None
+        images, run = None, None
         if args.kind != 'trainable':
+            task = task_of(model)
+            if task == 'features':
+                session.note(f'{type(model).__name__} has no single head: the plan ends with maps of backbone and neck')
             images = calibration_pixels(model, calibration_batches(cfg, args.calibrate, model, session))
+            run = run_of(task)
         classes = metainfo(cfg).get('classes')
     with session.stage('packing'):
         folder = save_pretrained(
-            model, args.folder, images=images, kind=args.kind, config=cfg, classes=classes, overwrite=args.overwrite
+            model,
+            args.folder,
+            images=images,
+            kind=args.kind,
+            config=cfg,
+            classes=classes,
+            run=run,
+            overwrite=args.overwrite,
         )
     for kind in ('deploy', 'trainable'):
         if args.kind in (kind, 'both'):

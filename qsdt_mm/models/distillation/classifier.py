@@ -78,6 +78,13 @@ class DistilledClassifier(SpikeImageClassifier):
         self.distillation = nn.ModuleList(build_loss(config) for config in distillation)
         self._outside = Outside()
 
+    @staticmethod
+    def student_config(config: dict[str, Any]) -> dict[str, Any]:
+        """Return the config of the plain classifier that this network's checkpoint fits, too."""
+        config = {key: value for key, value in config.items() if key not in ('teacher', 'distillation', 'label_weight')}
+        scope = str(config['type']).rpartition('.')[0]
+        return dict(config, type=f'{scope}.{SpikeImageClassifier.__name__}'.lstrip('.'))
+
     @property
     def teacher(self) -> nn.Module:
         """Return the teacher; built, with its weights, on first use."""

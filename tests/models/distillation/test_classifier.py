@@ -164,3 +164,16 @@ def test_teacher_and_losses_are_no_part_of_the_network_at_inference(teacher):
     stock = build(config('LinearClsHead'))
     with pytest.raises(ValueError, match=r'1 of \d+ layers is outside units and stays in floats \(head.fc\)'):
         convert(stock, 'spike', require_spikes=True)
+
+
+def test_a_packed_folder_holds_the_student_alone(teacher, tmp_path):
+    settings = dict(config('SpikeTwoHeadClsHead'), type='DistilledClassifier', distillation=[HARD])
+    settings['teacher'] = dict(teacher, checkpoint='absent.pth')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(settings).eval()
+    qsdt_mm.save_pretrained(model, tmp_path / 'net', config=dict(model=settings, default_scope='mmpretrain'))
+    student = qsdt_mm.from_pretrained(tmp_path / 'net')
+    assert type(student).__name__ == 'SpikeImageClassifier'
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(student(images), model(images))
