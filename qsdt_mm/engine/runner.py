@@ -126,6 +126,8 @@ class SafeRunner(ResumingRunner):
         options = compile_options(self.cfg.get('compile'))
         if options is None:
             return
+        if self.sharded:
+            raise InputError('compile and FullyShardedModel exclude each other: leave one of them out')
         if self.cfg.get('activation_checkpointing'):
             raise InputError('compile and activation_checkpointing exclude each other: leave one of them out')
         model = unwrap(self.model)
@@ -167,7 +169,9 @@ class SafeRunner(ResumingRunner):
         """
         if '://' in str(filename) or revise_keys is not None:
             extra = {} if revise_keys is None else dict(revise_keys=revise_keys)
-            return self._note(drop_code(super().load_checkpoint(filename, map_location, strict, **extra)), filename)
+            with self._whole():
+                checkpoint = super().load_checkpoint(filename, map_location, strict, **extra)
+            return self._note(drop_code(checkpoint), filename)
         checkpoint = self._read_once(filename, map_location)
         if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
             checkpoint = dict(state_dict=model_weights(checkpoint, filename))
@@ -181,7 +185,7 @@ class SafeRunner(ResumingRunner):
                 name: dict(notes, file=str(filename)) for name, notes in checkpoint['ema_state_dict']._metadata.items()
             }
         notes = weights._metadata
-        with self._without_mismatches():
+        with self._without_mismatches(), self._whole():
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         weights = model_weights(checkpoint, filename)
         weights._metadata = notes  # which a hook that renames weights may have lost
