@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from qsdt_mm.errors import InputError
 
+
 def is_main_process() -> bool:
     """Return whether this process is the main one, before any process group exists."""
     for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
