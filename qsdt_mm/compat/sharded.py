@@ -30,11 +30,16 @@ def local_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
-def sharded_like(whole: Tensor, model: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
+    """Gather a tensor of which processes hold parts, together; return another as it is."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+def sharded_like(value: Tensor, model: Tensor) -> Tensor:
     """Spread the first process's tensor over processes as ``model`` is; all of them call it together."""
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(whole.detach().to(model.device), model.device_mesh, model.placements)
+    return distribute_tensor(value.detach().to(model.device), model.device_mesh, model.placements)
 
 
 def like_part(part: Tensor, model: Tensor) -> Tensor:
@@ -94,7 +99,7 @@ def whole_parameters(*networks: nn.Module, to_save: bool = False) -> Iterator[No
 
 
 def _whole(parameter: Tensor, to_save: bool) -> Tensor:
-    value = parameter.detach().full_tensor()
+    value = whole(parameter.detach())
     if to_save:
         value = value.cpu() if dist.get_rank() == 0 else value.new_empty(0)
     return nn.Parameter(value, parameter.requires_grad) if isinstance(parameter, nn.Parameter) else value

@@ -14,14 +14,18 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from qsdt_mm.compat.sharded import let_copy, shard_states, whole_parameters, whole_states
 from qsdt_mm.errors import InputError, require
+from qsdt_mm.models.layers import SpikeUnit
 
 from .cpu_distributed import synchronise
 from .run_state import wrappers_of
 
 LAYERS = ('Block', 'Stage')
+ALONE = (SpikeUnit, _BatchNorm)
+"""Modules that others look into: attention calls its units' methods, the border of a padded norm reads its weights."""
 
 
 def _fully_shard() -> Callable:
@@ -64,12 +68,12 @@ class FullyShardedModel(nn.Module):
         super().__init__()
         from torch.distributed.device_mesh import init_device_mesh
 
-        kinds = (layers,) if isinstance(layers, str) else tuple(LAYERS if layers is None else layers)
-        names = [{kind.__name__ for kind in type(part).__mro__} for part in module.modules()]
-        for kind in kinds if layers is not None else ():
-            require(
-                any(kind in known for known in names), 'layers', kind, 'the class of a module of the model', InputError
-            )
+        kinds = {layers} if isinstance(layers, str) else set(LAYERS if layers is None else layers)
+        parts = [(part, kinds & {kind.__name__ for kind in type(part).__mro__}) for part in module.modules()]
+        unknown = kinds.difference(*(found for _, found in parts)) if layers is not None else ()
+        refused = sorted(unknown or {name for part, found in parts if isinstance(part, ALONE) for name in found})
+        allowed = 'classes of modules of the model that are called, such as blocks'
+        require(not refused, 'layers', refused, allowed, InputError)
         if sync_bn:
             synchronise(module)
         shard = partial(
@@ -77,8 +81,8 @@ class FullyShardedModel(nn.Module):
             mesh=init_device_mesh(get_device(), (get_world_size(),)),
             reshard_after_forward=reshard_after_forward,
         )
-        for part, known in reversed(list(zip(module.modules(), names))):  # inner ones first
-            if part is not module and not known.isdisjoint(kinds) and next(part.parameters(), None) is not None:
+        for part, found in reversed(parts):  # inner ones first
+            if part is not module and found and next(part.parameters(), None) is not None:
                 shard(part)
         self.module = shard(module)
         let_copy(module)

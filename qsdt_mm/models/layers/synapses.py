@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qsdt_mm.compat.sharded import is_sharded
+from qsdt_mm.errors import InputError
 from qsdt_mm.ops import compact_saving
 
-from .norms import can_repeat, normalise, repeat
+from .norms import can_repeat, normalise, repeated
 from .unit import UnitFactory
 
 
@@ -32,6 +34,10 @@ class BNAndPad(nn.Module):
     def border(self) -> Tensor:
         """Return the norm's output for zero, ``(1, C, 1, 1)``."""
         norm = self.norm
+        if is_sharded(norm.bias):
+            raise InputError(
+                'the norm of a BNAndPad cannot be sharded alone: shard the BNAndPad, or the block around it'
+            )
         # Cloned: the next forward updates the statistics in place, maybe before this graph is used.
         mean, inv_std = norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt()
         return (norm.bias - mean * inv_std * norm.weight).view(1, -1, 1, 1)
@@ -44,8 +50,8 @@ class BNAndPad(nn.Module):
         border = self.border().to(normalised.dtype)  # after the norm has updated its statistics
         padded = pad(normalised, border)
         if can_repeat(self.norm):
-            edge = border.detach()
-            compact_saving.register_recompute(padded, lambda source: pad(repeat(self.norm, source), edge), membrane)
+            edge, again = border.detach(), repeated(self.norm)
+            compact_saving.register_recompute(padded, lambda source: pad(again(source), edge), membrane)
         return padded
 
 
