@@ -34,10 +34,6 @@ class BNAndPad(nn.Module):
     def border(self) -> Tensor:
         """Return the norm's output for zero, ``(1, C, 1, 1)``."""
         norm = self.norm
-        if is_sharded(norm.bias):
-            raise InputError(
-                'the norm of a BNAndPad cannot be sharded alone: shard the BNAndPad, or the block around it'
-            )
         # Cloned: the next forward updates the statistics in place, maybe before this graph is used.
         mean, inv_std = norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt()
         return (norm.bias - mean * inv_std * norm.weight).view(1, -1, 1, 1)
@@ -47,6 +43,10 @@ class BNAndPad(nn.Module):
             return F.pad(normalised - border, (1, 1, 1, 1)) + border
 
         normalised = self.norm(membrane)
+        if is_sharded(self.norm.bias) and not is_sharded(membrane):  # let go by now
+            raise InputError(
+                'the norm of a BNAndPad cannot be sharded alone: shard the BNAndPad, or the block around it'
+            )
         border = self.border().to(normalised.dtype)  # after the norm has updated its statistics
         padded = pad(normalised, border)
         if can_repeat(self.norm):
