@@ -126,8 +126,6 @@ class SafeRunner(ResumingRunner):
         options = compile_options(self.cfg.get('compile'))
         if options is None:
             return
-        if self.sharded:
-            raise InputError('compile and FullyShardedModel exclude each other: leave one of them out')
         if self.cfg.get('activation_checkpointing'):
             raise InputError('compile and activation_checkpointing exclude each other: leave one of them out')
         model = unwrap(self.model)

@@ -30,6 +30,7 @@ PLAIN = dict(
     train_cfg__max_epochs=1,
 )
 SPIKING = """model = dict(_delete_=True, type='SpikingToy')
+randomness = dict(seed=0)
 val_cfg = val_dataloader = val_evaluator = None"""
 
 
