@@ -21,15 +21,15 @@ def bytes_saved_for_backward(model: nn.Module, run: Callable[[], Any]) -> int:
         model: its parameters do not count.
         run: a forward pass; what it returns is dropped after counting.
     """
-    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    known = {compact_saving.memory_of(p) or id(p) for p in model.parameters()}
     sizes: dict[int, int] = {}
-    alive: list[Any] = []  # an address is not given away while its tensor lives
+    alive: list[Any] = []  # memory is not given away while its tensor lives
 
     def count(*tensors: Tensor) -> None:
         for tensor in tensors:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in known:
-                sizes[storage.data_ptr()] = storage.nbytes()
+            memory = compact_saving.memory_of(tensor)
+            if (memory or id(tensor)) not in known:
+                sizes[memory or id(tensor)] = tensor.untyped_storage().nbytes() if memory else tensor.nbytes
         alive.extend(tensors)
 
     def keep(tensor: Tensor) -> Tensor:

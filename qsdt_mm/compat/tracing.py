@@ -1,8 +1,10 @@
-"""Detection of recorders, for which only plain operations are computed."""
+"""Detection of recorders, for which only plain operations are computed, and of tensors without values."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 from torch.utils import _python_dispatch
 
 
@@ -21,3 +23,8 @@ def is_counting() -> bool:
     """Return whether torch's ``FlopCounterMode`` counts the operations."""
     modes = getattr(_python_dispatch, '_get_current_dispatch_mode_stack', list)()
     return any('FlopCounter' in type(mode).__name__ for mode in modes)
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Return whether a tensor has values: not on the meta device, nor under ``FakeTensorMode``."""
+    return not (tensor.is_meta or is_fake(tensor))

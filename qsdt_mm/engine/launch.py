@@ -81,9 +81,11 @@ def prepare_launcher(cfg: Config, launcher: str) -> list[str]:
         dist.init_process_group('gloo')
     wrapper = dict(cfg.get('model_wrapper_cfg') or {})
     wrapper.setdefault('type', 'CpuDistributedDataParallel')
-    wrapper.setdefault('broadcast_buffers', False)
-    wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
-    wrapper['device_ids'] = None
+    kind = wrapper['type'] if isinstance(wrapper['type'], str) else wrapper['type'].__name__
+    if kind != 'FullyShardedModel':
+        wrapper.setdefault('broadcast_buffers', False)
+        wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+        wrapper['device_ids'] = None
     remarks = [f'no GPU: {dist.get_world_size()} processes on CPU, joined over gloo']
     wanted = cfg.get('sync_bn') is not None
     cfg.sync_bn = None
@@ -91,9 +93,9 @@ def prepare_launcher(cfg: Config, launcher: str) -> list[str]:
         if node.get('type') in ('SyncBN', 'MMSyncBN', 'SyncBatchNorm', 'NaiveSyncBatchNorm'):
             node['type'] = 'BN'
             wanted = True
-    if wanted and wrapper['type'] == 'CpuDistributedDataParallel':
+    if wanted and kind in ('CpuDistributedDataParallel', 'FullyShardedModel'):
         wrapper['sync_bn'] = True
     elif wanted:
-        remarks.append(f'batch norm is not synchronised: on CPUs {wrapper["type"]} cannot')
+        remarks.append(f'batch norm is not synchronised: on CPUs {kind} cannot')
     cfg.model_wrapper_cfg = wrapper
     return remarks

@@ -25,12 +25,13 @@ from .schedules import (
     setting_differences,
     settings_of,
 )
+from .sharding import ShardingRunner
 
 LOST = 'Resumed iteration number is not divisible by'
 WORDS = dict(batch_size='batch size', processes='number of processes', epoch_length='length of an epoch')
 
 
-class ResumingRunner(Runner):
+class ResumingRunner(ShardingRunner):
     """A ``Runner`` that says what of a checkpoint it goes on with.
 
     A checkpoint without optimizer or schedule is resumed with the attribute ``new_optimizer`` or ``new_schedule`` only

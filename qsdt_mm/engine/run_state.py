@@ -10,6 +10,7 @@ from mmengine.dist import gather_object, get_rank, get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import Tensor, nn
 
+from qsdt_mm.compat.sharded import like_part, local_part
 from qsdt_mm.compat.wrappers import unwrap
 
 # Attributes of other libraries' modules that change while they train and that are no buffers.
@@ -33,8 +34,11 @@ def optimized(runner: Any) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def gradients(runner: Any) -> dict[str, Tensor | int]:
-    """Return the gradients that wait for the next step of their optimizer, by parameter; 0 stands for one of zeros."""
-    held = {name: p.grad.detach().cpu() for name, p in optimized(runner) if p.grad is not None}
+    """Return the gradients that wait for the next step of their optimizer, by parameter; 0 stands for one of zeros.
+
+    Of sharded ones, the parts that this process has.
+    """
+    held = {name: local_part(p.grad.detach()).cpu() for name, p in optimized(runner) if p.grad is not None}
     return {name: value if value.is_sparse or value.any() else 0 for name, value in held.items()}
 
 
@@ -45,7 +49,7 @@ def put_back_gradients(runner: Any, held: Mapping[str, Any]) -> None:
         if value is None:
             parameter.grad = None
         elif isinstance(value, Tensor):
-            parameter.grad = value.to(parameter.device, copy=True)
+            parameter.grad = like_part(value, parameter)
         else:
             parameter.grad = torch.zeros_like(parameter)
 

@@ -167,7 +167,9 @@ class SafeRunner(ResumingRunner):
         """
         if '://' in str(filename) or revise_keys is not None:
             extra = {} if revise_keys is None else dict(revise_keys=revise_keys)
-            return self._note(drop_code(super().load_checkpoint(filename, map_location, strict, **extra)), filename)
+            with self._whole():
+                checkpoint = super().load_checkpoint(filename, map_location, strict, **extra)
+            return self._note(drop_code(checkpoint), filename)
         checkpoint = self._read_once(filename, map_location)
         if not (isinstance(checkpoint, dict) and 'state_dict' in checkpoint):
             checkpoint = dict(state_dict=model_weights(checkpoint, filename))
@@ -181,7 +183,7 @@ class SafeRunner(ResumingRunner):
                 name: dict(notes, file=str(filename)) for name, notes in checkpoint['ema_state_dict']._metadata.items()
             }
         notes = weights._metadata
-        with self._without_mismatches():
+        with self._without_mismatches(), self._whole():
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         weights = model_weights(checkpoint, filename)
         weights._metadata = notes  # which a hook that renames weights may have lost

@@ -19,6 +19,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 from torch import nn
 
+from qsdt_mm.compat.sharded import whole_parameters
 from qsdt_mm.errors import CheckpointError, refusal
 
 from .atomic import PathLike
@@ -388,7 +389,7 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch
     """Load weights into a model as far as they fit, and say what did not.
 
     The model's own hooks for older names run, as they do in any loading. Weights without notes are taken for those of
-    the first version of every module.
+    the first version of every module. Where parameters are spread over processes, each takes its part.
 
     Raises:
         CheckpointError: A weight is no tensor.
@@ -399,7 +400,8 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> Mismatch
     shape: list[str] = []
     while True:
         try:
-            result = model.load_state_dict(weights, strict=False)
+            with whole_parameters(model):
+                result = model.load_state_dict(weights, strict=False)
         except RuntimeError as error:
             wrong = re.findall(r'size mismatch for ([^:\s]+):', str(error))
             wrong = [name for name in wrong if name in weights]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.renamed import refuse_old_names
@@ -96,8 +97,23 @@ class Packed(NamedTuple):
     offset: int
 
 
+def memory_of(tensor: Tensor) -> int | None:
+    """Return what a tensor and its views, while one of them is alive, share with no other: the identity of its memory.
+
+    It is the storage object's, not the address of the data: frameworks free data of tensors that are alive
+    (``fully_shard``) and share it between others until one is written to. None for tensors that have no memory of
+    their own: wrappers around others (``DTensor``), sparse ones, those of ``torch.func``.
+    """
+    if tensor.layout is not torch.strided or is_traceable_wrapper_subclass(tensor):
+        return None
+    try:
+        return tensor.untyped_storage()._cdata
+    except NotImplementedError:  # torch.func's
+        return None
+
+
 class CompressedTensors:
-    """Compact forms of tensors that are alive, by the address of their storage.
+    """Compact forms of tensors that are alive, by the identity of their memory.
 
     >>> tensors = CompressedTensors()
     >>> counts, code = torch.full((4,), 0.5), torch.ones(4, dtype=torch.uint8)
@@ -110,17 +126,19 @@ class CompressedTensors:
         self.entries: dict[int, tuple[weakref.ref, Compressed]] = {}
 
     def register(self, tensor: Tensor, form: Compressed) -> None:
-        """Register a dense tensor."""
-        if tensor.is_meta:  # all of them have the same address, and nothing to be kept
-            return
-        self.entries[tensor.untyped_storage().data_ptr()] = (weakref.ref(tensor), form)
+        """Register a dense tensor; one without memory of its own is not."""
+        memory = None if tensor.is_meta else memory_of(tensor)  # nothing is kept on the meta device
+        if memory is not None:
+            self.entries[memory] = (weakref.ref(tensor), form)
 
     def find(self, tensor: Tensor) -> tuple[Tensor | None, Compressed | None]:
         """Find the registered tensor of the same storage, and its compact form; None for none."""
-        alive, form = self.entries.get(tensor.untyped_storage().data_ptr(), (lambda: None, None))
-        # An address may belong to another tensor by now: only a live original counts.
+        memory = memory_of(tensor)
+        alive, form = self.entries.get(memory, (lambda: None, None))
+        # The storage may be another one, made where the old one was: only a live original, on this one, counts.
         original = alive()
-        return (None, None) if original is None or tensor.dtype != original.dtype else (original, form)
+        found = original is not None and tensor.dtype == original.dtype and memory_of(original) == memory
+        return (original, form) if found else (None, None)
 
     def form_of(self, tensor: Tensor) -> Compressed | None:
         """Return the compact form of this very tensor, which is not a part of another; None for none."""

@@ -9,9 +9,11 @@ from importlib.util import find_spec
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
 from qsdt_mm.compat.compiling import is_compiling
+
+from .layout import PLAIN
 
 KERNEL_MODULES = {
     'fire': 'neuron',
@@ -44,9 +46,6 @@ LAUNCHES: dict[str, int] = {'batch_norm': 3, 'batch_norm_backward': 3}
 """Number of launches that a kernel's function makes, where it is not one."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-
-# Subclasses (fake or distributed tensors) may have no memory of their own.
-PLAIN = (Tensor, nn.Parameter)
 
 # Whether kernels give the right values, by device and dtype; found out at the first tensor.
 _verdicts: dict[tuple[torch.device, torch.dtype], bool] = {}

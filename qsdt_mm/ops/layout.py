@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qsdt_mm.compat.renamed import refuse_old_names
 
 __getattr__ = refuse_old_names(__name__, 'settle')
+
+PLAIN = (Tensor, nn.Parameter)
+"""Types of tensors whose memory can be looked at: subclasses (fake or distributed ones) may have none of their own."""
 
 
 def to_preferred_memory_format(feature: Tensor) -> Tensor:

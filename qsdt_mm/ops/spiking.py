@@ -12,7 +12,7 @@ from torch import Tensor
 from qsdt_mm.compat.compiling import is_compiling
 
 from .compact_saving import pack_nibbles, unpack_into
-from .layout import dense, laid_out
+from .layout import PLAIN, dense, laid_out
 
 INSIDE = 0x80
 """Bit of a saved byte that says that a membrane lies where the gradient passes; the others are the count."""
@@ -32,6 +32,7 @@ def fire(
     count = torch.empty_like(membrane)
     kept = torch.empty_like(membrane, dtype=torch.uint8) if bit else None
     whole = membrane.numel() <= PIECE or is_compiling()  # a graph of pieces is worth nothing to a compiler
+    whole |= type(membrane) not in PLAIN
     if whole or membrane.device.type != 'cpu' or membrane.stride() != count.stride():
         fire_into(count, kept, membrane, threshold, max_spike_count, scale, bit, rounding)
         # Compiled by torch 2.11, a result that an operation in place has written has a gradient of zero.
@@ -63,7 +64,7 @@ def fire_into(
         else:
             torch.div(membrane, threshold, out=count).round_()
     # By a power of two, whose inverse is exact, division and sum are one operation.
-    elif membrane.device.type == 'cpu' and math.frexp(threshold)[0] == 0.5:
+    elif membrane.device.type == 'cpu' and type(membrane) in PLAIN and math.frexp(threshold)[0] == 0.5:
         torch.add(_HALF, membrane, alpha=1 / threshold, out=count).floor_()
     else:
         torch.div(membrane, threshold, out=count).add_(0.5).floor_()

@@ -27,6 +27,8 @@ class Copy:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ.update(environment)
+        if 'torch' in sys.modules:  # makes its threads anew; several that do it at once end a copy
+            sys.modules['torch'].set_num_threads(sys.modules['torch'].get_num_threads())
         for number, file in enumerate(self.said, 1):
             os.dup2(file.fileno(), number)
         sys.stdout, sys.stderr = (os.fdopen(number, 'w', buffering=1, closefd=False) for number in (1, 2))

@@ -123,16 +123,16 @@ def test_views_are_restored_as_views():
     assert torch.equal(grad, plain)
 
 
-def test_an_address_that_is_used_again_is_not_taken_for_the_old_tensor():
+def test_memory_that_is_used_again_is_not_taken_for_the_old_tensor():
     registered = compact_saving.CompressedTensors()
     old = torch.zeros(1000)
     with compact_saving._use(registered):
         compact_saving.register_product(old, 1.0, old.to(torch.uint8))
-    address = old.untyped_storage().data_ptr()
+    memory = compact_saving.memory_of(old)
     del old
     gc.collect()
     new = torch.full((1000,), 7.5)
-    registered.entries[new.untyped_storage().data_ptr()] = registered.entries[address]
+    registered.entries[compact_saving.memory_of(new)] = registered.entries[memory]
     assert registered.pack(new) is new
 
 

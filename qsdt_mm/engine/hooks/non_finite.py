@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from qsdt_mm.compat.sharded import gather, local_part
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import NonFiniteLossError, NonFiniteWeightsError
 
@@ -26,7 +27,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _finite(value: Any) -> bool:
     return all(
-        bool(torch.isfinite(t.detach()).all()) for t in _tensors(value) if t.is_floating_point() or t.is_complex()
+        bool(torch.isfinite(local_part(t.detach())).all())
+        for t in _tensors(value)
+        if t.is_floating_point() or t.is_complex()
     )
 
 
@@ -60,6 +63,7 @@ def first_non_finite(model: nn.Module, args: tuple, kwargs: dict) -> tuple[str, 
     handles = [
         module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name
     ]  # the root's own output is the losses
+    gather(model)
     try:
         with torch.no_grad():
             model.forward(*args, **kwargs)

@@ -8,7 +8,7 @@ arXiv 2411.16061).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from qsdt_mm.models.layers.unit import neuron_parameters, register_parameters_on
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
 from qsdt_mm.ops import layout
-from qsdt_mm.ops.compact_saving import compact_saving, plain_saving
+from qsdt_mm.ops.compact_saving import compact_saving, memory_of, plain_saving
 
 from .presets import ARCH_ZOO, CONV_STAGES, FAMILIES, NUM_OUTPUTS, Arch, resolve_arch
 from .pretrained import whole_weights_only
@@ -44,15 +44,35 @@ NEW_IN_FINE_TUNING = ('.step', '.gain.weight')
 class Stage(nn.Module):
     """Downsampling, then blocks.
 
+    The network calls it as a module, so that what is hung on modules (hooks, the sharding of ``fully_shard``) works.
+
     >>> stage = Stage(nn.Conv2d(3, 8, 3, stride=2, padding=1), [nn.Identity()])
-    >>> stage.downsample(torch.ones(1, 3, 32, 32)).shape, len(stage.blocks)
-    (torch.Size([1, 8, 16, 16]), 1)
+    >>> stage(torch.ones(1, 3, 32, 32)).shape
+    torch.Size([1, 8, 16, 16])
     """
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.downsample = downsample
         self.blocks = nn.ModuleList(blocks)
+
+    def forward(
+        self, membrane: Tensor, shown: int = 1, run: Callable[[nn.Module, Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Map ``(N, C_in, H, W) -> (N, C, H', W')``.
+
+        Args:
+            membrane: the input.
+            shown: how often the blocks see what downsampling returns, as steps of time: ``(shown * N, C, H', W')``.
+            run: calls a block on a membrane; None: directly.
+        """
+        membrane = self.downsample(membrane)
+        if shown > 1:
+            # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
+            membrane = layout.to_preferred_memory_format(membrane.expand(shown, *membrane.shape).flatten(0, 1))
+        for block in self.blocks:
+            membrane = block(membrane) if run is None else run(block, membrane)
+        return membrane
 
 
 @MODELS.register_module()
@@ -289,7 +309,8 @@ class SpikeDrivenTransformer(BaseModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute membrane potentials of the stages in ``out_indices``; see the class for shapes."""
-        with compact_saving(), counted_at_once():
+        # Of wrappers around tensors (DTensor), wrappers are kept.
+        with compact_saving() if memory_of(image) is not None else nullcontext(), counted_at_once():
             return self._forward(image)
 
     def _forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -297,15 +318,9 @@ class SpikeDrivenTransformer(BaseModule):
         wanted = [self.arch.stage_of(i) for i in self.out_indices]
         outputs = {}
         for i, stage in enumerate(self.stages):
-            membrane = stage.downsample(membrane)
-            if i == 0 and not has_time and self.time_steps > 1:
-                # A still image is the same at every step: encode it once, then show it T times.
-                # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
-                membrane = layout.to_preferred_memory_format(
-                    membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
-                )
-            for block in stage.blocks:
-                membrane = self._run(block, membrane)
+            # A still image is the same at every step: encode it once, then show it T times.
+            shown = self.time_steps if i == 0 and not has_time else 1
+            membrane = stage(membrane, shown, self._run)
             if i in wanted:
                 outputs[i] = membrane
         if self.time_mean and self.time_steps > 1:

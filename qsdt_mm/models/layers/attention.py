@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.tracing import has_values
 from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.ops import compact_saving, layout
@@ -122,7 +123,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         reaches query, key and value. So g is the largest up to 1 at which E[a] is at most half of what the neuron after
         it can count, for :data:`USUAL_TOKENS` tokens.
         """
-        if any(parameter.is_meta for parameter in self.parameters()):  # there are no values to set, or to set them by
+        if not all(has_values(parameter) for parameter in self.parameters()):  # nothing to set, or to set it by
             return
         neuron = self.projection.neuron
         half = neuron.max_spike_count * neuron.threshold / 2 if isinstance(neuron, SpikingNeuron) else 1.0

@@ -6,7 +6,7 @@ wherever somebody looks at what lies between, or the norms are not plain batch n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qsdt_mm.compat.compiling import is_compiling
+from qsdt_mm.compat.sharded import is_sharded
 from qsdt_mm.compat.tracing import is_counting, is_recording
 from qsdt_mm.ops import batch_norm, compact_saving, dispatch
 
@@ -68,13 +69,25 @@ def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
     """Apply ``norm``; the next layer saves nothing of it for the backward pass, where :func:`can_repeat`."""
     out = norm_counters.batch_norm(norm, membrane)
     if can_repeat(norm):
-        compact_saving.register_recompute(out, partial(repeat, norm), membrane)
+        compact_saving.register_recompute(out, repeated(norm), membrane)
     return out
 
 
 def can_repeat(norm: nn.Module) -> bool:
     """Return whether a norm in training can be repeated, and tensors are being saved compactly."""
-    return compact_saving.is_compact() and type(norm) is nn.BatchNorm2d and norm.training
+    # Sharded by itself, it has let its parameters go by now.
+    here = type(norm) is nn.BatchNorm2d and not is_sharded(norm.weight)
+    return compact_saving.is_compact() and here and norm.training
+
+
+def repeated(norm: nn.BatchNorm2d) -> Callable[[Tensor], Tensor]:
+    """Return the function that repeats the output of a norm in training, without touching its statistics."""
+    if getattr(norm, '_is_fsdp_managed_module', False):
+        # Whoever asks in the backward pass may be of another part of the network than the one whose parameters are
+        # gathered then.
+        weight, bias = norm.weight.detach().clone(), norm.bias.detach().clone()
+        return lambda membrane: F.batch_norm(membrane, None, None, weight, bias, training=True, eps=norm.eps)
+    return partial(repeat, norm)
 
 
 def repeat(norm: nn.BatchNorm2d, membrane: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qsdt_mm.compat.sharded import is_sharded
+from qsdt_mm.errors import InputError
 from qsdt_mm.ops import compact_saving
 
 from .norm_counters import batch_norm
-from .norms import NormedChain, can_fuse, can_repeat, fused, repeat
+from .norms import NormedChain, can_fuse, can_repeat, fused, repeated
 from .unit import UnitFactory
 
 
@@ -44,11 +46,15 @@ class BNAndPad(nn.Module):
         if can_fuse([self.norm], membrane):
             return fused([self.norm], membrane, padded=True)
         normalised = batch_norm(self.norm, membrane)
+        if is_sharded(self.norm.bias) and not is_sharded(membrane):  # let go by now
+            raise InputError(
+                'the norm of a BNAndPad cannot be sharded alone: shard the BNAndPad, or the block around it'
+            )
         border = self.border().to(normalised.dtype)  # after the norm has updated its statistics
         padded = pad(normalised, border)
         if can_repeat(self.norm):
-            edge = border.detach()
-            compact_saving.register_recompute(padded, lambda source: pad(repeat(self.norm, source), edge), membrane)
+            edge, again = border.detach(), repeated(self.norm)
+            compact_saving.register_recompute(padded, lambda source: pad(again(source), edge), membrane)
         return padded
 
 

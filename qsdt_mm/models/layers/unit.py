@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.compat.signatures import accepted_arguments
+from qsdt_mm.compat.tracing import has_values
 from qsdt_mm.errors import require
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron
 from qsdt_mm.models.quantization import QuantConv2d, QuantWeightMixin
@@ -95,7 +96,7 @@ class SpikeUnit(nn.Module):
         fires in evaluation mode too, where batch norm has seen no data yet.
         """
         layers = [layer for layer in self.synapse.modules() if isinstance(layer, QuantWeightMixin)]
-        if any(parameter.is_meta for parameter in self.parameters()):  # have no values, and operations take long
+        if not all(has_values(parameter) for parameter in self.parameters()):  # operations on them take long
             return
         # A neuron that stays silent counts as 1, so that the result can divide.
         power = 1.0 if self.neuron is None else response(self.neuron).square().mean().item() or 1.0

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from qsdt_mm.compat.renamed import refuse_old_arguments, refuse_old_attributes, refuse_old_names
+from qsdt_mm.compat.tracing import has_values
 from qsdt_mm.errors import require, require_positive, require_positive_int
 from qsdt_mm.ops import compact_saving, dispatch
 
@@ -280,5 +281,7 @@ class ParametricLIF(LIF):
         return parametric_lif_step(inputs, carried, self.w, self.threshold, self.reset, self.surrogate, self.alpha)
 
     def extra_repr(self) -> str:
-        decay = 'not set' if self.w.is_meta else f'{self.decay.item():.3g}'
+        # Of one that processes share, each would have to ask.
+        at_hand = has_values(self.w) and compact_saving.memory_of(self.w) is not None
+        decay = f'{self.decay.item():.3g}' if at_hand else 'not here'
         return f'{SpikingNeuron.extra_repr(self)}, decay={decay}, reset={self.reset:g}, surrogate={self.surrogate}'

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from qsdt_mm.compat.autocast import autocast_dtype
 from qsdt_mm.compat.renamed import refuse_old_attributes, refuse_old_names
-from qsdt_mm.compat.tracing import is_recording
+from qsdt_mm.compat.sharded import local_part, whole
+from qsdt_mm.compat.tracing import has_values, is_recording
 from qsdt_mm.errors import require
 from qsdt_mm.ops import compact_saving, dispatch
 from qsdt_mm.ops.lsq import MIN_STEP, quantize, quantize_backward
@@ -109,10 +110,11 @@ class LSQ(nn.Module):
     @torch.no_grad()
     def reset_step(self, weight: Tensor) -> None:
         """Set every step to LSQ's first value, ``2 * mean|w| / sqrt(Qp)`` over the whole tensor."""
-        if weight.is_meta:  # has no values, and operations on it take long
+        if not has_values(weight):  # operations on it take long
             return
         _, high = quant_range(self.bits)
-        self.step.fill_((2 * weight.abs().mean() / math.sqrt(high)).clamp_min(MIN_STEP))
+        weight = whole(weight)
+        local_part(self.step).fill_((2 * weight.abs().mean() / math.sqrt(high)).clamp_min(MIN_STEP))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Quantize a weight, same shape; see :func:`lsq_quantize`."""
