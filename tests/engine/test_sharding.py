@@ -62,23 +62,25 @@ def check_same(one, two):
     assert toy.differences(first['run_state']['processes'][1], second['run_state']['processes'][1]) == []
 
 
-def test_checkpoints_are_those_of_copies_and_either_resumes_the_other(config, copies, tmp_path):
-    """Bit for bit: weights, averages, states of the optimizer; an ordinary file, for one process or many."""
-    first = tmp_path / 'first'
-    two(first, config=config, sync_bn='torch', **SHARDED)
-    toy.copy_start(copies, tmp_path / 'start', 'epoch_1.pth')
-    held = toy.state(first / 'epoch_1.pth')
-    assert all(type(value) is torch.Tensor for value in held['state_dict'].values())
-    assert toy.differences(held['state_dict'], toy.state(copies / 'epoch_1.pth')['state_dict']) == []
-    two(tmp_path / 'start', '--resume', config=config, sync_bn='torch', train_cfg__max_epochs=2, **SHARDED)
-    check_same(copies / 'epoch_2.pth', tmp_path / 'start' / 'epoch_2.pth')
+def test_what_copies_saved_goes_on_sharded(config, copies, tmp_path):
+    """Bit for bit: weights, averages, states of the optimizer, in an ordinary file."""
+    toy.copy_start(copies, tmp_path / 'run', 'epoch_1.pth')
+    two(tmp_path / 'run', '--resume', config=config, sync_bn='torch', train_cfg__max_epochs=2, **SHARDED)
+    held = toy.state(tmp_path / 'run' / 'epoch_2.pth')
+    assert all(
+        type(value) is torch.Tensor for value in (*held['state_dict'].values(), *held['ema_state_dict'].values())
+    )
+    check_same(copies / 'epoch_2.pth', tmp_path / 'run' / 'epoch_2.pth')
 
 
 @pytest.mark.slow
-def test_copies_go_on_with_what_was_sharded(config, copies, tmp_path):
-    two(tmp_path / 'sharded', config=config, sync_bn='torch', train_cfg__max_epochs=1, **SHARDED)
-    two(tmp_path / 'sharded', '--resume', config=config, sync_bn='torch', train_cfg__max_epochs=2)
+def test_what_was_saved_sharded_goes_on_in_copies(config, copies, tmp_path):
+    settings = dict(config=config, sync_bn='torch', train_cfg__max_epochs=2)
+    two(tmp_path / 'sharded', **settings, **SHARDED)
     check_same(copies / 'epoch_2.pth', tmp_path / 'sharded' / 'epoch_2.pth')
+    toy.copy_start(tmp_path / 'sharded', tmp_path / 'run', 'epoch_1.pth')
+    two(tmp_path / 'run', '--resume', **settings)
+    check_same(copies / 'epoch_2.pth', tmp_path / 'run' / 'epoch_2.pth')
 
 
 @pytest.mark.slow
