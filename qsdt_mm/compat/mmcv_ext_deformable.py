@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+OUTSIDE = 1e6  # px: no map is as large
+
 
 def widen(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return half precision as float32: torchvision's kernels do not take it everywhere."""
@@ -33,6 +35,14 @@ def first_values(values: Tensor, size: Sequence[int]) -> Tensor:
     return values.flatten(1)[:, : values.shape[1] * size[0] * size[1]].unflatten(1, (-1, *size))
 
 
+def within_numbers(offset: Tensor) -> Tensor:
+    """Send offsets that are no numbers far outside, where values and gradients are 0, as in the compiled kernel.
+
+    torchvision's kernel on CPUs reads memory that is not the map's at NaN, which ends the process.
+    """
+    return offset.nan_to_num(nan=OUTSIDE, posinf=OUTSIDE, neginf=-OUTSIDE)
+
+
 def _convolve(by_axis: dict[str, tuple[int, int]]) -> Callable[..., Tensor]:
     """Return the deformable convolution (arXiv 1703.06211, 1811.11168); groups follow from the shapes."""
     from torchvision.ops import deform_conv2d
@@ -47,7 +57,8 @@ def _convolve(by_axis: dict[str, tuple[int, int]]) -> Callable[..., Tensor]:
             )
         ]
         mask = None if mask is None else first_values(mask, size)
-        return deform_conv2d(input, first_values(offset, size), weight, bias, mask=mask, **by_axis)
+        offset = within_numbers(first_values(offset, size))
+        return deform_conv2d(input, offset, weight, bias, mask=mask, **by_axis)
 
     return convolve
 

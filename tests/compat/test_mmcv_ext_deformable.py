@@ -94,6 +94,22 @@ def test_modulated_deform_conv(groups, deform_groups, biased):
     assert_same(out, wanted, (x, offset, mask, weight, *([bias] if biased else [])))
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_offsets_that_are_no_numbers_read_nothing(value):
+    """As in the compiled kernel, whose comparisons with the border fail; torchvision's would end the process."""
+    geometry, (x, offset, weight, mask, bias) = case()
+    broken, far = offset.detach().clone(), offset.detach().clone()
+    broken[:, 2], far[:, 2] = value, 1e4
+    by = torch.randn(2, 2, 2, 5, dtype=x.dtype)
+    found = []
+    for shifts in (broken.requires_grad_(), far.requires_grad_()):
+        inputs = (x, shifts, weight, mask, bias)
+        order = [geometry[key] for key in ('stride', 'padding', 'dilation')]
+        out = ops.modulated_deform_conv2d(x, shifts, mask, weight, bias, *order)
+        found.append((out, *torch.autograd.grad((out * by).sum(), inputs)))
+    assert all(torch.equal(one, other) and one.isfinite().all() for one, other in zip(*found))
+
+
 @pytest.mark.parametrize('kind', ['DCN', 'DCNv2'])
 def test_layers_that_shift_nothing_are_convolutions(kind):
     """As they start: DCNv2 with each mask at one half. Images smaller than the kernel, too."""
