@@ -180,7 +180,7 @@ class Network:
     def __init__(self, args: argparse.Namespace, session, cfg, events: bool) -> None:
         from qsdt_mm import SpikeDrivenTransformer, cli
         from qsdt_mm.cli.deployment import metainfo
-        from qsdt_mm.deploy.evaluation import evaluated
+        from qsdt_mm.deploy.evaluation import check_fit, evaluated
         from qsdt_mm.deploy.pretrained import holds_plan_alone, packed_plan
         from qsdt_mm.errors import InputError
 
@@ -199,6 +199,8 @@ class Network:
         self.checked = not args.require_spikes
         self.rates = firing_watch(backbones[0])
         if plan is not None:
+            with self.scope():
+                check_fit(self.model, plan)
             self.model = evaluated(self.model, plan)
 
     def scope(self):

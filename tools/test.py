@@ -217,7 +217,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.datasets.tta import apply_tta, first_view, merging
-    from qsdt_mm.deploy.evaluation import calibration_pixels
+    from qsdt_mm.deploy.evaluation import calibration_pixels, check_fit
     from qsdt_mm.deploy.pretrained import holds_plan_alone
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
@@ -292,6 +292,8 @@ def test(args: argparse.Namespace, session) -> None:
             remarks = [without_labels(runner.test_loop, bool(args.out or args.show or args.show_dir))]
         if args.backend:
             check_runtime(deploy, model, args)
+        if deploy is not None:
+            check_fit(model, deploy)
         of_test = {key: cfg.get(key) for key in ('default_scope', 'model', 'test_dataloader', 'test_evaluator')}
         check_void_labels(of_test, model, dict(test=runner.test_loop))
         with session.stage(building):

@@ -8,10 +8,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import InputError
 from qsdt_mm.inference.conversion import evaluation_copy
+
+from .plan import as_tensor
+from .pretrained import preprocessing_of
 
 HEADS = ('head', 'bbox_head', 'decode_head')
 NEAR = 0.05
@@ -58,6 +62,46 @@ def head_of(model: nn.Module) -> str:
             'one-stage detectors can be evaluated'
         )
     return name
+
+
+@torch.no_grad()
+def check_fit(model: nn.Module, steps: nn.Module) -> None:
+    """Refuse a plan that was not made of a model's network: other outputs, or another order of channels.
+
+    Args:
+        model: of a task library.
+        steps: a packed :class:`Plan`, or a :class:`~qsdt_mm.deploy.runtimes.Runtime` with a file of one.
+
+    Raises:
+        InputError: saying what differs.
+    """
+    known = (getattr(steps, 'preprocessing', None) or {}).get('channels')
+    expected = preprocessing_of(model).get('channels')
+    if {known, expected} == {'RGB', 'BGR'}:
+        raise InputError(f'the plan takes images in {known}, the configuration makes them {expected}')
+    model = unwrap(model)
+    head_of(model)
+    device = next(model.parameters()).device
+    image = torch.zeros(1, *steps.shape, dtype=torch.uint8, device=device)
+    was_training = model.training
+    try:
+        wanted = _sizes(as_tensor(model.eval(), image.float()))
+    finally:
+        model.train(was_training)
+    found = _sizes(steps.to(device)(image))
+    if found != wanted:
+        raise InputError(
+            f'the plan gives outputs of {_listed(found)}, the network of the configuration {_listed(wanted)}'
+        )
+
+
+def _sizes(outputs: Any) -> list[tuple[int, ...]]:
+    return [tuple(output.shape[1:]) for output in tree_flatten(outputs)[0]]
+
+
+def _listed(sizes: list[tuple[int, ...]]) -> str:
+    listed = [' x '.join(map(str, size)) for size in sizes]
+    return ', '.join(listed[:3]) + (f' and {len(listed) - 3} more' if len(listed) > 3 else '')
 
 
 class _Planned:

@@ -328,7 +328,9 @@ def true_size(folder: PathLike, model: nn.Module) -> str:
     size = sum(path.stat().st_size for path in Path(folder).rglob('*') if path.is_file()) / 1e6
     weights = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     layers = [m for m in model.modules() if isinstance(m, QuantWeightMixin) and m.quantizer is not None]
-    text = f'{size:.2f} MB in all files, {4 * weights / size:.1f} times less than the {4 * weights:.2f} MB of float32'
+    ratio = 4 * weights / size
+    less = f'{ratio:.1f} times less than' if ratio >= 1.05 else 'beside'
+    text = f'{size:.2f} MB in all files, {less} the {4 * weights:.2f} MB of float32'
     if layers:
         widths = [layer.weight_bits for layer in layers]
         bits = max(widths, key=widths.count)

@@ -26,7 +26,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}{BESIDE}{path.suffix}')
+    beside = _beside(path)
     with suppress(OSError):  # a leftover may be a link to somebody else's
         beside.unlink()
     try:
@@ -45,6 +45,10 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f'.{path.name}{BESIDE}{path.suffix}')
 
 
 @contextmanager
@@ -77,6 +81,8 @@ def check_writable(path: PathLike) -> None:
     folder = next(part for part in Path(os.path.abspath(path)).parents if part.exists())
     probe = folder / f'.{Path(path).name[:100]}{BESIDE}{os.getpid()}'
     try:
+        with suppress(FileNotFoundError):  # a name that is too long is said here
+            os.lstat(_beside(Path(path)))
         with open(probe, 'xb') as file:
             file.write(bytes(4096))
             file.flush()

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_flatten
 
 import qsdt_mm
 from qsdt_mm.deploy import plan
-from qsdt_mm.deploy.evaluation import calibration_pixels, evaluated, head_of, pixels_of
+from qsdt_mm.deploy.evaluation import calibration_pixels, check_fit, evaluated, head_of, pixels_of
 from qsdt_mm.errors import InputError
 
 
@@ -81,3 +81,31 @@ def test_two_stage_detectors_are_refused():
     model.extract_feat = None
     with pytest.raises(InputError, match='no single head'):
         head_of(model)
+
+
+def test_a_plan_of_other_outputs_or_colours_is_refused():
+    class Model(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.data_preprocessor, self.head = Preprocessor(), nn.Linear(3, classes)
+
+        def extract_feat(self, inputs):
+            return inputs.mean((2, 3))
+
+        def forward(self, inputs, mode):
+            return self.head(self.extract_feat(inputs))
+
+    class Steps(nn.Module):
+        shape, preprocessing = (3, 8, 8), dict(channels='BGR')
+
+        def forward(self, pixels):
+            return pixels.new_zeros(len(pixels), 4)
+
+    model, steps = Model(4).train(), Steps()
+    check_fit(model, steps)
+    assert model.training
+    with pytest.raises(InputError, match='the plan gives outputs of 4, the network of the configuration 5'):
+        check_fit(Model(5), steps)
+    steps.preprocessing = dict(channels='RGB')
+    with pytest.raises(InputError, match='takes images in RGB, the configuration makes them BGR'):
+        check_fit(model, steps)

@@ -70,3 +70,13 @@ def test_without_the_packages_a_line_says_how_to_get_them(tmp_path, checkpoint, 
 def test_bad_arguments(capsys, words):
     with pytest.raises(SystemExit, match='2'):
         toy.tool('deployment/export_nir').main([str(CONFIG), 'x.pth', *words])
+
+
+@pytest.mark.parametrize('ending', ['nir', 'onnx'])
+def test_a_name_that_is_too_long_is_one_line(tmp_path, capsys, ending):
+    for length in (300, 248):  # what is written beside it has a longer one
+        with pytest.raises(SystemExit, match='2'):
+            command = [str(CONFIG), 'x.pth', str(tmp_path / f'{"n" * length}.{ending}')]
+            toy.tool(f'deployment/export_{ending}').main(command)
+        error = capsys.readouterr().err
+        assert 'cannot be written: File name too long' in error and error.count('\n') == 1

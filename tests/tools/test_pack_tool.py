@@ -49,6 +49,15 @@ def test_weights_give_the_same_figures_packed_or_not(made, tmp_path):
     assert torch.equal(packed, scores(tmp_path, made / 'new.pth'))
 
 
+@pytest.mark.parametrize(('change', 'word'), [
+    ('model.head.num_classes=7', 'the plan gives outputs of 10, the network of the configuration 7'),
+])  # fmt: skip
+def test_a_plan_of_another_network_is_refused(made, tmp_path, capsys, change, word):
+    words = [str(CONFIG), str(made / 'both' / 'deploy'), '--work-dir', str(tmp_path / 'run'), *options(), change]
+    assert toy.tool('test').main(words) == 2
+    assert word in toy.our_lines(capsys.readouterr().err, 'test.py')[-1]
+
+
 @pytest.mark.slow
 def test_a_plan_can_be_made_of_packed_weights(made, tmp_path):
     words = ['--inference', 'deploy', '--calibrate', 8]
@@ -131,6 +140,13 @@ def test_bad_input_is_one_line(made, tmp_path, capsys, words, word):
     assert pack(*(text.format(made=made, tmp=tmp_path) for text in words)) == 2
     assert word in lines_of(capsys, 'pack.py')
     assert not list(tmp_path.iterdir())
+
+
+def test_places_that_take_no_folder_are_named_before_the_work(made, tmp_path, capsys):
+    for place, why in ((tmp_path / ('n' * 300), 'File name too long'), (made / 'new.pth' / 'net', 'Not a directory')):
+        with pytest.raises(SystemExit):
+            pack(made / 'new.pth', place)
+        assert f'cannot be written: {why}' in lines_of(capsys, 'pack.py')
 
 
 def test_a_plan_has_no_weights_to_test(made, tmp_path, capsys):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from qsdt_mm.cli import ToolParser, run_tool
 
@@ -54,9 +54,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f'--{name} must be at least 1, got {" ".join(map(str, values))}')
     if not args.out.endswith('.nir'):
         parser.error(f'OUT.nir must end in .nir, got {args.out}')
-    if Path(args.out).is_dir() or Path(args.out).exists() and not args.overwrite:
+    if os.path.isdir(args.out) or os.path.exists(args.out) and not args.overwrite:
         parser.error(
-            f'{args.out} exists: name another file{"" if Path(args.out).is_dir() else ", or give --overwrite"}'
+            f'{args.out} exists: name another file{"" if os.path.isdir(args.out) else ", or give --overwrite"}'
         )
     return args
 

@@ -43,6 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f'--calibrate must be at least 1, got {args.calibrate}')
     if Path(args.folder).resolve() in (path := Path(args.checkpoint).resolve(), *path.parents):
         parser.error(f'FOLDER {args.folder} holds the checkpoint, and would take its place')
+    parser.check_output(args.folder)
     return args
 
 
