@@ -158,6 +158,12 @@ def unpack_nibbles(
     return flat.as_strided(shape, stride)
 
 
+def register(tensor: Tensor, restore: Callable[[], Tensor], held: tuple[Tensor, ...]) -> None:
+    """Register a dense tensor as what ``restore()`` returns, which needs the tensors ``held``."""
+    if is_compact():
+        _current.tensors.register(tensor, Compressed(restore, held))
+
+
 def register_product(
     tensor: Tensor,
     factor: float,
