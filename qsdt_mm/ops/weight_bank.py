@@ -55,14 +55,21 @@ def quantize_many(
 
 def quantize_many_backward(
     grads: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    weights: Sequence[Tensor | None],
     steps: Sequence[Tensor | None],
     ranges: Sequence[tuple[int, int]],
+    dtype: torch.dtype,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Compute gradients of the weights and of the learned steps of :func:`quantize_many`."""
+    """Compute gradients of the weights and of the learned steps of :func:`quantize_many`.
+
+    Args:
+        grads: of each layer's part.
+        weights, steps, ranges: as above; a weight without steps is not needed, and may be None.
+        dtype: of weights and steps, and of the result.
+    """
     of_weights, of_steps = [], []
     for grad, weight, step, (low, high) in zip(grads, weights, steps, ranges):
-        grad = grad.to(weight.dtype)
+        grad = grad.to(dtype)
         if step is None:
             of_weights.append(grad)
             of_steps.append(None)

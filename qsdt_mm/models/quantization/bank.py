@@ -44,13 +44,12 @@ class WeightBank:
         self.parts: Sequence[Tensor] = ()
 
     def _versions(self) -> list[int]:
-        return [-1 if t is None else t._version for t in (*self.weights, *self.steps)]
+        return [version_of(tensor) for tensor in (*self.weights, *self.steps)]
 
     @torch.no_grad()
     def quantize(self) -> Tensor:
         """Quantize all weights into a buffer."""
-        tensors = (t for t in (*self.weights, *self.steps) if t is not None)
-        run = dispatch.find('quantize_many', *tensors) or quantize_many
+        run = dispatch.find('quantize_many', *self.weights, *present(self.steps)) or quantize_many
         return run(self.weights, self.steps, self.ranges, self.dtype)
 
     def provide(self) -> None:
@@ -59,9 +58,7 @@ class WeightBank:
         parameters = [layer.weight for layer in self.layers]
         parameters += [layer.quantizer.step for layer in self.layers if layer.quantizer is not None]
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-            compact_saving.register(
-                self.flat, self.restore, tuple(t for t in self.weights + self.steps if t is not None)
-            )
+            compact_saving.register(self.flat, self.restore, (*self.weights, *present(self.steps)))
             self.parts = _Quantized.apply(self, *parameters)
         else:
             self.parts = parts_of(self.flat, self.weights)
@@ -96,11 +93,9 @@ class WeightBank:
         place = self.places.get(layer)
         if place is None or not self.parts or layer.weight is not self.parameters[place]:
             return None
-        count = len(self.weights)
-        changed = self.weights[place]._version != self.versions[place]
-        step = self.steps[place]
-        changed = changed or (step is not None and step._version != self.versions[count + place])
-        return None if changed else self.parts[place]
+        now = version_of(self.weights[place]), version_of(self.steps[place])
+        then = self.versions[place], self.versions[len(self.weights) + place]
+        return self.parts[place] if now == then else None
 
     def find_again(self, layer: nn.Module, learned: Sequence[bool]) -> Tensor | None:
         """Return the weight of a layer for a second computation, whose graph is of no use."""
@@ -108,6 +103,16 @@ class WeightBank:
         if place is None:
             return None
         return parts_of(self.restore(), self.weights)[place].requires_grad_(learned[place])
+
+
+def version_of(tensor: Tensor | None) -> int:
+    """Return how often a tensor was changed in place; -1 where that is not counted."""
+    return -1 if tensor is None or tensor.is_inference() else tensor._version
+
+
+def present(tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    """Return those of the tensors that are there."""
+    return [tensor for tensor in tensors if tensor is not None]
 
 
 class _Quantized(torch.autograd.Function):
@@ -121,7 +126,7 @@ class _Quantized(torch.autograd.Function):
         parts = parts_of(bank.flat.detach(), bank.weights)
         of_steps = iter(ctx.needs_input_grad[1 + len(parts) :])
         learned = [
-            of_weight or (step is not None and next(of_steps))
+            any((of_weight, step is not None and next(of_steps)))
             for of_weight, step in zip(ctx.needs_input_grad[1:], bank.steps)
         ]
         ctx.mark_non_differentiable(*(part for part, wanted in zip(parts, learned) if not wanted))
@@ -150,9 +155,11 @@ def gradients(
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Compute gradients of weights and steps; if they are differentiated again, in operations that autograd knows."""
     if not torch.is_grad_enabled():
-        tensors = [*weights, *(step for step in steps if step is not None)]
-        kernel = dispatch.find('quantize_many_backward', *tensors) if dispatch.takes(*grads) else None
-        return (kernel or quantize_many_backward)(grads, weights, steps, ranges)
+        kernel = None
+        if dispatch.takes(*grads):
+            kernel = dispatch.find('quantize_many_backward', *present(weights), *present(steps))
+        needed = [None if step is None else weight for weight, step in zip(weights, steps)]
+        return (kernel or quantize_many_backward)(grads, needed, steps, ranges, weights[0].dtype)
     of_weights, of_steps = [], []
     for grad, weight, step, limits in zip(grads, weights, steps, ranges):
         grad = grad.to(weight.dtype)

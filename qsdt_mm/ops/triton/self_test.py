@@ -40,7 +40,7 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
         'their gradients': (
             of_weights(weight_bank.quantize_many_backward),
             of_weights(plain_bank.quantize_many_backward),
-            ([membrane.flip(0).view(7, 40), membrane.view(4, 2, 35)], *many),
+            ([membrane.flip(0).view(7, 40), membrane.view(4, 2, 35)], *many, dtype),
         ),
     }
     wrong = []

@@ -92,11 +92,13 @@ def _quantize_many_backward(
     step = tl.abs(raw)
     step = tl.where(step < floor, floor, step)
     part = weight_grads + tl.load(starts + layer) + at
+    quantized = tl.where(high > 0, width, 0)  # of a layer that is not, the gradient alone is read
     total = tl.full((BLOCK,), 0.0, tl.float32)
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
         grad = rounded(widened(tl.load(grad_at + column, mask=column < width, other=0.0)), dtype)
-        ratio = divided(widened(tl.load(weight_at + column, mask=column < width, other=0.0)), step, dtype)
+        weight = widened(tl.load(weight_at + column, mask=column < quantized, other=0.0))
+        ratio = divided(weight, step, dtype)
         inside = (ratio >= low) & (ratio <= high)
         integer = rint(clipped(ratio, low, high))
         slope = tl.where(inside, rounded(integer - ratio, dtype), integer)
@@ -154,21 +156,20 @@ def addresses(pointers: tuple[int, ...], device: torch.device) -> Tensor:
     return on_device(list(pointers), torch.int64, device)
 
 
-def tables(
-    weights: Sequence[Tensor], steps: Sequence[Tensor | None], ranges: Sequence[tuple[int, int]]
-) -> tuple[Tensor, Tensor, Rows]:
-    """Return addresses of weights and steps, and the tables of their sizes."""
-    device = weights[0].device
-    rows = rows_of(
-        tuple(len(w) for w in weights),
-        tuple(w.numel() // len(w) for w in weights),
-        tuple(starts_of(weights)[:-1]),
+def places(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
+    """Return the addresses of tensors, 0 for none, on the device."""
+    return addresses(tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors), device)
+
+
+def sizes(like: Sequence[Tensor], steps: Sequence[Tensor | None], ranges: Sequence[tuple[int, int]]) -> Rows:
+    """Return the tables of what never changes, for weights of these shapes."""
+    return rows_of(
+        tuple(len(w) for w in like),
+        tuple(w.numel() // len(w) for w in like),
+        tuple(starts_of(like)[:-1]),
         tuple((0, 0) if step is None else limits for step, limits in zip(steps, ranges)),
-        device,
+        like[0].device,
     )
-    places = tuple(w.data_ptr() for w in weights)
-    of_steps = tuple(place if step is None else step.data_ptr() for place, step in zip(places, steps))
-    return addresses(places, device), addresses(of_steps, device), rows
 
 
 def quantize_many(
@@ -178,14 +179,14 @@ def quantize_many(
     dtype: torch.dtype,
 ) -> Tensor:
     """Quantize the weights of many layers into one buffer."""
-    of_weights, of_steps, rows = tables(weights, steps, ranges)
+    rows = sizes(weights, steps, ranges)
     flat = weights[0].new_empty(starts_of(weights)[-1], dtype=dtype)
     source = weights[0].dtype
     with torch.cuda.device_of(flat):
         # Without fused products and sums: they round once where torch rounds twice.
         _quantize_many[(len(rows.layers),)](
-            of_weights,
-            of_steps,
+            places(weights, flat.device),
+            places(steps, flat.device),
             *rows[:-1],
             flat,
             in_dtype(MIN_STEP, source),
@@ -198,20 +199,21 @@ def quantize_many(
 
 def quantize_many_backward(
     grads: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    weights: Sequence[Tensor | None],
     steps: Sequence[Tensor | None],
     ranges: Sequence[tuple[int, int]],
+    dtype: torch.dtype,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Compute gradients of the weights and of the learned steps."""
-    of_weights, of_steps, rows = tables(weights, steps, ranges)
     grads = [grad.contiguous() for grad in grads]
-    flat = weights[0].new_empty(starts_of(weights)[-1])
-    flat_steps = weights[0].new_empty(len(rows.layers))
+    rows = sizes(grads, steps, ranges)
+    flat = grads[0].new_empty(starts_of(grads)[-1], dtype=dtype)
+    flat_steps = grads[0].new_empty(len(rows.layers), dtype=dtype)
     with torch.cuda.device_of(flat):
         _quantize_many_backward[(len(rows.layers),)](
-            addresses(tuple(grad.data_ptr() for grad in grads), flat.device),
-            of_weights,
-            of_steps,
+            places(grads, flat.device),
+            places(weights, flat.device),
+            places(steps, flat.device),
             *rows,
             flat,
             flat_steps,
@@ -220,5 +222,5 @@ def quantize_many_backward(
             BLOCK,
             enable_fp_fusion=False,
         )
-    summed = flat_steps.split([len(w) for w in weights])
-    return parts_of(flat, weights), [None if step is None else part for part, step in zip(summed, steps)]
+    summed = flat_steps.split([len(grad) for grad in grads])
+    return parts_of(flat, grads), [None if step is None else part for part, step in zip(summed, steps)]

@@ -235,6 +235,25 @@ def test_what_is_frozen_gets_no_gradient():
     assert not model(X).requires_grad
 
 
+def test_a_weight_is_frozen_and_its_step_is_not():
+    model = lively(Twice())
+    model.first.quantizer.step.requires_grad_(False)
+    model.second.weight.requires_grad_(False)
+    assert_as_ever(model)
+    assert model.first.weight.grad is not None and model.second.quantizer.step.grad is not None
+
+
+def test_without_gradients(made):
+    model = lively(Twice())
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert torch.equal(model(X), model.inside(X))
+    with torch.inference_mode():
+        born = Twice()
+        assert torch.equal(born(X), born.inside(X))
+    assert made == [2, 2, 2]
+
+
 def test_layers_that_are_not_called_or_called_twice():
     model = lively(Twice(QuantConv2d(3, 3, 1), QuantConv2d(3, 3, 1)))
     model.inside = lambda x: model.first(model.first(x).relu())
