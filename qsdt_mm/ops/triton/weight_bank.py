@@ -66,6 +66,7 @@ def _quantize_many(
 @triton.jit
 def _quantize_many_backward(
     grads,
+    places,
     weights,
     steps,
     layers,
@@ -87,6 +88,7 @@ def _quantize_many_backward(
     width, low, high = tl.load(widths + layer), tl.load(lows + layer), tl.load(highs + layer)
     at = channel * width
     grad_at = tl.load(grads + layer).to(tl.pointer_type(GRAD)) + at
+    places_of_one = tl.load(places + layer)
     weight_at = tl.load(weights + layer).to(tl.pointer_type(dtype)) + at
     raw = widened(tl.load(tl.load(steps + layer).to(tl.pointer_type(dtype)) + channel, mask=high > 0, other=1.0))
     step = tl.abs(raw)
@@ -96,7 +98,8 @@ def _quantize_many_backward(
     total = tl.full((BLOCK,), 0.0, tl.float32)
     for first in range(0, width, BLOCK):
         column = first + tl.arange(0, BLOCK)
-        grad = rounded(widened(tl.load(grad_at + column, mask=column < width, other=0.0)), dtype)
+        here = column % places_of_one * (width // places_of_one) + column // places_of_one
+        grad = rounded(widened(tl.load(grad_at + here, mask=column < width, other=0.0)), dtype)
         weight = widened(tl.load(weight_at + column, mask=column < quantized, other=0.0))
         ratio = divided(weight, step, dtype)
         inside = (ratio >= low) & (ratio <= high)
@@ -150,15 +153,26 @@ def rows_of(
     return Rows(*(on_device(list(values), dtype, device) for values, dtype in lists))
 
 
-@lru_cache(maxsize=64)
-def addresses(pointers: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return addresses on the device; the same tensor as long as nothing moves."""
-    return on_device(list(pointers), torch.int64, device)
+@lru_cache(maxsize=128)
+def table(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return addresses or sizes on the device; the same tensor as long as nothing moves."""
+    return on_device(list(values), torch.int64, device)
 
 
-def places(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
+def addresses(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Return the addresses of tensors, 0 for none, on the device."""
-    return addresses(tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors), device)
+    return table(tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors), device)
+
+
+def by_channel(grad: Tensor) -> Tensor:
+    """Return a gradient each of whose output channels is one stretch of memory, channels of the input first or last."""
+    last = grad.dim() == 4 and grad.is_contiguous(memory_format=torch.channels_last)
+    return grad if last or grad.is_contiguous() else grad.contiguous()
+
+
+def places_of(grad: Tensor) -> int:
+    """Count the places of a kernel whose gradient lies with channels last; 1 where it lies as weights do."""
+    return 1 if grad.is_contiguous() else grad.shape[2:].numel()
 
 
 def sizes(like: Sequence[Tensor], steps: Sequence[Tensor | None], ranges: Sequence[tuple[int, int]]) -> Rows:
@@ -185,8 +199,8 @@ def quantize_many(
     with torch.cuda.device_of(flat):
         # Without fused products and sums: they round once where torch rounds twice.
         _quantize_many[(len(rows.layers),)](
-            places(weights, flat.device),
-            places(steps, flat.device),
+            addresses(weights, flat.device),
+            addresses(steps, flat.device),
             *rows[:-1],
             flat,
             in_dtype(MIN_STEP, source),
@@ -205,15 +219,16 @@ def quantize_many_backward(
     dtype: torch.dtype,
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Compute gradients of the weights and of the learned steps."""
-    grads = [grad.contiguous() for grad in grads]
+    grads = [by_channel(grad) for grad in grads]
     rows = sizes(grads, steps, ranges)
     flat = grads[0].new_empty(starts_of(grads)[-1], dtype=dtype)
     flat_steps = grads[0].new_empty(len(rows.layers), dtype=dtype)
     with torch.cuda.device_of(flat):
         _quantize_many_backward[(len(rows.layers),)](
-            places(grads, flat.device),
-            places(weights, flat.device),
-            places(steps, flat.device),
+            addresses(grads, flat.device),
+            table(tuple(places_of(grad) for grad in grads), flat.device),
+            addresses(weights, flat.device),
+            addresses(steps, flat.device),
             *rows,
             flat,
             flat_steps,

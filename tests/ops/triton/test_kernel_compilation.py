@@ -26,7 +26,7 @@ SIZES = ('size', 'last', 'width')
 BYTES = {'kept': '*u8'}
 # Of many layers: addresses, places, ranges.
 TABLES = {
-    **dict.fromkeys(('grads', 'weights', 'steps', 'channels', 'widths', 'starts'), '*i64'),
+    **dict.fromkeys(('grads', 'places', 'weights', 'steps', 'channels', 'widths', 'starts'), '*i64'),
     **dict.fromkeys(('lows', 'highs', 'scales'), '*fp32'),
     'layers': '*i32',
     'floor': 'fp32',
