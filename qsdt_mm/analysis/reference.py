@@ -60,6 +60,8 @@ def plain_path() -> Iterator[None]:
             (modules, 'scaled_spikes', scaled_spikes),
             (lsq, 'lsq_quantize', lsq_quantize),
             (spike_driven_transformer, 'compact_saving', nullcontext),
+            (spike_driven_transformer, 'counted_at_once', nullcontext),
+            (spike_driven_transformer, 'quantized_together', lambda stage: nullcontext()),
             (layout, 'to_preferred_memory_format', lambda feature: feature),
         ):
             stack.enter_context(mock.patch.object(owner, name, plain))

@@ -22,6 +22,8 @@ KERNEL_MODULES = {
     'integrate_and_fire': 'time_steps',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',
+    'quantize_many': 'weight_bank',
+    'quantize_many_backward': 'weight_bank',
 }
 """Module of each kernel's launch function."""
 PLAIN_MODULES = {
@@ -32,6 +34,8 @@ PLAIN_MODULES = {
     'restore_spikes': 'spiking',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',
+    'quantize_many': 'weight_bank',
+    'quantize_many_backward': 'weight_bank',
 }
 """Module of each kernel's plain twin, a function of the same name and arguments."""
 LAUNCHES: dict[str, int] = {}

@@ -8,8 +8,8 @@ arXiv 2411.16061).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,12 @@ from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import InputError, require, require_positive_int
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.layers.blocks import downsampling
+from qsdt_mm.models.layers.norm_counters import counted_at_once
 from qsdt_mm.models.layers.time import mean_over_time
 from qsdt_mm.models.layers.unit import neuron_parameters, register_parameters_once
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
+from qsdt_mm.models.quantization.bank import provided_twice, quantized_together
 from qsdt_mm.ops import layout
 from qsdt_mm.ops.compact_saving import compact_saving, plain_saving
 
@@ -282,13 +284,13 @@ class SpikeDrivenTransformer(BaseModule):
                     module,
                     membrane,
                     use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), _StatisticsReplayed(module)),
+                    context_fn=partial(_twice, module),
                 )
         return module(membrane)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute membrane potentials of the stages in ``out_indices``; see the class for shapes."""
-        with compact_saving():
+        with compact_saving(), counted_at_once():
             return self._forward(image)
 
     def _forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -296,15 +298,17 @@ class SpikeDrivenTransformer(BaseModule):
         wanted = [self.arch.stage_of(i) for i in self.out_indices]
         outputs = {}
         for i, stage in enumerate(self.stages):
-            membrane = stage.downsample(membrane)
-            if i == 0 and not has_time and self.time_steps > 1:
-                # A still image is the same at every step: encode it once, then show it T times.
-                # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
-                membrane = layout.to_preferred_memory_format(
-                    membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
-                )
-            for block in stage.blocks:
-                membrane = self._run(block, membrane)
+            # Stage by stage: gradients of one are complete, and may be exchanged, while the next ones are computed.
+            with quantized_together(stage):
+                membrane = stage.downsample(membrane)
+                if i == 0 and not has_time and self.time_steps > 1:
+                    # A still image is the same at every step: encode it once, then show it T times.
+                    # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
+                    membrane = layout.to_preferred_memory_format(
+                        membrane.expand(self.time_steps, *membrane.shape).flatten(0, 1)
+                    )
+                for block in stage.blocks:
+                    membrane = self._run(block, membrane)
             if i in wanted:
                 outputs[i] = membrane
         if self.time_mean and self.time_steps > 1:
@@ -319,24 +323,37 @@ def _pooled(membrane: Tensor, pool: int) -> Tensor:
     return membrane if pool == 1 else nn.functional.max_pool2d(membrane, pool, ceil_mode=True)
 
 
+def _twice(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Return the contexts in which a block is computed, and computed again: quantized weights are the same."""
+    first, again = provided_twice()
+    return first(), _StatisticsReplayed(module, again)
+
+
 class _StatisticsReplayed:
     """Context in which a block is computed again: batch norms see the statistics of the first time, and keep none.
 
     To be made before the first time; may be entered more than once. The border of BNAndPad reads the statistics, so a
     second forward before the backward pass must not show in the first one's gradients.
+
+    Args:
+        module: the block.
+        weights: makes the context in which its layers find their quantized weights.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, weights: Callable[[], AbstractContextManager]) -> None:
+        self.weights, self.provided = weights, ExitStack()
         norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
         self.seen = [(norm, {name: b.clone() for name, b in norm.named_buffers(recurse=False)}) for norm in norms]
         self.kept: list[dict[str, Tensor]] = []
 
     def __enter__(self) -> None:
+        self.provided.enter_context(self.weights())
         self.kept = [dict(norm.named_buffers(recurse=False)) for norm, _ in self.seen]
         for norm, statistics in self.seen:
             # Other tensors, not other values: autograd refuses those that it saved and finds overwritten.
             norm._buffers.update({name: b.clone() for name, b in statistics.items()})
 
     def __exit__(self, *_: object) -> None:
+        self.provided.close()
         for (norm, _), statistics in zip(self.seen, self.kept):
             norm._buffers.update(statistics)

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from qsdt_mm.ops import compact_saving
 
+from .norm_counters import batch_norm
+
 
 def normalise(norm: nn.Module, membrane: Tensor) -> Tensor:
     """Apply ``norm``; the next layer saves nothing of it for the backward pass, where :func:`can_repeat`."""
-    out = norm(membrane)
+    out = batch_norm(norm, membrane)
     if can_repeat(norm):
         compact_saving.register_recompute(out, partial(repeat, norm), membrane)
     return out

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from qsdt_mm.ops import compact_saving
 
+from .norm_counters import batch_norm
 from .norms import can_repeat, normalise, repeat
 from .unit import UnitFactory
 
@@ -40,7 +41,7 @@ class BNAndPad(nn.Module):
         def pad(normalised: Tensor, border: Tensor) -> Tensor:
             return F.pad(normalised - border, (1, 1, 1, 1)) + border
 
-        normalised = self.norm(membrane)
+        normalised = batch_norm(self.norm, membrane)
         border = self.border().to(normalised.dtype)  # after the norm has updated its statistics
         padded = pad(normalised, border)
         if can_repeat(self.norm):
@@ -59,7 +60,7 @@ class NormedChain(nn.Sequential):
     def forward(self, spikes: Tensor) -> Tensor:
         *layers, norm = self
         for layer in layers:
-            spikes = layer(spikes)
+            spikes = batch_norm(layer, spikes) if isinstance(layer, nn.BatchNorm2d) else layer(spikes)
         return normalise(norm, spikes)
 
 

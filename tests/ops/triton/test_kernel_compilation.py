@@ -6,7 +6,8 @@ from importlib import import_module
 
 import pytest
 
-pytest.importorskip('triton.language')
+tl = pytest.importorskip('triton.language')
+TYPES = dict(fp32=tl.float32, fp16=tl.float16, bf16=tl.bfloat16)
 
 NAMES = {
     'neuron._fire': dict(EVEN=False, BIT=0x80, BLOCK=1024),
@@ -21,10 +22,19 @@ NAMES = {
     'time_steps._walk half_even': dict(STEPS=3, EVEN=True, BIT=0x80, BLOCK=1024),
     'lsq._quantize': dict(BLOCK=1024, BLOCKS=2),
     'lsq._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
+    'weight_bank._quantize_many': dict(SOURCE=None, BLOCK=512),
+    'weight_bank._quantize_many_backward': dict(GRAD=None, BLOCK=512),
 }
 NUMBERS = ('threshold', 'max_spike_count', 'top', 'scale', 'decay', 'low', 'high')
 SIZES = ('size', 'half', 'last', 'width')
 BYTES = {'kept': '*u8', 'packed': '*u8'}
+# Of many layers: addresses, places, ranges.
+TABLES = {
+    **dict.fromkeys(('grads', 'places', 'weights', 'steps', 'channels', 'widths', 'starts'), '*i64'),
+    **dict.fromkeys(('lows', 'highs', 'scales'), '*fp32'),
+    'layers': '*i32',
+    'floor': 'fp32',
+}
 
 
 def ptx(name, dtype, capability):
@@ -36,10 +46,13 @@ def ptx(name, dtype, capability):
     module, function = name.split()[0].split('.')
     kernel = getattr(import_module(f'qsdt_mm.ops.triton.{module}'), function)
     kinds = {**dict.fromkeys(NUMBERS, 'fp32'), **dict.fromkeys(SIZES, 'i32'), **BYTES}
+    if module == 'weight_bank':
+        kinds.update(TABLES)
     kinds.update(dict.fromkeys(NAMES[name], 'constexpr'))
+    constants = {key: TYPES[dtype] if value is None else value for key, value in NAMES[name].items()}
     signature = {argument: kinds.get(argument, f'*{dtype}') for argument in kernel.arg_names}
     compiled = compile(
-        ASTSource(fn=kernel, signature=signature, constexprs=NAMES[name]),
+        ASTSource(fn=kernel, signature=signature, constexprs=constants),
         target=GPUTarget('cuda', capability, 32),
         options=dict(enable_fp_fusion=False),
     )
