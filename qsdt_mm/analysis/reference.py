@@ -64,6 +64,7 @@ def plain_path() -> Iterator[None]:
             (spike_driven_transformer, 'counted_at_once', nullcontext),
             (norms, 'can_fuse', lambda *args: False),
             (synapses, 'can_fuse', lambda *args: False),
+            (spike_driven_transformer, 'quantized_together', lambda stage: nullcontext()),
             (layout, 'to_preferred_memory_format', lambda feature: feature),
         ):
             stack.enter_context(mock.patch.object(owner, name, plain))

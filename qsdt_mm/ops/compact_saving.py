@@ -231,7 +231,7 @@ def unpack_into(out: Tensor, packed: Tensor, mask: int = 0xF, shift: int = 0) ->
     return out
 
 
-def register(tensor: Tensor, restore: Callable[[], Tensor], *held: Tensor) -> None:
+def register(tensor: Tensor, restore: Callable[[], Tensor], held: tuple[Tensor, ...]) -> None:
     """Register a dense tensor that ``restore`` makes again from ``held``, exactly and with the same strides.
 
     If it is written to later, before autograd saves it, it is saved as it is then.
@@ -254,7 +254,7 @@ def register_product(tensor: Tensor, factor: float, code: Tensor, mask: int = 0x
     def restore() -> Tensor:
         return (code if mask == 0xFF else code & mask).to(dtype).mul_(factor)
 
-    register(tensor, restore, code)
+    register(tensor, restore, (code,))
 
 
 def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], source: Tensor) -> None:
@@ -279,4 +279,4 @@ def register_recompute(tensor: Tensor, derive: Callable[[Tensor], Tensor], sourc
     def restore() -> Tensor:
         return derive(form.restore())
 
-    register(tensor, restore, *form.held)
+    register(tensor, restore, form.held)

@@ -27,6 +27,8 @@ KERNEL_MODULES = {
     'batch_norm_values': 'batch_norm',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',
+    'quantize_many': 'weight_bank',
+    'quantize_many_backward': 'weight_bank',
 }
 """Module of each kernel's launch function."""
 PLAIN_MODULES = {
@@ -40,6 +42,8 @@ PLAIN_MODULES = {
     'batch_norm_values': 'batch_norm',
     'quantize': 'lsq',
     'quantize_backward': 'lsq',
+    'quantize_many': 'weight_bank',
+    'quantize_many_backward': 'weight_bank',
 }
 """Module of each kernel's plain twin, a function of the same name and arguments."""
 LAUNCHES: dict[str, int] = {'batch_norm': 3, 'batch_norm_backward': 3}

@@ -4,7 +4,6 @@ import pytest
 import torch
 from tiny_backbones import families, tiny
 
-from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.analysis.calls import count_calls
 from qsdt_mm.models import IELIF
 
@@ -41,14 +40,3 @@ def test_three_launches_a_neuron(family, dtype):
     assert restored <= len(sizes) and moved <= values + half
     assert dtype is not None or restored == len(sizes)
     assert not BYTES_IN_TURN & found.keys()
-
-
-@pytest.mark.parametrize(('preset', 'most'), [('qsd-15m', 3450), ('e-10m', 1320)])
-@pytest.mark.slow
-def test_calls_of_a_preset(preset, most):
-    """4,452 and 2,871 when spikes were packed by operators of their own."""
-    model = SpikeDrivenTransformer(preset).train()
-    image = torch.randn(2, 3, 64, 64)
-    counts = count_calls(model, lambda: model(image))
-    print(preset, counts.calls(), counts.bytes() / 1e6)
-    assert counts.calls() <= most

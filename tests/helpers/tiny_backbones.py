@@ -17,10 +17,10 @@ ALL = tuple(range(5))
 families = pytest.mark.parametrize('family', TINY)
 
 
-def tiny(family='qsd', **kwargs):
+def tiny(family='qsd', arch=None, **kwargs):
     torch.manual_seed(1)
     kwargs.setdefault('out_indices', ALL)
-    return SpikeDrivenTransformer(TINY[family], **kwargs)
+    return SpikeDrivenTransformer(arch or TINY[family], **kwargs)
 
 
 def backward(outputs):

@@ -174,7 +174,7 @@ def test_halves_come_back(count):
 
 
 @pytest.mark.parametrize(
-    ('preset', 'bound', 'checkpointed'), [('qsd-15m', 100, 40), ('e-10m', 75, 30)], ids=['qsd-15m', 'e-10m']
+    ('preset', 'bound', 'checkpointed'), [('qsd-15m', 73, 40), ('e-10m', 57, 30)], ids=['qsd-15m', 'e-10m']
 )
 @pytest.mark.slow
 def test_megabytes_an_image(preset, bound, checkpointed):

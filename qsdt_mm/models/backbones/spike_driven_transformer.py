@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from qsdt_mm.models.layers.time import mean_over_time
 from qsdt_mm.models.layers.unit import neuron_parameters, register_parameters_once
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
+from qsdt_mm.models.quantization.bank import provided_twice, quantized_together
 from qsdt_mm.ops import layout
 from qsdt_mm.ops.compact_saving import compact_saving, memory_of, plain_saving
 
@@ -66,12 +67,14 @@ class Stage(nn.Module):
             shown: how often the blocks see what downsampling returns, as steps of time: ``(shown * N, C, H', W')``.
             run: calls a block on a membrane; None: directly.
         """
-        membrane = self.downsample(membrane)
-        if shown > 1:
-            # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
-            membrane = layout.to_preferred_memory_format(membrane.expand(shown, *membrane.shape).flatten(0, 1))
-        for block in self.blocks:
-            membrane = block(membrane) if run is None else run(block, membrane)
+        # Stage by stage: gradients of one are complete, and may be exchanged, while the next ones are computed.
+        with quantized_together(self):
+            membrane = self.downsample(membrane)
+            if shown > 1:
+                # Ordered anew: of one image this would be a view whose steps share memory, in no order that lasts.
+                membrane = layout.to_preferred_memory_format(membrane.expand(shown, *membrane.shape).flatten(0, 1))
+            for block in self.blocks:
+                membrane = block(membrane) if run is None else run(block, membrane)
         return membrane
 
 
@@ -303,7 +306,7 @@ class SpikeDrivenTransformer(BaseModule):
                     module,
                     membrane,
                     use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), _StatisticsReplayed(module)),
+                    context_fn=partial(_twice, module),
                 )
         return module(membrane)
 
@@ -335,24 +338,37 @@ def _pooled(membrane: Tensor, pool: int) -> Tensor:
     return membrane if pool == 1 else nn.functional.max_pool2d(membrane, pool, ceil_mode=True)
 
 
+def _twice(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Return the contexts in which a block is computed, and computed again: quantized weights are the same."""
+    first, again = provided_twice()
+    return first(), _StatisticsReplayed(module, again)
+
+
 class _StatisticsReplayed:
     """Context in which a block is computed again: batch norms see the statistics of the first time, and keep none.
 
     To be made before the first time; may be entered more than once. The border of BNAndPad reads the statistics, so a
     second forward before the backward pass must not show in the first one's gradients.
+
+    Args:
+        module: the block.
+        weights: makes the context in which its layers find their quantized weights.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, weights: Callable[[], AbstractContextManager]) -> None:
+        self.weights, self.provided = weights, ExitStack()
         norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
         self.seen = [(norm, {name: b.clone() for name, b in norm.named_buffers(recurse=False)}) for norm in norms]
         self.kept: list[dict[str, Tensor]] = []
 
     def __enter__(self) -> None:
+        self.provided.enter_context(self.weights())
         self.kept = [dict(norm.named_buffers(recurse=False)) for norm, _ in self.seen]
         for norm, statistics in self.seen:
             # Other tensors, not other values: autograd refuses those that it saved and finds overwritten.
             norm._buffers.update({name: b.clone() for name, b in statistics.items()})
 
     def __exit__(self, *_: object) -> None:
+        self.provided.close()
         for (norm, _), statistics in zip(self.seen, self.kept):
             norm._buffers.update(statistics)

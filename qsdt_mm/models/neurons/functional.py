@@ -88,7 +88,7 @@ def register_packed(spikes: Tensor, packed: Tensor, scale: float) -> None:
         out = packed.new_empty_strided(shape, stride, dtype=dtype)
         return (dispatch.find('restore_spikes', out) or spiking.restore_spikes)(out, packed, scale)
 
-    compact_saving.register(spikes, restore, packed)
+    compact_saving.register(spikes, restore, (packed,))
 
 
 def spike_count(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from qsdt_mm.compat.autocast import autocast_dtype
+from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.renamed import refuse_old_attributes, refuse_old_names
 from qsdt_mm.compat.sharded import local_part, whole
 from qsdt_mm.compat.tracing import has_values, is_recording
@@ -61,6 +63,11 @@ class _PositiveStep(torch.autograd.Function):
         return grad * step.sgn()
 
 
+def positive_step(step: Tensor) -> Tensor:
+    """Return the step in use, ``max(|step|, MIN_STEP)``."""
+    return step.abs().clamp_min(MIN_STEP) if is_recording() else _PositiveStep.apply(step)
+
+
 def lsq_quantize(weight: Tensor, step: Tensor, bits: int) -> Tensor:
     """Quantize weights to a grid of ``2^bits`` integers times one step per output channel.
 
@@ -105,7 +112,7 @@ class LSQ(nn.Module):
     @property
     def positive_step(self) -> Tensor:
         """Return the step in use, ``(C_out,)``."""
-        return self.step.abs().clamp_min(MIN_STEP) if is_recording() else _PositiveStep.apply(self.step)
+        return positive_step(self.step)
 
     @torch.no_grad()
     def reset_step(self, weight: Tensor) -> None:
@@ -127,6 +134,36 @@ class LSQ(nn.Module):
 
     def extra_repr(self) -> str:
         return f'{self.step.numel()} steps, bits={self.bits}'
+
+
+class _Provided(threading.local):
+    """Who provides layers with weights that have been quantized already; outside of modules, which are copied."""
+
+    find: Callable[[nn.Module], Tensor | None] | None = None
+
+
+_provided = _Provided()
+
+
+def provided_weights() -> Callable[[nn.Module], Tensor | None] | None:
+    """Return the function that :func:`providing` was given, or None."""
+    return _provided.find
+
+
+@contextmanager
+def providing(find: Callable[[nn.Module], Tensor | None]) -> Iterator[None]:
+    """Let layers ask ``find`` for their quantized weights within the context; they quantize where it returns None."""
+    before, _provided.find = _provided.find, find
+    try:
+        yield
+    finally:
+        _provided.find = before
+
+
+def dtype_of_use(weight: Tensor) -> torch.dtype:
+    """Return the dtype in which a layer computes with a weight: autocast's, or its own."""
+    dtype = autocast_dtype(weight.device)
+    return weight.dtype if dtype is None or weight.dtype == torch.float64 else dtype  # which autocast leaves alone
 
 
 @refuse_old_attributes
@@ -168,9 +205,12 @@ class QuantWeightMixin:
     @property
     def compute_weight(self) -> Tensor:
         """Return :attr:`quantized_weight` for a layer's forward pass: of its copies in mixed precision none is kept."""
+        provided = None if _provided.find is None or is_compiling() else _provided.find(self)
+        if provided is not None and provided.dtype == dtype_of_use(self.weight):
+            return provided
         weight = self.quantized_weight
-        dtype = autocast_dtype(weight.device) if compact_saving.is_compact() else None
-        if dtype is None or weight.dtype == dtype:
+        dtype = dtype_of_use(weight)
+        if not compact_saving.is_compact() or weight.dtype == dtype:
             return weight
         cast = weight.to(dtype)
         compact_saving.register_recompute(cast, lambda source: source.to(dtype), weight)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qsdt_mm.ops import batch_norm, lsq, spiking
+from qsdt_mm.ops import weight_bank as plain_bank
 
 from . import batch_norm as kernels
 from . import lsq as quantizer
-from . import neuron, packed
+from . import neuron, packed, weight_bank
 
 
 @torch.no_grad()
@@ -24,6 +26,7 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
     kept = spiking.fire(membrane, *constants)[1]
     odd = membrane[:-1]  # so that the last byte holds one value
     _, halves = spiking.fire_packed(odd, 0.3, 4, 0.3)
+    many = [membrane.view(7, 40), membrane.view(4, 2, 35)], [-step, None], [(-8, 7), (0, 0)]
     cases = {
         'spikes': (by_either_rule(neuron.fire), by_either_rule(spiking.fire), (membrane, *constants)),
         'gradients': (
@@ -43,10 +46,20 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
             (odd.flip(0), halves, torch.empty_like(odd), 0.3, 0.3),
         ),
         'weights': (quantizer.quantize, lsq.quantize, (membrane.view(7, 40), step, -8, 7)),
+        'weights of many layers': (
+            by_layer(weight_bank.quantize_many),
+            by_layer(plain_bank.quantize_many),
+            (*many, dtype),
+        ),
+        'their gradients': (
+            of_weights(weight_bank.quantize_many_backward),
+            of_weights(plain_bank.quantize_many_backward),
+            ([membrane.flip(0).view(7, 40), membrane.view(4, 2, 35)], *many, dtype),
+        ),
     }
     wrong = [] if norms_agree(device, dtype) else ['norms']
     for name, (kernel, plain, arguments) in cases.items():
-        found = kernel(*(a.to(device) if isinstance(a, Tensor) else a for a in arguments))
+        found = kernel(*(moved(argument, device) for argument in arguments))
         if not all(torch.equal(f.cpu(), p) for f, p in zip(listed(found), listed(plain(*arguments)))):
             wrong.append(name)
     return wrong
@@ -73,6 +86,23 @@ def norms_agree(device: torch.device, dtype: torch.dtype) -> bool:
 def by_either_rule(fire: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, ...]]:
     """Run a function that fires under one rule on halves, then under the other."""
     return lambda *arguments: tuple(x for rounding in spiking.ROUNDINGS for x in fire(*arguments, rounding))
+
+
+def by_layer(quantize_many: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+    """Split the buffer, between whose parts there are gaps."""
+    return lambda weights, *others: tuple(plain_bank.parts_of(quantize_many(weights, *others), weights))
+
+
+def of_weights(backward: Callable[..., tuple[list, list]]) -> Callable[..., tuple[Tensor, ...]]:
+    """Leave out the gradients of steps, which are sums in another order."""
+    return lambda *arguments: tuple(backward(*arguments)[0])
+
+
+def moved(argument: Any, device: torch.device) -> Any:
+    """Move a tensor, or those in a list, to a device."""
+    if isinstance(argument, list):
+        return [moved(item, device) for item in argument]
+    return argument.to(device) if isinstance(argument, Tensor) else argument
 
 
 def listed(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

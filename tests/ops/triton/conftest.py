@@ -9,7 +9,7 @@ import pytest
 
 from qsdt_mm.ops import dispatch, triton
 
-MODULES = ('arithmetic', 'neuron', 'packed', 'time_steps', 'lsq', 'batch_norm', 'self_test')
+MODULES = ('arithmetic', 'neuron', 'packed', 'time_steps', 'lsq', 'weight_bank', 'batch_norm', 'self_test')
 
 
 @contextmanager

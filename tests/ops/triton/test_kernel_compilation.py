@@ -6,7 +6,8 @@ from importlib import import_module
 
 import pytest
 
-pytest.importorskip('triton.language')
+tl = pytest.importorskip('triton.language')
+TYPES = dict(fp32=tl.float32, fp16=tl.float16, bf16=tl.bfloat16)
 
 NAMES = {
     'neuron._fire': dict(EVEN=False, BIT=0x80, BLOCK=1024),
@@ -21,6 +22,8 @@ NAMES = {
     'time_steps._walk half_even': dict(STEPS=3, EVEN=True, BIT=0x80, BLOCK=1024),
     'lsq._quantize': dict(BLOCK=1024, BLOCKS=2),
     'lsq._quantize_backward': dict(BLOCK=1024, BLOCKS=2),
+    'weight_bank._quantize_many': dict(SOURCE=None, BLOCK=512),
+    'weight_bank._quantize_many_backward': dict(GRAD=None, BLOCK=512),
 }
 NORM = dict(LAST=True, PADDED=True, KEEP=True, ROWS=32, COLUMNS=64)
 NORMS = {
@@ -41,6 +44,13 @@ SIZES = ('size', 'half', 'last', 'width', 'rows', 'stretch', 'splits', 'CHANNELS
 OF_THE_TYPE = ('xs', 'shortcuts', 'keeps', 'grads', 'out')
 """Arguments of the kernels of batch norm that are not float32 in any case."""
 BYTES = {'kept': '*u8', 'packed': '*u8'}
+# Of many layers: addresses, places, ranges.
+TABLES = {
+    **dict.fromkeys(('grads', 'places', 'weights', 'steps', 'channels', 'widths', 'starts'), '*i64'),
+    **dict.fromkeys(('lows', 'highs', 'scales'), '*fp32'),
+    'layers': '*i32',
+    'floor': 'fp32',
+}
 
 
 def ptx(name, dtype, capability):
@@ -53,7 +63,10 @@ def ptx(name, dtype, capability):
     module, function = name.split()[0].split('.')
     kernel = getattr(import_module(f'qsdt_mm.ops.triton.{module}'), function)
     kinds = {**dict.fromkeys(NUMBERS, 'fp32'), **dict.fromkeys(SIZES, 'i32'), **BYTES}
+    if module == 'weight_bank':
+        kinds.update(TABLES)
     kinds.update(dict.fromkeys(constants, 'constexpr'))
+    constants = {key: TYPES[dtype] if value is None else value for key, value in constants.items()}
     plain = 'fp32' if module == 'batch_norm' else dtype
     signature = {a: kinds.get(a, f'*{dtype if a in OF_THE_TYPE else plain}') for a in kernel.arg_names}
     compiled = compile(
