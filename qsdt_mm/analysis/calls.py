@@ -65,6 +65,9 @@ class CallRow:
         operator: an ATen operator, or 'triton.' and the name of a kernel.
         calls: how often.
         bytes: read and written.
+
+    >>> CallRow('backward', 'Linear', '', 'mm', calls=1, bytes=80).operator
+    'mm'
     """
 
     phase: str

@@ -5,6 +5,8 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from qsdt_mm import SpikeDrivenTransformer
+from qsdt_mm.models.layers import SpikeUnit
+from qsdt_mm.models.layers.norms import NormedChain
 
 TINY = {
     'qsd': dict(family='qsd', widths=(4, 8, 8, 16, 24), depths=(1, 1, 1, 2, 1), num_heads=4),
@@ -31,6 +33,15 @@ def backward(outputs):
 
 def norms(module):
     return [m for m in module.modules() if isinstance(m, _BatchNorm)]
+
+
+def biases_before_another_norm(model):
+    """Names of the biases of norms that another norm follows in the unit, and takes away again in training."""
+    return {
+        f'{name}.synapse.{len(unit.synapse) - 1}.bias'
+        for name, unit in model.named_modules()
+        if isinstance(unit, SpikeUnit) and isinstance(unit.synapse, NormedChain) and unit.norm is not None
+    }
 
 
 def assert_equal_outputs(outputs, expected):

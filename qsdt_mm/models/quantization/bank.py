@@ -29,6 +29,12 @@ class WeightBank:
     Args:
         layers: with contiguous weights of one dtype on one device.
         dtype: in which the layers compute.
+
+    >>> layer = QuantConv2d(3, 8, 1, weight_bits=4)
+    >>> bank = WeightBank([layer], torch.float32)
+    >>> bank.provide()
+    >>> torch.equal(bank.find(layer), layer.quantized_weight)
+    True
     """
 
     def __init__(self, layers: Sequence[QuantWeightMixin], dtype: torch.dtype) -> None:

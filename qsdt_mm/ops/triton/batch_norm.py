@@ -1,4 +1,4 @@
-"""Batch norm of a batch in three passes forward (statistics, constants of channels, values) and three backward.
+"""Batch norm of a batch in three launches forward (statistics, constants of channels, values) and two backward.
 
 Sums go by blocks of channels and stretches of rows, a row being a place of an image; their parts are merged by Chan's
 rule for means and variances, in order, so that a run gives the same bits twice. What follows the norm (gain, stochastic
@@ -59,7 +59,10 @@ class Shape(NamedTuple):
     @property
     def grid(self) -> tuple[int, int]:
         """Return the numbers of tiles along rows and channels."""
-        height, width = self.tiles
+        return self.grid_of(*self.tiles)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the numbers of tiles of another size."""
         return -(-self.rows // height), -(-self.channels // width)
 
     def padded(self) -> Shape:
@@ -71,7 +74,7 @@ class Shape(NamedTuple):
         """Return blocks of channels, stretches of rows, and the rows of a stretch."""
         height, _ = self.tiles
         tiles, blocks = self.grid
-        stretch = -(-tiles // max(1, min(tiles, PROGRAMS // blocks, 64))) * height
+        stretch = -(-tiles // max(1, min(tiles, PROGRAMS // blocks, 32))) * height
         return blocks, -(-self.rows // stretch), stretch
 
 
@@ -319,97 +322,89 @@ def _sum(
 
 
 @triton.jit
-def _settle_back(
+def _pass_back(
+    grads,
+    xs,
+    keeps,
+    constants,
     sums,
     products,
     edges,
-    constants,
     w1s,
     b1s,
     w2s,
     b2s,
     gains,
     results,
-    n,
-    splits,
-    eps1,
-    eps2,
-    CHANNELS,
-    TWO: tl.constexpr,
-    GAIN: tl.constexpr,
-    PADDED: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
-    here = channel < CHANNELS
-    of_shift = tl.full((WIDTH,), 0.0, tl.float32)
-    of_factor = tl.full((WIDTH,), 0.0, tl.float32)
-    of_edge = tl.full((WIDTH,), 0.0, tl.float32)
-    for split in range(splits):
-        at = split * CHANNELS + channel
-        of_shift += tl.load(sums + at, mask=here, other=0.0)
-        of_factor += tl.load(products + at, mask=here, other=0.0)
-        if PADDED:
-            of_edge += tl.load(edges + at, mask=here, other=0.0)
-    var = tl.load(constants + CHANNELS + channel, mask=here, other=1.0)
-    slope = tl.load(constants + 2 * CHANNELS + channel, mask=here)  # gain * f / sqrt(v + e1)
-    inverse = 1.0 / tl.sqrt_rn(var + eps1)
-    w1 = tl.load(w1s + channel, mask=here)
-    # Of x: slope * (g - sum(g) / n - xhat * sum(g xhat) / n), and what the second norm sees of v.
-    of_mean = -slope * of_shift / n
-    of_centred = -slope * inverse * of_factor / n
-    if GAIN:
-        gain = tl.load(gains + channel, mask=here)
-        unscaled = w1
-        shift = tl.load(b1s + channel, mask=here)
-        if TWO:
-            shift = tl.load(b2s + channel, mask=here)
-            seen = w1 * w1 * (var / (var + eps1))
-            unscaled = tl.load(w2s + channel, mask=here) * w1 / tl.sqrt_rn(seen + eps2)
-        tl.store(results + 4 * CHANNELS + channel, of_factor * unscaled + of_shift * shift, mask=here)
-        of_factor *= gain
-        of_shift *= gain
-    if TWO:
-        w2 = tl.load(w2s + channel, mask=here)
-        share = var / (var + eps1)
-        root = 1.0 / tl.sqrt_rn(w1 * w1 * share + eps2)
-        of_root = of_factor * w2 * w1 * root * root * root
-        of_var = -0.5 * of_root * w1 * w1 * eps1 * inverse * inverse * inverse * inverse
-        of_centred += 2.0 * of_var / n
-        tl.store(results + channel, of_factor * w2 * root - of_root * w1 * share, mask=here)
-        tl.store(results + CHANNELS + channel, tl.full((WIDTH,), 0.0, tl.float32), mask=here)
-        tl.store(results + 2 * CHANNELS + channel, of_factor * w1 * root, mask=here)
-        tl.store(results + 3 * CHANNELS + channel, of_shift, mask=here)
-    else:
-        running = tl.load(constants + 5 * CHANNELS + channel, mask=here)
-        tl.store(results + channel, of_factor - of_edge * running, mask=here)
-        tl.store(results + CHANNELS + channel, of_shift + of_edge, mask=here)
-    tl.store(results + 5 * CHANNELS + channel, of_mean, mask=here)
-    tl.store(results + 6 * CHANNELS + channel, of_centred, mask=here)
-
-
-@triton.jit
-def _pass_back(
-    grads,
-    xs,
-    keeps,
-    constants,
-    results,
     out,
     rows,
+    splits,
+    n,
+    eps1,
+    eps2,
     CHANNELS,
     HEIGHT,
     WIDTH,
     LAST: tl.constexpr,
     PADDED: tl.constexpr,
     KEEP: tl.constexpr,
+    TWO: tl.constexpr,
+    GAIN: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     dtype: tl.constexpr = xs.dtype.element_ty
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     known = channel < CHANNELS
+    # Every program adds up the parts of its channels, which lie in the cache: cheaper than one more launch.
+    of_shift = tl.full((COLUMNS,), 0.0, tl.float32)
+    of_factor = tl.full((COLUMNS,), 0.0, tl.float32)
+    of_edge = tl.full((COLUMNS,), 0.0, tl.float32)
+    for split in range(splits):
+        part = split * CHANNELS + channel
+        of_shift += tl.load(sums + part, mask=known, other=0.0)
+        of_factor += tl.load(products + part, mask=known, other=0.0)
+        if PADDED:
+            of_edge += tl.load(edges + part, mask=known, other=0.0)
+    mean = tl.load(constants + channel, mask=known, other=0.0)
+    var = tl.load(constants + CHANNELS + channel, mask=known, other=1.0)
+    slope = tl.load(constants + 2 * CHANNELS + channel, mask=known, other=0.0)  # gain * f / sqrt(v + e1)
+    inverse = 1.0 / tl.sqrt_rn(var + eps1)
+    w1 = tl.load(w1s + channel, mask=known, other=0.0)
+    # Of x: slope * (g - sum(g) / n - xhat * sum(g xhat) / n), and what the second norm sees of v.
+    of_mean = -slope * of_shift / n
+    of_centred = -slope * inverse * of_factor / n
+    of_gain = of_factor
+    shift = tl.load(b1s + channel, mask=known, other=0.0)
+    share = var / (var + eps1)
+    unscaled = w1
+    root = inverse
+    w2 = w1
+    if TWO:
+        root = 1.0 / tl.sqrt_rn(w1 * w1 * share + eps2)
+        w2 = tl.load(w2s + channel, mask=known, other=0.0)
+        shift = tl.load(b2s + channel, mask=known, other=0.0)
+        unscaled = w2 * w1 * root
+    if GAIN:
+        gain = tl.load(gains + channel, mask=known, other=0.0)
+        of_gain = of_factor * unscaled + of_shift * shift
+        of_factor *= gain
+        of_shift *= gain
+    of_root = of_factor * w2 * w1 * root * root * root
+    if TWO:
+        of_centred -= of_root * w1 * w1 * eps1 * inverse * inverse * inverse * inverse / n
+    if tl.program_id(0) == 0:
+        if TWO:
+            tl.store(results + channel, of_factor * w2 * root - of_root * w1 * share, mask=known)
+            tl.store(results + CHANNELS + channel, tl.full((COLUMNS,), 0.0, tl.float32), mask=known)
+        else:
+            running = tl.load(constants + 5 * CHANNELS + channel, mask=known)
+            tl.store(results + channel, of_factor - of_edge * running, mask=known)
+            tl.store(results + CHANNELS + channel, of_shift + of_edge, mask=known)
+        tl.store(results + 2 * CHANNELS + channel, of_factor * w1 * root, mask=known)
+        tl.store(results + 3 * CHANNELS + channel, of_shift, mask=known)
+        tl.store(results + 4 * CHANNELS + channel, of_gain, mask=known)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = (row < rows)[:, None] & known[None, :]
     at = address(row[:, None], channel[None, :], CHANNELS, HEIGHT * WIDTH, LAST)
     source = at
@@ -419,10 +414,8 @@ def _pass_back(
     grad = widened(tl.load(grads + source, mask=here))
     if KEEP:
         grad *= widened(tl.load(keeps + row // (HEIGHT * WIDTH), mask=row < rows))[:, None]
-    x = widened(tl.load(xs + at, mask=here)) - tl.load(constants + channel, mask=known)[None, :]
-    of_x = tl.load(constants + 2 * CHANNELS + channel, mask=known)[None, :] * grad
-    of_x += tl.load(results + 5 * CHANNELS + channel, mask=known)[None, :]
-    of_x += tl.load(results + 6 * CHANNELS + channel, mask=known)[None, :] * x
+    x = widened(tl.load(xs + at, mask=here)) - mean[None, :]
+    of_x = slope[None, :] * grad + of_mean[None, :] + of_centred[None, :] * x
     tl.store(out + at, narrowed(rounded(of_x, dtype), dtype), mask=here)
 
 
@@ -514,9 +507,10 @@ def batch_norm_backward(
     outer = shape.padded() if padded else shape
     blocks, splits, stretch = outer.splits
     parts = constants.values.new_empty(3, splits, shape.channels)
-    results = constants.values.new_empty(7, shape.channels)
+    results = constants.values.new_empty(5, shape.channels)
     of_x = torch.empty_like(x)
     rows, width = shape.tiles
+    height = rows * (4 if shape.channels_last else 1)  # long tiles, for each adds up the parts of its channels
     keeps = x if keep is None else keep.to(x.dtype)
     first, second = norms.first, norms.second or norms.first
     sizes = shape.channels, shape.height, shape.width, shape.channels_last, padded, keep is not None
@@ -536,26 +530,30 @@ def batch_norm_backward(
             rows,
             width,
         )
-        _settle_back[(-(-shape.channels // CHANNEL_BLOCK),)](
+        _pass_back[shape.grid_of(height, width)](
+            grad,
+            x,
+            keeps,
+            constants.values,
             parts[0],
             parts[1],
             parts[2],
-            constants.values,
             first.weight,
             first.bias,
             second.weight,
             second.bias,
             first.weight if norms.gain is None else norms.gain,
             results,
-            float(shape.rows),
+            of_x,
+            shape.rows,
             splits,
+            float(shape.rows),
             first.eps,
             second.eps,
-            shape.channels,
+            *sizes,
             norms.second is not None,
             norms.gain is not None,
-            padded,
-            CHANNEL_BLOCK,
+            height,
+            width,
         )
-        _pass_back[shape.grid](grad, x, keeps, constants.values, results, of_x, shape.rows, *sizes, *shape.tiles)
     return of_x, results

@@ -113,7 +113,7 @@ def _quantize_many_backward(
     tl.store(step_grads + row, narrowed(rounded(summed * sign, dtype), dtype))
 
 
-class Rows(NamedTuple):
+class _Rows(NamedTuple):
     """Tables of what never changes: the layer of each program and its channel; sizes and ranges of each layer."""
 
     layers: Tensor
@@ -138,7 +138,7 @@ def rows_of(
     starts: tuple[int, ...],
     ranges: tuple[tuple[int, int], ...],
     device: torch.device,
-) -> Rows:
+) -> _Rows:
     """Make the tables for layers of these sizes; the range of one that is not quantized is ``(0, 0)``."""
     scales = [1 / math.sqrt(n * width * high) if high else 1.0 for n, width, (_, high) in zip(channels, widths, ranges)]
     lists = (
@@ -150,7 +150,7 @@ def rows_of(
         ([float(high) for _, high in ranges], torch.float32),
         (scales, torch.float32),
     )
-    return Rows(*(on_device(list(values), dtype, device) for values, dtype in lists))
+    return _Rows(*(on_device(list(values), dtype, device) for values, dtype in lists))
 
 
 @lru_cache(maxsize=128)
@@ -175,7 +175,7 @@ def places_of(grad: Tensor) -> int:
     return 1 if grad.is_contiguous() else grad.shape[2:].numel()
 
 
-def sizes(like: Sequence[Tensor], steps: Sequence[Tensor | None], ranges: Sequence[tuple[int, int]]) -> Rows:
+def sizes(like: Sequence[Tensor], steps: Sequence[Tensor | None], ranges: Sequence[tuple[int, int]]) -> _Rows:
     """Return the tables of what never changes, for weights of these shapes."""
     return rows_of(
         tuple(len(w) for w in like),

@@ -164,6 +164,8 @@ def test_drop_path_acts_in_training_only():
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 2, 4])
 def test_frozen_stages(frozen_stages):
     model = tiny(frozen_stages=frozen_stages)
+    for norm in norms(model):
+        nn.init.normal_(norm.bias)  # the mean that a norm after it sees
     for mode in (True, False, True):  # switching modes does not thaw them
         model.train(mode)
     before = copy.deepcopy(model.state_dict())

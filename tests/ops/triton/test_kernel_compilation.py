@@ -33,9 +33,8 @@ NORMS = {
     '_normalise': dict(NORM, SHORTCUT=True),
     '_normalise first': dict(NORM, LAST=False, SHORTCUT=True, ROWS=1024, COLUMNS=1),
     '_sum': NORM,
-    '_settle_back': dict(TWO=True, GAIN=True, PADDED=False, WIDTH=64),
-    '_settle_back padded': dict(TWO=False, GAIN=False, PADDED=True, WIDTH=64),
-    '_pass_back': NORM,
+    '_pass_back': dict(NORM, PADDED=False, TWO=True, GAIN=True),
+    '_pass_back padded': dict(NORM, KEEP=False, TWO=False, GAIN=False),
 }
 """Kernels of batch norm, which round as it comes."""
 NUMBERS = ('threshold', 'max_spike_count', 'top', 'scale', 'decay', 'low', 'high')
