@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from qsdt_mm.compat.noise import without_log
+from qsdt_mm.compat.sharded import whole_parameters
 from qsdt_mm.compat.wrappers import whole_copy
 from qsdt_mm.errors import PACKAGE, InputError, is_own_fault, one_line
 
@@ -101,7 +102,8 @@ def rehearse(loop: Any, model: nn.Module, what: str, num_classes: int | None = N
     if type(evaluator) is not Evaluator or isinstance(dataset, IterableDataset) or not hasattr(dataset, '__len__'):
         return Names([], [None])
     try:
-        actor, plain = whole_copy(model), copy.deepcopy(metrics)
+        with whole_parameters(model):
+            actor, plain = whole_copy(model), copy.deepcopy(metrics)
         actor.eval()
     except Exception:  # a model or a metric that cannot be copied is looked at when its turn comes
         return unknown

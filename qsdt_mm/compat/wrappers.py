@@ -10,6 +10,8 @@ from mmengine.model import BaseAveragedModel, BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .sharded import ATTRIBUTES
+
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type, nn.Module)
 COLLECTIONS = (list, tuple, set, frozenset)
 COMPILED = '_orig_mod'  # where torch.compile keeps the network; its class lies in a module that is slow to import
@@ -61,7 +63,8 @@ def whole_copy(model: nn.Module) -> nn.Module:
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
-        for tensor in _tensors_in([value for name, value in vars(module).items() if name != '_modules']):
+        own = [value for name, value in vars(module).items() if not name.startswith(('_modules', *ATTRIBUTES))]
+        for tensor in _tensors_in(own):
             if not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().clone()
     try:

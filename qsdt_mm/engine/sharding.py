@@ -55,7 +55,9 @@ class FullyShardedModel(nn.Module):
     Raises:
         InputError: torch is older than 2.6, or the model has no module of one of ``layers``.
 
-    In a config, for ``tools/train.py CONFIG --launcher pytorch``: ``model_wrapper_cfg=dict(type='FullyShardedModel')``.
+    >>> model_wrapper_cfg = dict(type='FullyShardedModel')  # in a config, for tools/train.py CONFIG --launcher pytorch
+    >>> MODEL_WRAPPERS.get(model_wrapper_cfg['type']) is FullyShardedModel
+    True
     """
 
     def __init__(

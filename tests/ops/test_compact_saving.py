@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from qsdt_mm import SpikeDrivenTransformer
 from qsdt_mm.analysis.memory import bytes_saved_for_backward
@@ -134,6 +135,35 @@ def test_memory_that_is_used_again_is_not_taken_for_the_old_tensor():
     new = torch.full((1000,), 7.5)
     registered.entries[compact_saving.memory_of(new)] = registered.entries[memory]
     assert registered.pack(new) is new
+
+
+def test_memory_is_known_by_its_storage():
+    """Not by the address of data, which is 0 for all that were freed, as ``fully_shard`` does."""
+    one, other = torch.ones(4), torch.ones(4)
+    assert compact_saving.memory_of(one) == compact_saving.memory_of(one[1:]) != compact_saving.memory_of(other)
+    assert compact_saving.memory_of(torch.eye(2).to_sparse()) is None
+    seen = []
+    torch.func.vmap(lambda row: seen.append(compact_saving.memory_of(row)) or row)(torch.ones(2, 2))
+    assert seen == [None]
+    registered = compact_saving.CompressedTensors()
+    registered.register(one, compact_saving.Compressed(lambda: torch.ones(4), ()))
+    for tensor in (one, other):
+        tensor.untyped_storage().resize_(0)
+    assert registered.pack(other) is other
+    assert isinstance(registered.pack(one), compact_saving.Packed)
+    one.data = torch.zeros(4)
+    assert registered.pack(one) is one
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_fake_tensors(with_cp):
+    """A training step without values, which tells sizes; nothing of it is left over for a real one."""
+    with FakeTensorMode():
+        model = SpikeDrivenTransformer(ARCHS['qsd'], with_cp=with_cp)
+        model(torch.ones(2, 3, 32, 32))[0].sum().backward()
+        assert all(p.grad.shape == p.shape for p in model.parameters())
+    model = SpikeDrivenTransformer(ARCHS['qsd'])
+    assert model(torch.ones(2, 3, 32, 32))[0].isfinite().all()
 
 
 def test_nothing_is_noted_outside():
