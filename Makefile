@@ -21,7 +21,7 @@ LOCK := requirements/classic.txt
 USABLE := (3, 10) <= sys.version_info < (3, 12)
 RANGE := is not Python 3.10 or 3.11, which torch 2.1.2 needs,
 EXAMPLE := make test STACK=classic PYTHON=python3.10
-SIZE := 5.4 GB
+SIZE := 5.7 GB
 # The package asks for the maintained distributions, under other names: pip does not know that these do, too.
 CHECK_OWN =
 else

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
+BACKENDS = ['onnxruntime', *['openvino'] * bool(find_spec('openvino'))]
 
 from qsdt_mm.deploy.runtimes import Runtime  # noqa: E402
 
@@ -104,8 +106,9 @@ def test_a_segmenter(tmp_path, capsys):
     out = tmp_path / 'net.onnx'
     assert export(config, weights, out, '--check') == 0
     expected = predictions(config, weights, tmp_path, '--inference', 'deploy')
-    labels = predictions(config, out, tmp_path)[0]['pred_sem_seg']['data']
-    assert torch.equal(labels, expected[0]['pred_sem_seg']['data'])
+    for backend in BACKENDS:
+        labels = predictions(config, out, tmp_path, '--backend', backend)[0]['pred_sem_seg']['data']
+        assert torch.equal(labels, expected[0]['pred_sem_seg']['data'])
     photo, drawn, module = tmp_path / 'images/val/0.png', tmp_path / 'found.png', demo()
     capsys.readouterr()
     assert module.main([str(photo), str(out), '--out', str(drawn)]) == 0
@@ -124,10 +127,11 @@ def test_a_detector(tmp_path, capsys):
     out = tmp_path / 'net.onnx'
     assert export(config, weights, out, '--check', '--calibrate', 2) == 0
     expected = predictions(config, weights, tmp_path, '--inference', 'deploy', '--calibrate', 2)
-    found = predictions(config, out, tmp_path)
-    for one, other in zip(expected, found, strict=True):
-        for key in ('bboxes', 'scores', 'labels'):
-            assert torch.equal(one['pred_instances'][key], other['pred_instances'][key])
+    for backend in BACKENDS:
+        found = predictions(config, out, tmp_path, '--backend', backend)
+        for one, other in zip(expected, found, strict=True):
+            for key in ('bboxes', 'scores', 'labels'):
+                assert torch.equal(one['pred_instances'][key], other['pred_instances'][key])
     capsys.readouterr()
     drawn = tmp_path / 'found.png'
     words = [tmp_path / '0.png', out, '--out', drawn, '--score-thr', '0.001']
