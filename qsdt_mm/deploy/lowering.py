@@ -45,7 +45,7 @@ REAL_HEAD_BITS = 8
 LARGEST_WHOLE = 2**15 - 1
 """Whole numbers have 16 bits with their sign."""
 LARGEST_INPUT = 2**11 - 1
-"""Means that drive a layer themselves have 12: its sums have to be exact."""
+"""Means that drive a layer themselves have 12 at most: its sums have to be exact."""
 FURTHEST = 2.0**11
 """Membranes below this are on their grid in float32."""
 
@@ -180,12 +180,12 @@ class Lowering:
         unit: SpikeUnit = node.module
         require_foldable(node)
         source = self.one(node)
-        if source.kind in ('membrane', 'increment', 'sum'):
-            source = self.rounded(node, source)
         layers = list(fold(unit, 1.0, None))
         gain_after, last, fire = self.purpose(node)
         if last == 'real' and not layers[-1].integer:
             layers = list(fold(unit, 1.0, REAL_HEAD_BITS))
+        if source.kind in ('membrane', 'increment', 'sum'):
+            source = self.rounded(source, largest_input(layers[0]))
         threshold = 1.0 if last == 'real' else firing_of(fire).threshold if fire else self.thresholds[node]
         high = firing_of(fire).most if fire else 0
         name, kind, worth, most = source.name, source.kind, source.worth, source.most
@@ -301,21 +301,21 @@ class Lowering:
         users = self.users[node]
         return all(user.kind == 'call' and layout_of(user) is not None and self.ends_network(user) for user in users)
 
-    def rounded(self, node: Node, source: Value) -> Value:
-        """Return real values that drive a layer without a neuron as whole numbers of 12 bits."""
+    def rounded(self, source: Value, largest: int) -> Value:
+        """Return real values that drive a layer without a neuron as whole numbers, up to ``largest``."""
         source = self.membrane(source)
-        worth = float(fitting_worth(self.tensors[source.name].flatten()[:, None], LARGEST_INPUT))
+        worth = float(fitting_worth(self.tensors[source.name].flatten()[:, None], largest))
         step = Round(
             (source.name,),
             self.name('w'),
             scale=1 / worth,
             shift=0.0,
-            low=-LARGEST_INPUT,
-            high=LARGEST_INPUT,
+            low=-largest,
+            high=largest,
             whole=False,
         )
         self.put(step)
-        return Value(step.output, 'whole', source.worth * worth, LARGEST_INPUT)
+        return Value(step.output, 'whole', source.worth * worth, largest)
 
     def fire(self, node: Node) -> Value:
         neuron = firing_of(node)
@@ -556,6 +556,14 @@ def plain_args(layer: nn.Module) -> dict[str, Any]:
     args = dict(layer.args_with_border)
     require(not isinstance(args['padding'], str), 'padding', args['padding'], 'numbers: words cannot be deployed')
     return {name: list(value) if isinstance(value, tuple) else value for name, value in args.items()}
+
+
+def largest_input(layer: nn.Module) -> int:
+    """Return up to where whole numbers may drive a layer, so that its sums stay exact with room for a bias."""
+    weight = layer.weight.detach().transpose(0, int(layer.transposed)).flatten(1).double().abs()
+    if not layer.integer:  # it will be rounded to integers up to half a byte
+        weight = weight / weight.amax(1, keepdim=True).clamp_min(1e-30) * (LARGEST_BYTE // 2 + 1) + 0.5
+    return min(LARGEST_INPUT, int(0.75 * EXACT / float(weight.sum(1).max().clamp_min(1))))
 
 
 def require_foldable(node: Node) -> None:

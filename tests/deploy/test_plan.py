@@ -1,5 +1,7 @@
 """Plans: the same bits from counts as from spikes, in any carrier; near the network; and a line for what cannot go."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from deployed import KINDS, WithHead, kind, pictures, plan_of, shown
@@ -8,7 +10,7 @@ from trained_networks import trained
 
 from qsdt_mm.deploy import plan
 from qsdt_mm.deploy.calls import factor_of
-from qsdt_mm.deploy.lowering import Lowering
+from qsdt_mm.deploy.lowering import Lowering, largest_input
 from qsdt_mm.deploy.steps import Convolve
 from qsdt_mm.errors import InputError
 from qsdt_mm.inference import int8
@@ -103,6 +105,18 @@ def test_a_neuron_that_cannot_go_is_named(options, message):
 def test_any_number_of_spikes_leaves_room_for_odd_multipliers(most, bits):
     deployed = plan_of(trained('qsd', max_spike_count=most, weight_bits=bits, out_indices=(0, 1)))
     assert deployed(pictures(1))[-1].isfinite().all()
+
+
+@pytest.mark.parametrize(('weight', 'integer'), [
+    (torch.full((2, 960), 0.9), False), (torch.full((2, 960), 127.0), True), (torch.eye(3), False),
+])  # fmt: skip
+def test_what_drives_a_wide_layer_without_a_neuron_keeps_its_sums_exact(weight, integer):
+    """Such as the first head of the large networks: 512 channels and more."""
+    largest = largest_input(SimpleNamespace(weight=weight, transposed=False, integer=integer))
+    whole = weight if integer else (weight / weight.amax() * 64).round()
+    reach = float(whole.abs().sum(1).max()) * largest
+    assert largest == 2**11 - 1 or reach > 0.7 * 2**24
+    assert reach <= 0.75 * 2**24
 
 
 def test_a_norm_that_depends_on_its_input_is_named():
