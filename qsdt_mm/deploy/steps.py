@@ -93,7 +93,10 @@ class Normalise(Step):
         self.hold(gain=gain.float(), offset=offset.float())
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.float() * self.gain.view(-1, 1, 1) + self.offset.view(-1, 1, 1)).round()
+        values = pixels.float()
+        if values.dim() == 4:  # as 8-bit convolutions put them out: sums of values in two layouts are slow
+            values = values.contiguous(memory_format=torch.channels_last)
+        return (values * self.gain.view(-1, 1, 1)).add_(self.offset.view(-1, 1, 1)).round_()
 
 
 class Convolve(Step):
@@ -188,9 +191,11 @@ class Convolve(Step):
 
     def forward(self, values: Tensor, spiking: bool = False) -> Tensor:
         sums = self.sums(values, spiking)
-        result = (sums.float() + by_channel(self.bias.float(), sums)) * by_channel(self.scale, sums)
-        result = result.round().clamp(*self.limits) if self.limits else result
-        return result - 128 if self.to_kind == 'byte' else result
+        # In place: most of the time goes into passes over memory.
+        result = sums.float().add_(by_channel(self.bias.float(), sums)).mul_(by_channel(self.scale, sums))
+        if self.limits:
+            result.round_().clamp_(*self.limits)
+        return result.sub_(128) if self.to_kind == 'byte' else result
 
 
 class Charge(Step):
@@ -207,8 +212,8 @@ class Charge(Step):
 
     def forward(self, *values: Tensor) -> Tensor:
         *membrane, increment = values
-        increment = increment * by_channel(self.delta, increment)
-        return membrane[0] + increment if membrane else increment + GRID / 2
+        delta = by_channel(self.delta, increment)
+        return torch.addcmul(membrane[0], increment, delta) if membrane else (increment * delta).add_(GRID / 2)
 
 
 class Fire(Step):
@@ -257,7 +262,7 @@ class Fire(Step):
         """Count the spikes of one time step."""
         if self.ratio != 1:
             membrane = membrane * torch.tensor(self.ratio, dtype=membrane.dtype, device=membrane.device)
-        return membrane.round().clamp(0, self.max_spike_count)
+        return membrane.round().clamp_(0, self.max_spike_count)
 
 
 class Product(Step):
@@ -331,7 +336,7 @@ class Round(Step):
     def forward(self, values: Tensor) -> Tensor:
         scale = torch.tensor(self.scale, dtype=torch.float32, device=values.device)
         values = values + self.shift if self.shift else values
-        return (values * scale).round().clamp(self.low, self.high)
+        return (values * scale).round_().clamp_(self.low, self.high)
 
 
 class Resize(Step):
