@@ -144,7 +144,8 @@ class SpikeDrivenSelfAttention(nn.Module):
         spikes = self.query.fire(membrane)
         units = self.query, self.key, self.value
         attended = self.attend(*(neuron(unit.drive(spikes)) for unit, neuron in zip(units, self.neurons)))
-        return self.projection(layout.to_memory_format_of(attended, membrane), residual)
+        attended = layout.to_memory_format_of(attended, membrane)
+        return self.projection(attended) if residual is None else self.projection(attended, residual)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multiply the spikes of query, key and value, ``(N, C, H, W)`` each, to the projection's membrane."""

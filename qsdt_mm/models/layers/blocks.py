@@ -75,8 +75,15 @@ class MembraneShortcut(nn.Module):
         return last(membrane, residual)
 
     def _last_unit(self) -> nn.Module | None:
-        """Return the part of the branch that can add the residual; None where one is of another kind, or observed."""
-        if type(self.gain) not in (nn.Identity, LayerScale) or type(self.drop_path) not in (nn.Identity, DropPath):
+        """Return the part of the branch that can add the residual; None where one is of another kind, or observed.
+
+        In training alone: what looks at networks in evaluation finds each part as it is.
+        """
+        if (
+            not self.training
+            or type(self.gain) not in (nn.Identity, LayerScale)
+            or type(self.drop_path) not in (nn.Identity, DropPath)
+        ):
             return None
         chain = type(self.branch) is nn.Sequential and len(self.branch) > 0
         last = self.branch[-1] if chain else self.branch

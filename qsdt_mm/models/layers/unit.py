@@ -86,7 +86,8 @@ class SpikeUnit(nn.Module):
 
     def forward(self, membrane: Tensor, residual: Residual | None = None) -> Tensor:
         """Map ``(N, C_in, ...) -> (N, C_out, ...)``, and add a residual if there is one."""
-        return self.drive(self.fire(membrane), residual)
+        spikes = self.fire(membrane)
+        return self.drive(spikes) if residual is None else self.drive(spikes, residual)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
