@@ -251,8 +251,8 @@ def look(args: argparse.Namespace) -> None:
         print('nothing is drawn: the file does not say what is made of its outputs')
 
 
-def main(argv=None) -> int:
-    """Run the demo and return its exit status."""
+def parse_args(argv=None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         'onnx_demo.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -261,9 +261,13 @@ def main(argv=None) -> int:
     parser.add_argument('--out', metavar='OUT.png', help='picture to write (default: IMAGE_onnx.png in this folder)')
     parser.add_argument('--score-thr', type=float, default=0.3, help='draw boxes above this score (default: 0.3)')
     parser.add_argument('--overwrite', action='store_true', help='replace OUT.png')
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Run the demo and return its exit status."""
     try:
-        look(args)
+        look(parse_args(argv))
     except Refused as error:
         print(f'onnx_demo.py: error: {error}', file=sys.stderr)
         return 2

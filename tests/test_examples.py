@@ -20,7 +20,6 @@ NEEDS = {
 }
 """Libraries that examples need and the modules themselves do not."""
 WITHOUT = {
-    'qsdt_mm.engine.sharding.FullyShardedModel': 'needs a group of processes',
     'qsdt_mm.engine.cpu_distributed.CpuDistributedDataParallel': 'needs a group of processes',
     'qsdt_mm.engine.hooks.event_pictures.EventVisualizationHook': 'needs the visualizer of a run, one for the process',
 }

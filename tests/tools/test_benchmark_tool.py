@@ -55,12 +55,13 @@ def test_calls_are_counted(tmp_path, capsys):
     assert run('--count-calls', '--compare', 'plain', '--json', str(path)) == 0
     figures = json.loads(path.read_text())
     assert figures['calls'] == sum(row['calls'] for row in figures['rows']) < figures['plain']['calls']
-    assert 'triton.fire' in figures['by_operator'] and 'triton.fire' not in figures['plain']['by_operator']
+    assert any(name.startswith('triton.fire') for name in figures['by_operator'])
+    assert not any(name.startswith('triton.') for name in figures['plain']['by_operator'])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ['counted', 'train', 'plain']
     assert f'{figures["calls"]:,} calls' in lines[1] and 'forward' in lines[1] and 'backward' in lines[1]
     assert [line for line in lines if line.startswith('by ')] == ['by module', 'by function', 'by operator']
-    assert any(line.endswith('triton.fire') for line in lines)
+    assert any('triton.fire' in line for line in lines)
 
 
 @pytest.mark.parametrize(
