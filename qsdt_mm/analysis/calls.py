@@ -269,6 +269,7 @@ class CallCounter(TorchDispatchMode):
         with (
             mock.patch.object(dispatch, 'find', find),
             mock.patch.object(layout, 'to_preferred_memory_format', lambda feature: feature),
+            mock.patch.object(layout, 'is_faster_in_float32', lambda *args: False),
         ):
             yield
 

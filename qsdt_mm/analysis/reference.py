@@ -66,6 +66,7 @@ def plain_path() -> Iterator[None]:
             (synapses, 'can_fuse', lambda *args: False),
             (spike_driven_transformer, 'quantized_together', lambda stage: nullcontext()),
             (layout, 'to_preferred_memory_format', lambda feature: feature),
+            (layout, 'is_faster_in_float32', lambda *args: False),
         ):
             stack.enter_context(mock.patch.object(owner, name, plain))
         yield

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qsdt_mm.compat.autocast import autocast_dtype
+from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.renamed import refuse_old_names
+from qsdt_mm.compat.tracing import is_recording
 
 __getattr__ = refuse_old_names(__name__, 'settle')
 
@@ -30,6 +33,24 @@ def in_memory_format_of(feature: Tensor, image: Tensor) -> Tensor:
     """Return a feature map with channels last if the image has them so and is not contiguous, otherwise contiguous."""
     channels_last = image.dim() == 4 and image.stride(1) == 1 and not image.is_contiguous()
     return feature.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def is_faster_in_float32(feature: Tensor, weight: Tensor) -> bool:
+    """Return whether training runs a depthwise convolution faster in float32 than in the half precision of autocast.
+
+    Gradients of large depthwise kernels do on CPUs, two to four times, those of 3 x 3 do not.
+    """
+    return (
+        feature.device.type == 'cpu'
+        and weight.shape[1] == 1
+        and max(weight.shape[2:]) > 3
+        and torch.is_grad_enabled()
+        and weight.requires_grad
+        and autocast_dtype(feature.device) in (torch.bfloat16, torch.float16)
+        and feature.dtype != torch.float64
+        and not is_compiling()
+        and not is_recording()
+    )
 
 
 def dense(tensor: Tensor, rows_first: bool = False) -> Tensor:

@@ -10,8 +10,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from qsdt_mm.errors import InputError, require
+from qsdt_mm.ops import compact_saving, layout
 
-from .lsq import QuantWeightMixin
+from .lsq import QuantWeightMixin, dtype_of_use
 
 
 def check_width(layer: QuantWeightMixin, expected: int, width: int) -> None:
@@ -106,7 +107,19 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Convolve ``(N, C_in, H, W) -> (N, C_out, H', W')``."""
         check_width(self, self.in_channels, input.shape[-3])
-        return self._conv_forward(input, self.compute_weight, self.bias)
+        weight = self.compute_weight
+        if self.groups > 1 and layout.is_faster_in_float32(input, weight):
+            return self._convolve_in_float32(input, weight)
+        return self._conv_forward(input, weight, self.bias)
+
+    def _convolve_in_float32(self, input: Tensor, weight: Tensor) -> Tensor:
+        """Convolve values of half precision in float32, and round the result; keeps the values as they are kept."""
+        half, wide = dtype_of_use(self.weight), input.float()
+        if wide is not input:
+            compact_saving.register_recompute(wide, Tensor.float, input)
+        bias = None if self.bias is None else self.bias.float()
+        with torch.autocast(input.device.type, enabled=False):
+            return self._conv_forward(wide, weight.to(half).float(), bias).to(half)
 
 
 @MODELS.register_module()

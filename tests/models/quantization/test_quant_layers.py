@@ -13,6 +13,7 @@ from qsdt_mm.errors import InputError
 from qsdt_mm.models import QuantConv2d, QuantLinear
 from qsdt_mm.models.quantization import QuantConvTranspose2d, steps_follow_weights
 from qsdt_mm.models.quantization.lsq import MIN_STEP
+from qsdt_mm.ops import layout
 
 LOW_BITS = [2, 3, 4, 8]
 
@@ -212,3 +213,28 @@ def test_all_zero_weights_are_fine_and_can_learn():
         loss.backward()
         optimizer.step()
     assert loss < 0.05 * target.square().mean()
+
+
+@pytest.mark.parametrize('kernel_size', [3, 7])
+def test_large_depthwise_kernels_train_in_float32_on_cpus(kernel_size):
+    """Half precision is what goes in and comes out, and what is kept; sums and gradients are those of float32."""
+    torch.manual_seed(0)
+    conv = QuantConv2d(8, 8, kernel_size, padding=kernel_size // 2, groups=8, weight_bits=8)
+    x = torch.randint(0, 5, (2, 8, 6, 6)).mul(0.25).bfloat16()
+    grad, results = torch.randn(2, 8, 6, 6).bfloat16(), []
+    for slow in (False, True):
+        source = x.clone().requires_grad_()
+        with pytest.MonkeyPatch.context() as patch:
+            if slow:
+                patch.setattr(layout, 'is_faster_in_float32', lambda *args: False)
+            conv.zero_grad()
+            with torch.autocast('cpu', torch.bfloat16):
+                out = conv(source)
+                out.backward(grad)
+        assert out.dtype == source.grad.dtype == torch.bfloat16 and conv.weight.grad.dtype == torch.float32
+        assert ('ToCopy' in type(out.grad_fn).__name__) == (kernel_size > 3 and not slow)
+        results.append((out.detach(), source.grad, conv.weight.grad.clone()))
+    for found, expected in zip(*results):
+        torch.testing.assert_close(found.float(), expected.float(), rtol=0.02, atol=0.05)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(conv(x), results[1][0])
