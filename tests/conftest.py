@@ -51,6 +51,16 @@ def libraries_are_no_garbage(frozen):
 
 
 @pytest.fixture(scope='session', autouse=True)
+def small_images_are_saved_compactly():
+    """The tests' small networks take the path of large ones."""
+    from qsdt_mm.ops import compact_saving
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compact_saving, 'FEWEST_PIXELS', 0)
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
 def one_thread():
     """Small models are slower on many threads, and sums in a fixed order make equality meaningful."""
     before = torch.get_num_threads()

@@ -24,6 +24,9 @@ from qsdt_mm.compat.tracing import is_recording
 
 __getattr__ = refuse_old_names(__name__, 'Ledger', 'ShortForm', 'halve', 'note_derived', 'note_product', 'unhalve')
 
+FEWEST_PIXELS = 2**14
+"""Pixels in a batch from which a CPU saves compactly: sixteen images of 32 x 32."""
+
 
 class Compressed:
     """Compact form of a tensor.
@@ -194,6 +197,16 @@ def compact_saving() -> Iterator[None]:
     tensors = CompressedTensors()
     with _use(tensors), torch.autograd.graph.saved_tensors_hooks(tensors.pack, tensors.unpack):
         yield
+
+
+def is_worth_compact_saving(image: Tensor) -> bool:
+    """Return whether networks save compactly for images ``(..., C, H, W)``.
+
+    Not for wrappers around tensors (``DTensor``), of which the wrappers are kept; nor, on a CPU, for so few pixels that
+    book-keeping takes longer than the memory is worth.
+    """
+    few = image.device.type == 'cpu' and image.numel() < FEWEST_PIXELS * image.shape[-3]
+    return not few and memory_of(image) is not None
 
 
 def plain_saving():

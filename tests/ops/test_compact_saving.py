@@ -1,9 +1,11 @@
 """Compact saving changes what is kept for the backward pass, and no value or gradient."""
 
+import copy
 import gc
 
 import pytest
 import torch
+from tiny_backbones import tiny
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -221,3 +223,20 @@ def test_megabytes_an_image(preset, bound, checkpointed):
         half = bytes_saved_for_backward(model, lambda: model(image)[0].float().square().mean()) / 4e6
     print(preset, 'bf16', half, half / found[False])
     assert half <= 0.6 * found[False]
+
+
+def test_few_pixels_on_a_cpu_are_not_worth_it(monkeypatch):
+    """Nothing but what is kept changes: not a bit of values and gradients."""
+    model, image, results = tiny().train(), torch.randn(2, 3, 32, 32), []
+    for fewest in (0, 2**14):
+        monkeypatch.setattr(compact_saving, 'FEWEST_PIXELS', fewest)
+        assert compact_saving.is_worth_compact_saving(image) == (fewest == 0)
+        twin = copy.deepcopy(model)
+        kept = bytes_saved_for_backward(twin, lambda twin=twin: twin(image))
+        out = twin(image)[-1]
+        out.square().sum().backward()
+        results.append((kept, [out.detach(), *(p.grad for p in twin.parameters() if p.grad is not None)]))
+    assert results[0][0] < results[1][0]
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        assert torch.equal(one, other)
+    assert compact_saving.is_worth_compact_saving(torch.zeros(16, 3, 32, 32))

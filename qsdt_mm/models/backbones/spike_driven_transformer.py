@@ -32,7 +32,7 @@ from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, steps_follow_weights
 from qsdt_mm.models.quantization.bank import provided_twice, quantized_together
 from qsdt_mm.ops import layout
-from qsdt_mm.ops.compact_saving import compact_saving, memory_of, plain_saving
+from qsdt_mm.ops.compact_saving import compact_saving, is_worth_compact_saving, plain_saving
 
 from .presets import ARCH_ZOO, CONV_STAGES, FAMILIES, NUM_OUTPUTS, Arch, resolve_arch
 from .pretrained import whole_weights_only
@@ -312,8 +312,7 @@ class SpikeDrivenTransformer(BaseModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute membrane potentials of the stages in ``out_indices``; see the class for shapes."""
-        # Of wrappers around tensors (DTensor), wrappers are kept.
-        with compact_saving() if memory_of(image) is not None else nullcontext(), counted_at_once():
+        with compact_saving() if is_worth_compact_saving(image) else nullcontext(), counted_at_once():
             return self._forward(image)
 
     def _forward(self, image: Tensor) -> tuple[Tensor, ...]:
