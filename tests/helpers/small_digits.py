@@ -20,11 +20,16 @@ def options():
 
 def checkpoint(path, changes=()):
     """Save a checkpoint of the network, whose neurons fire, and return its path."""
+    return checkpoint_of(CONFIG, [*SMALL, *changes], path)
+
+
+def checkpoint_of(config, words, path):
+    """Save new weights of a classifier, with norms that are not as they begin, and return their path."""
     from mmengine.registry import DefaultScope
 
     from qsdt_mm import cli
 
-    cfg = cli.load_config(str(CONFIG), [*SMALL, *changes])
+    cfg = cli.load_config(str(config), words)
     cli.import_library(cfg)
     torch.manual_seed(1)
     with DefaultScope.overwrite_default_scope('mmpretrain'):

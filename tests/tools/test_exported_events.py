@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 import toy_runs as toy
-from torch import nn
+from small_digits import checkpoint_of
 
 pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
@@ -13,24 +13,6 @@ pytest.importorskip('mmpretrain')
 pytest.importorskip('sklearn')
 
 CONFIG = toy.ROOT / 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
-
-
-def checkpoint(config, words, path):
-    """Save new weights, with norms that are not as they begin, and return their path."""
-    from mmengine.registry import DefaultScope
-
-    from qsdt_mm import cli
-
-    cfg = cli.load_config(str(config), words)
-    cli.import_library(cfg)
-    torch.manual_seed(1)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = cli.build_model(cfg, None, cli.Session('test'))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.bias, -0.2, 0.4)
-    torch.save(dict(state_dict=model.state_dict()), path)
-    return path
 
 
 def test_a_file_evaluates_as_its_plan(tmp_path, capsys):
@@ -47,7 +29,7 @@ def test_a_file_evaluates_as_its_plan(tmp_path, capsys):
         'test_dataloader.persistent_workers=False',
         'test_dataloader.batch_size=2',
     ]
-    weights, out = checkpoint(CONFIG, words, tmp_path / 'new.pth'), tmp_path / 'net.onnx'
+    weights, out = checkpoint_of(CONFIG, words, tmp_path / 'new.pth'), tmp_path / 'net.onnx'
     options = ['--cfg-options', *words]
 
     def scores(source, *more):

@@ -17,7 +17,7 @@ from torch import Tensor
 from qsdt_mm.ops.batch_norm import Constants, Norms
 from qsdt_mm.ops.layout import laid_out
 
-from .arithmetic import narrowed, rounded, widened
+from .arithmetic import added, narrowed, rounded, widened
 
 BLOCK = 1024
 """Rows of a tile where a channel's lie together in memory."""
@@ -86,11 +86,6 @@ def ordered(x: Tensor) -> Tensor:
 
 
 @triton.jit
-def _add(a, b):
-    return a + b
-
-
-@triton.jit
 def address(row, channel, CHANNELS, PLACES, LAST: tl.constexpr):
     """Compute where a row and channel lie in memory. Divisions are by row alone, and of 32 bits: they are slow."""
     if LAST:
@@ -132,10 +127,10 @@ def _measure(
         here = (row < last)[:, None] & (channel < CHANNELS)[None, :]
         x = widened(tl.load(xs + address(row[:, None], channel[None, :], CHANNELS, PLACES, LAST), mask=here, other=0.0))
         more = tl.minimum(last - start, ROWS).to(tl.float32)
-        middle = tl.reduce(x, 0, _add) / more
+        middle = tl.reduce(x, 0, added) / more
         away = tl.where(here, x - middle[None, :], 0.0)
         share = more / (count + more)
-        square += tl.reduce(away * away, 0, _add) + (middle - mean) * (middle - mean) * count * share
+        square += tl.reduce(away * away, 0, added) + (middle - mean) * (middle - mean) * count * share
         mean += (middle - mean) * share
         count += more
     at = tl.program_id(1) * CHANNELS + channel
@@ -311,9 +306,9 @@ def _sum(
         if KEEP:
             grad *= widened(tl.load(keeps + row // (HEIGHT * WIDTH), mask=row < last, other=0.0))[:, None]
         inner = tl.where(inside, grad, 0.0)
-        of_shift += tl.reduce(inner, 0, _add)
-        of_factor += tl.reduce(inner * (x - mean[None, :]), 0, _add)
-        of_edge += tl.reduce(tl.where(inside, 0.0, grad), 0, _add)
+        of_shift += tl.reduce(inner, 0, added)
+        of_factor += tl.reduce(inner * (x - mean[None, :]), 0, added)
+        of_edge += tl.reduce(tl.where(inside, 0.0, grad), 0, added)
     at = tl.program_id(1) * CHANNELS + channel
     tl.store(sums + at, of_shift, mask=channel < CHANNELS)
     tl.store(products + at, of_factor * inverse, mask=channel < CHANNELS)

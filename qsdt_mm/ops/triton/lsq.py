@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qsdt_mm.ops.layout import dense, laid_out
 
-from .arithmetic import clipped, divided, narrowed, rint, rounded, widened
+from .arithmetic import added, clipped, divided, narrowed, rint, rounded, widened
 
 LARGEST_BLOCK = 1024
 
@@ -27,11 +27,6 @@ def _quantize(weights, steps, result, width, low, high, BLOCK: tl.constexpr, BLO
         weight = widened(tl.load(weights + at, mask=column < width))
         integer = rint(clipped(divided(weight, step, dtype), low, high))
         tl.store(result + at, narrowed(rounded(integer * step, dtype), dtype), mask=column < width)
-
-
-@triton.jit
-def _add(a, b):
-    return a + b
 
 
 @triton.jit
@@ -62,7 +57,7 @@ def _quantize_backward(
         slope = tl.where(inside, rounded(integer - ratio, dtype), integer)
         total += rounded(grad * slope, dtype)
         tl.store(weight_grads + at, narrowed(grad * tl.where(inside, 1.0, 0.0), dtype), mask=column < width)
-    summed = rounded(tl.reduce(total, 0, _add), dtype)
+    summed = rounded(tl.reduce(total, 0, added), dtype)
     tl.store(step_grads + channel, narrowed(rounded(summed * scale, dtype), dtype))
 
 

@@ -18,16 +18,11 @@ from torch import Tensor
 from qsdt_mm.ops.lsq import MIN_STEP
 from qsdt_mm.ops.weight_bank import parts_of, starts_of
 
-from .arithmetic import clipped, divided, narrowed, rint, rounded, widened
+from .arithmetic import added, clipped, divided, narrowed, rint, rounded, widened
 from .neuron import in_dtype
 
 BLOCK = 512
 TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
-
-
-@triton.jit
-def _add(a, b):
-    return a + b
 
 
 @triton.jit
@@ -108,7 +103,7 @@ def _quantize_many_backward(
         total += rounded(grad * slope, dtype)
         passed = tl.where(high > 0, grad * tl.where(inside, 1.0, 0.0), grad)
         tl.store(part + column, narrowed(passed, dtype), mask=column < width)
-    summed = rounded(rounded(tl.reduce(total, 0, _add), dtype) * tl.load(scales + layer), dtype)
+    summed = rounded(rounded(tl.reduce(total, 0, added), dtype) * tl.load(scales + layer), dtype)
     sign = tl.where(raw > 0, 1.0, tl.where(raw < 0, -1.0, raw * 0.0))
     tl.store(step_grads + row, narrowed(rounded(summed * sign, dtype), dtype))
 
