@@ -199,14 +199,15 @@ def compact_saving() -> Iterator[None]:
         yield
 
 
-def is_worth_compact_saving(image: Tensor) -> bool:
-    """Return whether networks save compactly for images ``(..., C, H, W)``.
+def is_worth_compact_saving(image: Tensor, wanted: bool | None = None) -> bool:
+    """Return whether networks save compactly for images ``(..., C, H, W)``, by what their user wants, if anything.
 
-    Not for wrappers around tensors (``DTensor``), of which the wrappers are kept; nor, on a CPU, for so few pixels that
-    book-keeping takes longer than the memory is worth.
+    Never for wrappers around tensors (``DTensor``), of which the wrappers are kept; unless it is wanted, not on a CPU for so few
+    pixels that book-keeping takes longer than the memory is worth.
     """
-    few = image.device.type == 'cpu' and image.numel() < FEWEST_PIXELS * image.shape[-3]
-    return not few and memory_of(image) is not None
+    if wanted is None:
+        wanted = image.device.type != 'cpu' or image.numel() >= FEWEST_PIXELS * image.shape[-3]
+    return wanted and memory_of(image) is not None
 
 
 def plain_saving():

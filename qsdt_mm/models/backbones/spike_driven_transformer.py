@@ -104,6 +104,8 @@ class SpikeDrivenTransformer(BaseModule):
         frozen_stages: stages 0..k are not trained; -1 freezes none.
         norm_eval: keep batch norm at its running statistics while training.
         init_cfg: mmengine's initialisation config; ``dict(type='Pretrained', checkpoint=...)`` loads weights.
+        compact_saving: keep spikes for the backward pass as half bytes: slower on a CPU, less than half the memory, the
+            same gradients. None: on GPUs, and on CPUs from :data:`~qsdt_mm.ops.compact_saving.FEWEST_PIXELS` on.
         time_mean: average the outputs over time. False keeps time folded into the batch, ``(T * N, ...)``, time
             first, for heads that have neurons of their own.
 
@@ -138,6 +140,7 @@ class SpikeDrivenTransformer(BaseModule):
         init_cfg: dict | list | None = None,
         time_mean: bool = True,
         output_strides: int | Sequence[int] | None = None,
+        compact_saving: bool | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.arch = resolve_arch(arch)
@@ -165,6 +168,7 @@ class SpikeDrivenTransformer(BaseModule):
         require(
             frozen_stages in range(-1, NUM_OUTPUTS), 'frozen_stages', frozen_stages, f'-1 (none) to {NUM_OUTPUTS - 1}'
         )
+        require(compact_saving in (None, True, False), 'compact_saving', compact_saving, 'True, False or None')
         strides = strides_of(self.arch, out_indices)
         if isinstance(output_strides, Sequence):  # some may be pooled
             self._pools = tuple(wanted // stride for wanted, stride in zip(output_strides, strides))
@@ -179,6 +183,7 @@ class SpikeDrivenTransformer(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.time_mean = time_mean
+        self.compact_saving = compact_saving
 
         factory = UnitFactory(neuron, max_spike_count, time_steps, weight_bits, preset=family.neuron)
         kept = sum(self.arch.depths[: family.drop_from])
@@ -312,7 +317,8 @@ class SpikeDrivenTransformer(BaseModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute membrane potentials of the stages in ``out_indices``; see the class for shapes."""
-        with compact_saving() if is_worth_compact_saving(image) else nullcontext(), counted_at_once():
+        compact = is_worth_compact_saving(image, self.compact_saving)
+        with compact_saving() if compact else nullcontext(), counted_at_once():
             return self._forward(image)
 
     def _forward(self, image: Tensor) -> tuple[Tensor, ...]:
