@@ -93,7 +93,8 @@ class AugmentingClsDataPreprocessor(ClsDataPreprocessor):
             scores = F.one_hot(labels, self.num_classes)
             if training and self.batch_augments is not None:
                 inputs, scores = self.batch_augments(inputs, scores)
-        return dict(inputs=inputs, data_samples=SampleBatch(labels, () if training else samples.infos, scores))
+        known = () if training else (samples.infos, samples.indices)
+        return dict(inputs=inputs, data_samples=SampleBatch(labels, *known, gt_score=scores))
 
     def _stacked(self, inputs: Any) -> Tensor:
         """Return the images of a batch as one tensor, on the device."""

@@ -51,7 +51,7 @@ class InMemoryImages(BaseDataset):
     >>> digits = InMemoryImages(dict(type='qsdt_mm.Digits', split='test'), pipeline=[dict(type='PackInputs')])
     >>> batch = digits.__getitems__([0, 1, 2])
     >>> batch.inputs.shape, batch.samples.gt_label
-    (torch.Size([3, 1, 8, 8]), tensor([5, 2, 8]))
+    (torch.Size([3, 1, 8, 8]), tensor([5, 0, 9]))
     """
 
     def __init__(
@@ -181,8 +181,8 @@ class InMemoryImages(BaseDataset):
             return [self[i] for i in indices]
         self._check_labels(labels)
         chosen = torch.as_tensor(indices)
-        infos = [dict(self.data_list[i], sample_idx=i) for i in indices]
-        return ImageBatch(self.images.index_select(0, rows[chosen]), SampleBatch(labels[chosen], infos))
+        samples = SampleBatch(labels[chosen], [self.data_list[i] for i in indices], indices)
+        return ImageBatch(self.images.index_select(0, rows[chosen]), samples)
 
     def _rows_and_labels(self) -> tuple[Tensor, Tensor | None]:
         """Return where samples lie in ``images``, and their labels; None if these are no single numbers."""

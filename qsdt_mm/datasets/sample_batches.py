@@ -16,43 +16,47 @@ class SampleBatch:
     Args:
         gt_label: ``(N,)``, int64.
         infos: what the data set knows of each sample; of it ``DataSample`` gets what ``PackInputs`` keeps.
+        indices: of the samples in the data set, as many.
         gt_score: ``(N, classes)``; None: there is none.
 
-    >>> batch = SampleBatch(torch.tensor([3, 5]), [dict(img_path='cat.png'), dict(img_path='dog.png')])
+    >>> batch = SampleBatch(torch.tensor([3, 5]), [dict(img_path='cat.png'), dict(img_path='dog.png')], [0, 1])
     >>> len(batch), batch[1].gt_label, batch[1].img_path
     (2, tensor([5]), 'dog.png')
     """
 
-    def __init__(self, gt_label: Tensor, infos: Sequence[Mapping] = (), gt_score: Tensor | None = None) -> None:
-        self.gt_label, self.infos, self.gt_score = gt_label, infos, gt_score
-        self._made: dict[int, Any] = {}
+    def __init__(
+        self,
+        gt_label: Tensor,
+        infos: Sequence[Mapping] = (),
+        indices: Sequence[int] = (),
+        gt_score: Tensor | None = None,
+    ) -> None:
+        self.gt_label, self.infos, self.indices, self.gt_score = gt_label, infos, indices, gt_score
+        self._made: list | None = None
 
     def __len__(self) -> int:
         return len(self.gt_label)
 
     def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f'sample {index} of {len(self)}')
-        index %= len(self)
-        if index not in self._made:
-            self._made[index] = self._sample(index)
-        return self._made[index]
+        return self._all()[index]
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
+        return iter(self._all())
 
-    def _sample(self, index: int) -> Any:
-        from mmpretrain.datasets import PackInputs
-        from mmpretrain.structures import DataSample
+    def _all(self) -> list:
+        """Return the samples, which stay the same from the first call on: whoever gets one may write into it."""
+        if self._made is None:
+            from mmpretrain.datasets import PackInputs
+            from mmpretrain.structures import DataSample
 
-        fields = dict(gt_label=self.gt_label[index : index + 1])
-        if self.gt_score is not None:
-            fields['gt_score'] = self.gt_score[index]
-        info = self.infos[index] if self.infos else {}
-        meta = {key: info[key] for key in PackInputs.DEFAULT_META_KEYS if key in info}
-        return DataSample(metainfo=meta or None, **fields)
+            fields: dict[str, Sequence] = dict(gt_label=self.gt_label.split(1))
+            if self.gt_score is not None:
+                fields['gt_score'] = self.gt_score.unbind()
+            self._made = [DataSample(**dict(zip(fields, values))) for values in zip(*fields.values())]
+            for sample, info, index in zip(self._made, self.infos, self.indices):
+                known = dict(info, sample_idx=index)
+                sample.set_metainfo({key: known[key] for key in PackInputs.DEFAULT_META_KEYS if key in known})
+        return self._made
 
 
 class ImageBatch(Sequence):
