@@ -35,6 +35,8 @@ DATA = {
     'in1k': ('ImageNet-1k', 224),
     'cifar10': ('CIFAR-10', 32),
     'cifar10-folder': ('CIFAR-10', 32),
+    'cifar10-memory': ('CIFAR-10', 32),
+    'cifar10-folder-memory': ('CIFAR-10', 32),
     'digits': ('Handwritten digits', 32),
     'shapes': ('Drawn shapes', 32),
     'coco': ('COCO', None),

@@ -5,6 +5,7 @@ from typing import Any
 try:
     # compat first: it stands in for mmcv's ops before anything imports them; the others register.
     from . import compat, models, registry  # noqa: F401
+    from .datasets import sample_batches  # noqa: F401
     from .engine import hooks  # noqa: F401
     from .models import IELIF, LIF, ParametricLIF, SpikeDrivenTransformer
     from .version import __version__

@@ -85,7 +85,9 @@ for _name in ('SpikeMAE', 'SpikeMAEDecoder'):
     register_on_demand(ROOT_MODELS, _name, {'mmpretrain': 'qsdt_mm.models.selfsup.spike_mae'})
 register_on_demand(ROOT_MODELS, 'SpikeImageClassifier', {'mmpretrain': 'qsdt_mm.models.classifiers'})
 register_on_demand(ROOT_MODELS, 'DistilledClassifier', {'mmpretrain': 'qsdt_mm.models.distillation.classifier'})
+register_on_demand(ROOT_MODELS, 'AugmentingClsDataPreprocessor', {'mmpretrain': 'qsdt_mm.datasets.batch_augmentation'})
 register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})
+register_on_demand(ROOT_DATASETS, 'InMemoryImages', {'mmpretrain': 'qsdt_mm.datasets.memory'})
 for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS', 'HARDVSPictures'):
     register_on_demand(ROOT_DATASETS, _name, {'mmpretrain': 'qsdt_mm.datasets.events.datasets'})
 for _name in ('CheckLabels', 'LoadDeepImage'):
