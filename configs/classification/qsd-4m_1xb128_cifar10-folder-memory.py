@@ -6,7 +6,7 @@ Data: data/cifar10/{train,val}/CLASS/*.jpg; val is met in the test alone, nothin
 
 _base_ = './qsd-4m_1xb128_cifar10-folder-memory-45k.py'
 
-train_dataloader = dict(dataset=dict(skip_last_per_class=0))
+train_dataloader = dict(dataset=dict(skip_last_per_class=None))
 val_dataloader = None
 val_cfg = None
 val_evaluator = None
