@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
@@ -23,6 +24,7 @@ from qsdt_mm.compat.renamed import MovedModules, refuse_old_types
 MODELS = Registry('model', parent=ROOT_MODELS, scope='qsdt_mm', locations=['qsdt_mm'])
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='qsdt_mm', locations=['qsdt_mm'])
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='qsdt_mm', locations=['qsdt_mm'])
+FUNCTIONS = Registry('function', parent=ROOT_FUNCTIONS, scope='qsdt_mm', locations=['qsdt_mm'])
 TRANSFORMS = Registry('transform', parent=ROOT_TRANSFORMS, scope='qsdt_mm', locations=['qsdt_mm'])
 
 

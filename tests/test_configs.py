@@ -61,7 +61,10 @@ def shrink(cfg, images):
             pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=32), *pipeline]
         elif 'cifar' in cfg.filename:
             pipeline.insert(1, dict(type='Resize', scale=32))
-        loader.dataset = dict(type='CustomDataset', data_root=str(images), pipeline=pipeline)
+        folders = dict(type='CustomDataset', data_root=str(images))
+        in_memory = loader.dataset.type == 'InMemoryImages'
+        loader.dataset = dict(type='InMemoryImages', source=folders) if in_memory else folders
+        loader.dataset.pipeline = pipeline
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     return cfg
 

@@ -40,7 +40,8 @@ def try_sample(dataset: Any, model: nn.Module) -> None:
         finally:
             for put_back, state in zip((random.setstate, np.random.set_state, torch.set_rng_state), states):
                 put_back(state)
-        packer = PACKERS.get(type(getattr(model, 'data_preprocessor', None)).__module__.partition('.')[0])
+        kinds = type(getattr(model, 'data_preprocessor', None)).__mro__  # ours is a subclass of a library's
+        packer = next((PACKERS[room] for kind in kinds if (room := kind.__module__.partition('.')[0]) in PACKERS), None)
         if packer and isinstance(sample, dict) and 'inputs' not in sample:
             raise InputError(f"the pipeline leaves no 'inputs' for the network: its last step has to be {packer}")
 

@@ -127,15 +127,11 @@ class AugmentingClsDataPreprocessor(ClsDataPreprocessor):
     def _filled(self, images: Tensor, boxes: Tensor, mode: str = 'const') -> Tensor:
         """Return images, as float, with the mean pixel or noise around it in a box of each."""
         images = images.float()
-        mean, std = (getattr(self, name, images.new_full((1, 1, 1), default)) for name, default in NO_STATISTICS)
+        mean, std = getattr(self, 'mean', images.new_zeros(1, 1, 1)), getattr(self, 'std', images.new_ones(1, 1, 1))
         if self.to_rgb:  # what comes from the loader is BGR still
             mean, std = mean.flip(0), std.flip(0)
         fill = mean if mode == 'const' else torch.randn_like(images) * std + mean
         return torch.where(inside(boxes.to(images.device), *images.shape[-2:]), fill.to(images.dtype), images)
-
-
-NO_STATISTICS = (('mean', 0.0), ('std', 1.0))
-"""What normalises where nothing does."""
 
 
 class Erasing:

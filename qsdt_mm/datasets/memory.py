@@ -166,7 +166,7 @@ class InMemoryImages(BaseDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Return what is known of a sample, its pixels in ``img`` among it."""
         info = copy.copy(self.data_list[idx])
-        image = np.array(self.images[info.pop('row')].permute(1, 2, 0), order='C')  # steps may write into it
+        image = self.images[info.pop('row')].permute(1, 2, 0).numpy().copy()  # steps may write into it
         info['img'] = image[..., 0] if self._flat else image
         info['sample_idx'] = idx if idx >= 0 else len(self) + idx
         return info

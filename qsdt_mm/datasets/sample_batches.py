@@ -52,7 +52,8 @@ class SampleBatch:
             fields: dict[str, Sequence] = dict(gt_label=self.gt_label.split(1))
             if self.gt_score is not None:
                 fields['gt_score'] = self.gt_score.unbind()
-            self._made = [DataSample(**dict(zip(fields, values))) for values in zip(*fields.values())]
+            shared = {} if self.gt_score is None else dict(metainfo=dict(num_classes=self.gt_score.shape[1]))
+            self._made = [DataSample(**dict(zip(fields, values)), **shared) for values in zip(*fields.values())]
             for sample, info, index in zip(self._made, self.infos, self.indices):
                 known = dict(info, sample_idx=index)
                 sample.set_metainfo({key: known[key] for key in PackInputs.DEFAULT_META_KEYS if key in known})

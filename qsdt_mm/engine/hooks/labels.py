@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.structures import BaseDataElement
 
 from qsdt_mm.datasets.labels import Limits, all_checked, check_labels
+from qsdt_mm.datasets.sample_batches import SampleBatch
 
 
 def samples_of(batch: Any) -> Iterator[BaseDataElement]:
@@ -20,7 +21,7 @@ def samples_of(batch: Any) -> Iterator[BaseDataElement]:
     elif isinstance(batch, Mapping):
         for item in batch.values():
             yield from samples_of(item)
-    elif isinstance(batch, (list, tuple)):
+    elif isinstance(batch, (list, tuple, SampleBatch)):
         for item in batch:
             yield from samples_of(item)
 
