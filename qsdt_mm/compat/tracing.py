@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import is_fake
+from torch.autograd import forward_ad
 from torch.utils import _python_dispatch
 
 
@@ -23,6 +24,12 @@ def is_counting() -> bool:
     """Return whether torch's ``FlopCounterMode`` counts the operations."""
     modes = getattr(_python_dispatch, '_get_current_dispatch_mode_stack', list)()
     return any('FlopCounter' in type(mode).__name__ for mode in modes)
+
+
+def is_transforming() -> bool:
+    """Return whether ``torch.func`` transforms what is computed, or derivatives are carried forward along with it."""
+    active = getattr(torch._C, '_are_functorch_transforms_active', bool)
+    return active() or forward_ad._current_level >= 0
 
 
 def has_values(tensor: Tensor) -> bool:

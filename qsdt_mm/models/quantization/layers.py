@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.ops import compact_saving, layout
 
+from .depthwise import depthwise_conv2d
 from .lsq import QuantWeightMixin, dtype_of_use
 
 
@@ -110,6 +111,10 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
         weight = self.compute_weight
         if self.groups > 1 and layout.is_faster_in_float32(input, weight):
             return self._convolve_in_float32(input, weight)
+        if self.groups > 1:
+            found = depthwise_conv2d(self, input, weight, dtype_of_use(self.weight))
+            if found is not None:
+                return found
         return self._conv_forward(input, weight, self.bias)
 
     def _convolve_in_float32(self, input: Tensor, weight: Tensor) -> Tensor:

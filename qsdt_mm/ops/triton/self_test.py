@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qsdt_mm.ops import batch_norm, lsq, spiking
+from qsdt_mm.ops import batch_norm, depthwise, lsq, spiking
 from qsdt_mm.ops import weight_bank as plain_bank
 
 from . import batch_norm as kernels
+from . import depthwise as sums
 from . import lsq as quantizer
 from . import neuron, packed, weight_bank
 
@@ -58,6 +59,7 @@ def differing(device: torch.device, dtype: torch.dtype) -> list[str]:
         ),
     }
     wrong = [] if norms_agree(device, dtype) else ['norms']
+    wrong += [] if weight_gradients_agree(device, dtype) else ['gradients of depthwise weights']
     for name, (kernel, plain, arguments) in cases.items():
         found = kernel(*(moved(argument, device) for argument in arguments))
         if not all(torch.equal(f.cpu(), p) for f, p in zip(listed(found), listed(plain(*arguments)))):
@@ -81,6 +83,22 @@ def norms_agree(device: torch.device, dtype: torch.dtype) -> bool:
         of_x, of_channels = backward(there.flip(3), there, constants, norms, keep, False)
         found.append([t.cpu().float() for t in (out, of_x, of_channels[:5], constants.values[:2])])
     return all(torch.allclose(a, b, **close) for a, b in zip(*found))
+
+
+def weight_gradients_agree(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether the kernel of depthwise weights gives what the plain function gives, and does so again.
+
+    The sums are of small integers over four: exact in any order.
+    """
+    window = depthwise.Window((2, 3), stride=(1, 2), padding=(1, 2), dilation=(2, 1))
+    x = (torch.arange(2 * 2 * 8 * 13, device='cpu') % 7 - 3.0).to(dtype).view(2, 2, 8, 13)
+    grad = (torch.arange(2 * 2 * 8 * 8, device='cpu') % 5 * 0.25 - 0.5).to(dtype).view(2, 2, 8, 8)
+    expected = depthwise.depthwise_weight_grad(grad, x, window)
+    return all(
+        torch.equal(sums.depthwise_weight_grad(grad.to(device), there, window).cpu(), expected)
+        for order, times in ((torch.contiguous_format, 1), (torch.channels_last, 2))
+        for there in [x.to(device).contiguous(memory_format=order)] * times
+    )
 
 
 def by_either_rule(fire: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, ...]]:

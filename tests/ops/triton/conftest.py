@@ -9,7 +9,7 @@ import pytest
 
 from qsdt_mm.ops import dispatch, triton
 
-MODULES = ('arithmetic', 'neuron', 'packed', 'time_steps', 'lsq', 'weight_bank', 'batch_norm', 'self_test')
+MODULES = ('arithmetic', 'neuron', 'packed', 'time_steps', 'lsq', 'weight_bank', 'batch_norm', 'depthwise', 'self_test')
 
 
 @contextmanager
@@ -33,6 +33,8 @@ def interpreter():
             modules = SimpleNamespace(**{short: importlib.import_module(name) for name, short in zip(names, MODULES)})
             for name, size in dict(BLOCK=16, ROW_BLOCK=8, CHANNEL_BLOCK=4).items():
                 setattr(modules.batch_norm, name, size)  # small tiles, for it sums one by one
+                setattr(modules.depthwise, name, size)
+            modules.depthwise.SPLIT_BLOCK = 2
             yield modules
         finally:
             forget()

@@ -37,12 +37,19 @@ NORMS = {
     '_pass_back padded': dict(NORM, KEEP=False, TWO=False, GAIN=False),
 }
 """Kernels of batch norm, which round as it comes."""
+DEPTHWISE = dict(LAST=True, TAPS=7, ROWS=16, COLUMNS=64, SPLITS=32)
+SUMS = {
+    '_depthwise_weight_grad': DEPTHWISE,
+    '_depthwise_weight_grad first': dict(DEPTHWISE, LAST=False, TAPS=3, ROWS=1024, COLUMNS=1),
+}
+"""Kernels of depthwise convolutions' gradients, which are sums."""
 NUMBERS = ('threshold', 'max_spike_count', 'top', 'scale', 'decay', 'low', 'high')
 NUMBERS += ('eps', 'eps1', 'eps2', 'momentum1', 'momentum2', 'n')
 SIZES = ('size', 'half', 'last', 'width', 'rows', 'stretch', 'splits', 'CHANNELS', 'PLACES', 'HEIGHT', 'WIDTH')
+SIZES += ('OUT_HEIGHT', 'OUT_WIDTH', 'STRIDE_Y', 'STRIDE_X', 'PADDING_Y', 'PADDING_X', 'DILATION_Y', 'DILATION_X')
 OF_THE_TYPE = ('xs', 'shortcuts', 'keeps', 'grads', 'out')
-"""Arguments of the kernels of batch norm that are not float32 in any case."""
-BYTES = {'kept': '*u8', 'packed': '*u8'}
+"""Arguments of the kernels of batch norm and of sums that are not float32 in any case."""
+BYTES = {'kept': '*u8', 'packed': '*u8', 'arrivals': '*i32'}
 # Of many layers: addresses, places, ranges.
 TABLES = {
     **dict.fromkeys(('grads', 'places', 'weights', 'steps', 'channels', 'widths', 'starts'), '*i64'),
@@ -58,7 +65,7 @@ def ptx(name, dtype, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    constants = NAMES.get(name) or NORMS[name.partition('.')[2]]
+    constants = NAMES.get(name) or {**NORMS, **SUMS}[name.partition('.')[2]]
     module, function = name.split()[0].split('.')
     kernel = getattr(import_module(f'qsdt_mm.ops.triton.{module}'), function)
     kinds = {**dict.fromkeys(NUMBERS, 'fp32'), **dict.fromkeys(SIZES, 'i32'), **BYTES}
@@ -66,7 +73,7 @@ def ptx(name, dtype, capability):
         kinds.update(TABLES)
     kinds.update(dict.fromkeys(constants, 'constexpr'))
     constants = {key: TYPES[dtype] if value is None else value for key, value in constants.items()}
-    plain = 'fp32' if module == 'batch_norm' else dtype
+    plain = 'fp32' if module in ('batch_norm', 'depthwise') else dtype
     signature = {a: kinds.get(a, f'*{dtype if a in OF_THE_TYPE else plain}') for a in kernel.arg_names}
     compiled = compile(
         ASTSource(fn=kernel, signature=signature, constexprs=constants),
@@ -105,6 +112,15 @@ def test_float32_for_a_recent_gpu(name):
 @pytest.mark.parametrize('name', NORMS)
 def test_norms_for_a_recent_gpu(name):
     assert ptx(f'batch_norm.{name}', 'bf16', 80)
+
+
+@pytest.mark.parametrize('name', SUMS)
+def test_sums_over_programs_for_a_recent_gpu(name):
+    """The last program to arrive, by a count that orders memory on the whole device, sees what all others have left."""
+    code = ptx(f'depthwise.{name}', 'bf16', 80)
+    count = code.index('atom.global.gpu.acq_rel.add.u32')
+    left, found = code.rindex('st.global', 0, count), code.index('ld.global.cg')
+    assert left < code.rindex('bar.sync', 0, count) < count < code.index('bar.sync', count) < found
 
 
 @pytest.mark.slow

@@ -113,7 +113,8 @@ def test_a_network_takes_two_launches(dispatched, monkeypatch, amp):
         return out, *(p.grad for p in model.parameters())
 
     found = step()
-    assert dispatched == ['quantize_many', 'quantize_many', 'quantize_many_backward']
+    of_weights = [name for name in dispatched if name != 'depthwise_weight_grad']
+    assert of_weights == ['quantize_many', 'quantize_many', 'quantize_many_backward']
     monkeypatch.setattr(dispatch, 'find', lambda *args: None)
     for one, other in zip(found, step()):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6 * other.abs().max().item())
