@@ -5,6 +5,7 @@ from qsdt_mm.compat.renamed import refuse_old_names
 from .conversion import MODES, convert
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 from .folding import fold_norms
+from .graphs import graphed
 
 __all__ = [
     'MODES',
@@ -13,6 +14,7 @@ __all__ = [
     'FoldedLayer',
     'convert',
     'fold_norms',
+    'graphed',
 ]
 
 __getattr__ = refuse_old_names(__name__, 'agreement', 'answers', 'same_bits', 'unit_errors')

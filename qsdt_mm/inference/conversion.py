@@ -116,6 +116,7 @@ def convert(
                 setattr(module, name, SplitAveragePool())
     for neuron in neurons:
         neuron.scale = 1.0  # what leaves a neuron is its count; its worth is in the affines
+    model.eval()  # what is new in it, too
     return model.requires_grad_(False)
 
 

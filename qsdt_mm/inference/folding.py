@@ -35,6 +35,7 @@ def fold_norms(model: nn.Module) -> nn.Module:
         unit.synapse = nn.Sequential(*(plain_layer(layer).to(dtype) for layer in fold(unit, 1.0, None)))
         if isinstance(unit.norm, _BatchNorm):
             drop_norm(unit)
+    model.eval()  # what is new in it, too
     return model.requires_grad_(False)
 
 

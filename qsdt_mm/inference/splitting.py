@@ -101,6 +101,7 @@ class SplitAveragePool(nn.Module):
         """Pool."""
         positions, count = tuple(range(2, values.dim())), math.prod(values.shape[2:])
         sums = split_sums(lambda part: part.sum(positions, keepdim=True), values, int(count))
-        # A recorded size is a tensor; either way the inverse is rounded once, to the type of the sums.
-        inverse = torch.as_tensor(1.0, dtype=torch.float64, device=sums.device) / count
+        # A recorded size is a tensor; either way the inverse is rounded once, to the type of the sums. Made on the
+        # device: a copy to it would wait.
+        inverse = torch.ones((), dtype=torch.float64, device=sums.device) / count
         return (sums * inverse.to(sums.dtype)).to(values.dtype)

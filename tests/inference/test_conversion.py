@@ -86,7 +86,9 @@ def test_the_original_is_left_alone():
     before, image = copy.deepcopy(model.state_dict()), torch.randn(1, 3, 32, 32)
     expected = membranes(model, image)
     model.train()
-    convert(model, 'spike')(image)
+    converted = convert(model, 'spike')
+    assert not any(m.training for m in converted.modules())
+    converted(image)
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert_same_bits(membranes(model.eval(), image), expected)
 

@@ -33,7 +33,7 @@ def test_it_is_the_same_function(options):
     units = [m for m in folded.modules() if isinstance(m, SpikeUnit)]
     kinds = {type(m) for unit in units for m in unit.synapse}
     assert kinds == {nn.Conv2d} and all(unit.norm is None for unit in units)
-    assert not folded.training and not any(p.requires_grad for p in folded.parameters())
+    assert not any(m.training for m in folded.modules()) and not any(p.requires_grad for p in folded.parameters())
 
 
 def test_linear_transposed_and_bordered_layers():

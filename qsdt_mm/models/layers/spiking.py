@@ -53,11 +53,11 @@ def make_spiking(module: nn.Module, factory: UnitFactory, made: dict[nn.Module, 
 
 def _unit(factory: UnitFactory, layer: nn.Module, norm: nn.Module | None = None) -> SpikeUnit:
     unit = SpikeUnit(factory.make_neuron(), layer, norm)
-    unit.register_forward_pre_hook(_in_preferred_memory_format)
+    unit.register_forward_pre_hook(in_preferred_memory_format)
     return unit
 
 
-def _in_preferred_memory_format(unit: nn.Module, args: tuple) -> tuple:
+def in_preferred_memory_format(unit: nn.Module, args: tuple) -> tuple:
     """Take up the layout again in which the backbone computes, for it puts out what any code takes."""
     return tuple(layout.to_preferred_memory_format(arg) for arg in args)
 

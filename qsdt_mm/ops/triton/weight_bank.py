@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from qsdt_mm.ops.holding import hold
 from qsdt_mm.ops.lsq import MIN_STEP
 from qsdt_mm.ops.weight_bank import parts_of, starts_of
 
@@ -156,7 +157,9 @@ def table(values: tuple[int, ...], device: torch.device) -> Tensor:
 
 def addresses(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Return the addresses of tensors, 0 for none, on the device."""
-    return table(tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors), device)
+    found = table(tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors), device)
+    hold(found)
+    return found
 
 
 def by_channel(grad: Tensor) -> Tensor:
@@ -172,13 +175,15 @@ def places_of(grad: Tensor) -> int:
 
 def sizes(like: Sequence[Tensor], steps: Sequence[Tensor | None], ranges: Sequence[tuple[int, int]]) -> _Rows:
     """Return the tables of what never changes, for weights of these shapes."""
-    return rows_of(
+    rows = rows_of(
         tuple(len(w) for w in like),
         tuple(w.numel() // len(w) for w in like),
         tuple(starts_of(like)[:-1]),
         tuple((0, 0) if step is None else limits for step, limits in zip(steps, ranges)),
         like[0].device,
     )
+    hold(*rows)
+    return rows
 
 
 def quantize_many(

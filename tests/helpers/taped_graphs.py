@@ -1,0 +1,57 @@
+"""A CUDA graph's twin on a CPU: operators on a tape, which are repeated on the same tensors; nothing of Python is."""
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from qsdt_mm.inference import capturing
+
+
+class Tape(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    def replay(self):
+        for func, args, kwargs, out in self.calls:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+class TapeRecorder:
+    """As :class:`qsdt_mm.inference.capturing.CudaRecorder`, for a CPU."""
+
+    def __init__(self, device):
+        self.device, self.captures, self.replays, self.waits, self.free = device, 0, 0, 0, True
+
+    def is_free(self):
+        return self.free
+
+    def capture(self, run, inputs):
+        run()
+        with capturing.NothingWaits(self.device):
+            run()
+        with Tape() as tape:
+            outputs = run()
+        self.captures += 1
+        for leaf in tree_leaves(outputs):  # a capture computes nothing
+            if isinstance(leaf, torch.Tensor):
+                leaf.fill_(float('nan') if leaf.is_floating_point() else 0)
+        return capturing.Captured(tape, inputs, outputs, [])
+
+    def replay(self, captured, inputs, take):
+        for own, given in zip(captured.inputs, inputs, strict=True):
+            own.copy_(given)
+        captured.graph.replay()
+        self.replays += 1
+        return take(captured.outputs)
+
+    def wait(self):
+        self.waits += 1
