@@ -68,13 +68,17 @@ class Hdf5Reader(Reader):
         h5py = h5py_module()
         try:
             file = h5py.File(self.path, 'r')
-        except (OSError, RuntimeError, ValueError) as error:
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:
             raise InputError(f'{self.path}, byte 0: truncated or damaged HDF5 ({_line(error)})') from error
         with file:
             try:
                 yield file
-            except (OSError, RuntimeError, KeyError) as error:
-                raise InputError(f'{self.path} cannot be read ({_line(error)})') from error
+            except (InputError, MemoryError):
+                raise
+            except Exception as error:  # a damaged file can raise nearly anything
+                raise InputError(f'{self.path} is damaged ({type(error).__name__}: {_line(error)})') from error
 
     def _find(self, file: Any) -> dict[str, str] | str:
         """Return the arrays of t, x, y and p, or the array that has all four."""
