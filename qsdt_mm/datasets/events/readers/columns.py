@@ -20,8 +20,8 @@ WIDEST = 1 << 16  # pixels
 def guess_order(path: str | Path, columns: Sequence[np.ndarray]) -> str:
     """Return which of four columns is t, x, y and p: the first of ``ORDERS`` that fits.
 
-    Polarity is 0, 1 or -1; places are whole numbers of 0 or more; time does not go back, and goes on for at least 1 % of
-    what it would in another order that fits.
+    Polarity is 0, 1 or -1; places are whole numbers of 0 or more; time does not go back, and goes on for at least 1 %
+    of what it would in another order that fits.
 
     Raises:
         InputError: they fit none.
