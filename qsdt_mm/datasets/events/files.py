@@ -7,59 +7,64 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from qsdt_mm.errors import InputError, why_no_file
 
-FIELDS = dict(
-    t=('t', 'ts', 'time', 'times', 'timestamp', 'timestamps', 'time_stamp', 'time_stamps'),
-    x=('x', 'xs'),
-    y=('y', 'ys'),
-    p=('p', 'ps', 'pol', 'pols', 'polarity', 'polarities'),
-)
-"""Names of fields, in small or capital letters; the first name goes before the others."""
+from .readers.base import Events
+from .readers.detection import open_events
+from .readers.fields import FIELDS, named
+
 FRAMES = dict(frames=('frames',))
 PICTURES = ('.png', '.jpg', '.jpeg', '.bmp')
 
 
-class Events(NamedTuple):
-    """Events of one recording, arrays ``(N,)`` sorted by time.
+def read_events(
+    path: str | Path, sensor_size: tuple[int, int] | None = None, window: tuple[int, int] | None = None
+) -> Events:
+    """Read and check the events of a file, of whatever format: see :func:`open_events`.
 
-    Args:
-        t: time stamps, in the recording's unit (usually microseconds).
-        x, y: column and row, int64.
-        p: polarity, int64: 1 where it became brighter, 0 where it became darker.
-
-    >>> Events(t=np.array([0, 5]), x=np.array([3, 1]), y=np.array([0, 2]), p=np.array([1, 0])).sensor_size
-    (3, 4)
-    """
-
-    t: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    p: np.ndarray
-
-    @property
-    def sensor_size(self) -> tuple[int, int]:
-        """Return the smallest ``(H, W)`` that holds all events."""
-        return int(self.y.max()) + 1, int(self.x.max()) + 1
-
-
-def read_events(path: str | Path, sensor_size: tuple[int, int] | None = None) -> Events:
-    """Read and check events: an ``.npz`` of arrays ``t, x, y, p``, or of one structured array with these fields.
-
-    Other usual names do as well (``FIELDS``). Stamps of numpy's time types become integers of their unit.
+    An ``.npz`` of arrays ``t, x, y, p``, or of one structured array with these fields, keeps its unit of time, and has
+    to be sorted; other usual names do as well (``FIELDS``). Stamps of numpy's time types become integers of their
+    unit. All else comes in microseconds.
 
     Args:
         path: the file.
-        sensor_size: ``(H, W)`` that coordinates have to be inside of; None takes any that are not negative.
+        sensor_size: ``(H, W)`` that coordinates have to be inside of; None takes that which the file says, or any.
+        window: first time and end, in microseconds; events outside are left out. None reads all.
 
     Raises:
-        InputError: the file is malformed; the message names the file and the fault.
+        InputError: the file is malformed, or holds no event; the message names the file and the fault.
     """
+    if window is None and _is_npz(path):
+        return _read_npz(path, sensor_size)
+    reader = open_events(path)
+    if sensor_size is not None:
+        reader.sensor_size = tuple(sensor_size)
+    return reader.read(*(window or (None, None)))
+
+
+def sensor_size_of(path: str | Path) -> tuple[int, int] | None:
+    """Return ``(H, W)`` that a file says, None where it does not.
+
+    Raises:
+        InputError: the file is malformed.
+    """
+    return None if _is_npz(path) else open_events(path).sensor_size
+
+
+def _is_npz(path: str | Path) -> bool:
+    """Return whether a file is an archive of arrays, or called one."""
+    if Path(path).suffix == '.npz' or why_no_file(path):
+        return True
+    with open(path, 'rb') as file:
+        return file.read(2) == b'PK'
+
+
+def _read_npz(path: str | Path, sensor_size: tuple[int, int] | None) -> Events:
     fields = _fields(path, FIELDS)
     lengths = {name: fields[name].shape for name in FIELDS}
     if len(set(lengths.values())) > 1 or fields['t'].ndim != 1:
@@ -156,21 +161,9 @@ def holds_frames(path: str | Path) -> bool:
     """Return whether a file holds ready-made frames; False, too, where it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return _named(path, archive.files, FRAMES['frames']) is not None
+            return named(path, archive.files, FRAMES['frames']) is not None
     except Exception:  # what is wrong is said by who reads it
         return False
-
-
-def _named(path: str | Path, names: Sequence[str], aliases: Sequence[str]) -> str | None:
-    """Return which of the names stands for a field."""
-    found = [name for name in names if name.casefold() in aliases]
-    for wanted in (lambda name: name == aliases[0], lambda name: name.casefold() == aliases[0], lambda name: True):
-        fitting = [name for name in found if wanted(name)]
-        if len(fitting) > 1:
-            raise InputError(f'{path} has both {" and ".join(fitting)}: expected one of them, or {aliases[0]}')
-        if fitting:
-            return fitting[0]
-    return None
 
 
 def _fields(path: str | Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
@@ -197,8 +190,8 @@ def _fields(path: str | Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, 
     fields, shapes = {}, {}
     with archive:
         shapes = dict.fromkeys(archive.files, '')
-        named = [name for aliases in wanted.values() if (name := _named(path, archive.files, aliases))]
-        for name in named or archive.files:
+        wanted_names = [name for aliases in wanted.values() if (name := named(path, archive.files, aliases))]
+        for name in wanted_names or archive.files:
             array = _member(path, archive, name)
             if not isinstance(array, np.ndarray):  # members that are no arrays come as bytes
                 continue
@@ -206,7 +199,7 @@ def _fields(path: str | Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, 
             shapes.pop(name)
             fields |= parts
             shapes |= {key: f' {value.shape}' for key, value in parts.items()}
-    found = {key: _named(path, list(fields), aliases) for key, aliases in wanted.items()}
+    found = {key: named(path, list(fields), aliases) for key, aliases in wanted.items()}
     missing = [key for key, name in found.items() if name is None]
     if missing:
         there = ', '.join(f'{name}{shape}' for name, shape in shapes.items()) or 'nothing'
