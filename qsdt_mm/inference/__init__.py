@@ -5,8 +5,10 @@ from qsdt_mm.compat.renamed import refuse_old_names
 from .conversion import MODES, convert
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 from .folding import fold_norms
+from .slots import CODINGS
 
 __all__ = [
+    'CODINGS',
     'MODES',
     'ExactAttention',
     'ExactSynapse',
