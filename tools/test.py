@@ -13,7 +13,7 @@ from qsdt_mm.cli import ToolParser, run_tool
 EXAMPLE = """examples:
   python tools/test.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
   python tools/test.py CONFIG CHECKPOINT --json metrics.json --out predictions.pkl
-  python tools/test.py CONFIG CHECKPOINT --inference spike
+  python tools/test.py CONFIG CHECKPOINT --inference spike --coding bitwise
   python tools/test.py CONFIG CHECKPOINT --tta --show-dir pictures
   python tools/test.py CONFIG packed/NAME --inference deploy
   python tools/test.py CONFIG NAME.onnx --backend onnxruntime
@@ -73,6 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=[2, 3, 4, 8],
         help='quantize real weights to so many bits, by the largest of each channel; for --inference integer or spike',
     )
+    parser.add_coding('--inference spike')
     parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=32')
     parser.add_launcher()
@@ -80,6 +81,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
+    if args.coding and args.inference != 'spike':
+        parser.error('--coding goes with --inference spike')
     if args.weight_bits and args.inference not in ('integer', 'spike'):
         parser.error('--weight-bits goes with --inference integer or spike')
     if args.require_spikes and args.inference not in ('integer', 'spike'):
@@ -157,7 +160,8 @@ def converted(model, args: argparse.Namespace, run=None, deploy=None):
             return evaluated(model, plan(model, deploy) if isinstance(deploy, Tensor) else deploy)
         if args.inference == 'folded':
             return fold_norms(model)
-        return convert(model, args.inference, args.weight_bits, require_spikes=args.require_spikes, run=run)
+        options = dict(require_spikes=args.require_spikes, run=run, coding=args.coding or 'unary')
+        return convert(model, args.inference, args.weight_bits, **options)
     except ValueError as error:
         raise InputError(f'--inference {args.inference}: {error}') from error
 
@@ -340,6 +344,8 @@ def test(args: argparse.Namespace, session) -> None:
         )
         if args.backend:
             report['backend'] = args.backend
+        if args.inference == 'spike':
+            report['coding'] = args.coding or 'unary'
         if share is not None:
             report['outside_units'] = share
         write_json(args.json, report)

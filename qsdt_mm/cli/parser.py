@@ -77,6 +77,15 @@ class ToolParser(argparse.ArgumentParser):
             help='refuse a network with layers outside spiking units, which compute with floats',
         )
 
+    def add_coding(self, what: str) -> None:
+        """Add ``--coding``; ``what`` says which slots it is about."""
+        self.add_argument(
+            '--coding',
+            choices=['unary', 'bitwise'],
+            help=f'slots of {what}: D of which a count fires so many (unary, the default), or its binary digits, fewer '
+            'passes (bitwise); the same bits',
+        )
+
     def add_cfg_options(self, example: str) -> None:
         """Add OpenMMLab's ``--cfg-options``."""
         self.add_argument(

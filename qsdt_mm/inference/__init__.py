@@ -6,8 +6,10 @@ from .conversion import MODES, convert
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
 from .folding import fold_norms
 from .graphs import graphed
+from .slots import CODINGS
 
 __all__ = [
+    'CODINGS',
     'MODES',
     'ExactAttention',
     'ExactSynapse',

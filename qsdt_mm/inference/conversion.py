@@ -24,6 +24,7 @@ from qsdt_mm.models.quantization.weight import channel_dim
 
 from . import int8
 from .exact import ExactAttention, ExactSynapse, FoldedLayer
+from .slots import check_coding
 from .splitting import SplitAveragePool
 
 __getattr__ = refuse_old_names(__name__, 'integer_weight')
@@ -40,6 +41,7 @@ def convert(
     *,
     require_spikes: bool = False,
     run: Callable[[nn.Module], Any] | None = None,
+    coding: str = 'unary',
 ) -> nn.Module:
     """Return a copy of a network that computes with integers or with binary spikes, in evaluation mode.
 
@@ -52,12 +54,15 @@ def convert(
         model: any network made of units; it is left alone. Of one that is wrapped (in parallel, averaged, compiled)
             the copy is not.
         mode: 'integer': activations are counts, weights int8 values with one affine for each output channel.
-            'spike': each neuron emits T x D binary slots, and synapses and attention only add what spikes select.
+            'spike': each neuron emits binary slots in each of T time steps, D or as few as ``coding`` takes, and
+            synapses and attention only add what spikes select.
         weight_bits: 2, 3, 4 or 8: quantize weights that are real, symmetrically by the largest of each output channel.
             None leaves them, which only 'spike' can do: sums of real weights are then taken in float64.
         require_spikes: refuse layers outside units.
         run: passes images through the network it is given, to count multiply-accumulates; see
             :func:`~qsdt_mm.models.layers.float_layers.float_share`.
+        coding: of the slots of 'spike'. 'unary': D slots, of which a count fires so many. 'bitwise': its binary digits,
+            2 slots for D = 3, 3 for D = 4 to 7, 4 for D = 8 to 15; sums are shifted from slot to slot. The same bits.
 
     Raises:
         ValueError: an argument is out of range, 'integer' meets real weights, a neuron does not spike, or
@@ -66,6 +71,8 @@ def convert(
     Source: design of QSD (arXiv 2501.13492), inference; the slot algebra is this package's (docs).
     """
     require(mode in MODES, 'mode', mode, ' or '.join(MODES))
+    check_coding(coding)
+    require(mode == 'spike' or coding == 'unary', 'coding', coding, f'unary: mode {mode} has no slots')
     if weight_bits is not None:
         check_weight_bits(weight_bits)
         require(weight_bits < 32, 'weight_bits', weight_bits, '2, 3, 4, 8 or None')
@@ -101,7 +108,7 @@ def convert(
     for unit in units:
         worth = 1.0 if unit.neuron is None else scales[unit.neuron]
         max_spike_count = None if unit.neuron is None else unit.neuron.max_spike_count
-        unit.synapse = ExactSynapse(list(fold(unit, worth, weight_bits)), max_spike_count, mode == 'spike')
+        unit.synapse = ExactSynapse(list(fold(unit, worth, weight_bits)), max_spike_count, mode == 'spike', coding)
         if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
             drop_norm(unit)
     for attention in attentions:
@@ -109,7 +116,7 @@ def convert(
         for neuron in attention.neurons:
             scale *= scales[neuron]
         max_spike_count = tuple(neuron.max_spike_count for neuron in attention.neurons)
-        attention.product = ExactAttention(scale, max_spike_count, mode == 'spike')
+        attention.product = ExactAttention(scale, max_spike_count, mode == 'spike', coding)
     for module in [*model.modules()]:
         for name, child in module.named_children():
             if isinstance(child, POOLS) and child.output_size in (1, (1,), (1, 1), (1, 1, 1)):

@@ -150,6 +150,7 @@ class ExactSynapse(nn.Module):
         layers: the folded layers, in order.
         max_spike_count: D of the neuron before it; None where the input is an image.
         spiking: sum over binary slots rather than over counts.
+        coding: of the slots, 'unary' or 'bitwise'.
 
     Shapes: counts ``(N, C_in, ...)`` in, membrane potentials ``(N, C_out, ...)`` out.
 
@@ -160,12 +161,16 @@ class ExactSynapse(nn.Module):
     """
 
     is_converted = True
+    coding = 'unary'
 
-    def __init__(self, layers: Sequence[FoldedLayer], max_spike_count: int | None, spiking: bool) -> None:
+    def __init__(
+        self, layers: Sequence[FoldedLayer], max_spike_count: int | None, spiking: bool, coding: str = 'unary'
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.max_spike_count = max_spike_count
         self.spiking = spiking
+        self.coding = coding
         first = layers[0]
         # Real weights have no exact sum: float64 leaves an error far below that of the membrane's own type.
         self.accumulator_dtype = (
@@ -180,7 +185,9 @@ class ExactSynapse(nn.Module):
         if not self.spiking and first.takes_int8(self.max_spike_count, count):
             return first.linear_int8(count)
         count = count.to(on_device(self.accumulator_dtype, count))
-        return sum_over_slots(first.linear, count, self.max_spike_count) if self.spiking else first.linear(count)
+        if self.spiking:
+            return sum_over_slots(first.linear, count, self.max_spike_count, self.coding)
+        return first.linear(count)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map counts, or an image, to membrane potentials."""
@@ -200,7 +207,9 @@ class ExactSynapse(nn.Module):
         return membrane
 
     def extra_repr(self) -> str:
-        return f'D={self.max_spike_count}, spiking={self.spiking}, accumulator_dtype={str(self.accumulator_dtype)[6:]}'
+        coded = f', coding={self.coding}' if self.spiking else ''
+        dtype = str(self.accumulator_dtype)[6:]
+        return f'D={self.max_spike_count}, spiking={self.spiking}{coded}, accumulator_dtype={dtype}'
 
 
 class ExactAttention(nn.Module):
@@ -213,6 +222,7 @@ class ExactAttention(nn.Module):
         scale: worth of one unit of the sum.
         max_spike_count: D of query, key and value.
         spiking: sum over binary slots rather than over counts.
+        coding: of the slots, 'unary' or 'bitwise'.
 
     >>> counts = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
     >>> attention = ExactAttention(scale=0.25, max_spike_count=(4, 4, 4), spiking=True)
@@ -220,11 +230,16 @@ class ExactAttention(nn.Module):
     32.0
     """
 
-    def __init__(self, scale: float, max_spike_count: tuple[int, int, int], spiking: bool) -> None:
+    coding = 'unary'
+
+    def __init__(
+        self, scale: float, max_spike_count: tuple[int, int, int], spiking: bool, coding: str = 'unary'
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.max_spike_count = max_spike_count
         self.spiking = spiking
+        self.coding = coding
 
     def bound(self, key: Tensor) -> int:
         """Return the largest possible sum: ``D_q D_k D_v`` times channels of a head times tokens."""
@@ -242,10 +257,11 @@ class ExactAttention(nn.Module):
     def _slots(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query_most, key_most, value_most = self.max_spike_count
         if keys_first(key, value):
-            inner = product_over_slots(lambda v, k: v @ k.mT, value, key, max(key_most, value_most))
-            return sum_over_slots(lambda spikes: inner @ spikes, query, query_most)
-        inner = product_over_slots(lambda k, q: k.mT @ q, key, query, max(key_most, query_most))
-        return sum_over_slots(lambda spikes: spikes @ inner, value, value_most)
+            inner = product_over_slots(lambda v, k: v @ k.mT, value, key, max(key_most, value_most), self.coding)
+            return sum_over_slots(lambda spikes: inner @ spikes, query, query_most, self.coding)
+        inner = product_over_slots(lambda k, q: k.mT @ q, key, query, max(key_most, query_most), self.coding)
+        return sum_over_slots(lambda spikes: spikes @ inner, value, value_most, self.coding)
 
     def extra_repr(self) -> str:
-        return f'scale={self.scale:g}, D={self.max_spike_count}, spiking={self.spiking}'
+        coded = f', coding={self.coding}' if self.spiking else ''
+        return f'scale={self.scale:g}, D={self.max_spike_count}, spiking={self.spiking}{coded}'

@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import torch
 from torch import nn
+from trained_networks import exact_forms
 
 from qsdt_mm import IELIF
-from qsdt_mm.inference import convert
+from qsdt_mm.inference import CODINGS
 from qsdt_mm.inference.slots import fired_slots, slots
 from qsdt_mm.models.layers import UnitFactory
 from qsdt_mm.models.neurons import integrate_and_fire_step
@@ -43,14 +44,17 @@ def check_halves(rounding, max_spike_count, steps, threshold, dtype, seed):
         carried = None
         for current, count in zip(inputs, counts.unflatten(0, (steps, -1))):
             membrane = current if carried is None else carried + current
-            fired = list(fired_slots(membrane, threshold, max_spike_count, rounding))
-            assert all(torch.equal(f, s) for f, s in zip(fired, slots(count, max_spike_count), strict=True))
+            for coding in CODINGS:
+                fired = fired_slots(membrane, threshold, max_spike_count, rounding, coding)
+                pairs = zip(fired, slots(count, max_spike_count, coding), strict=True)
+                assert all(torch.equal(f, s) for f, s in pairs)
             _, carried = integrate_and_fire_step(current, carried, threshold, max_spike_count, rounding=rounding)
 
-        integer, spike = (convert(nn.Sequential(unit), mode) for mode in ('integer', 'spike'))
-        assert torch.equal(integer[0].fire(folded), counts) and torch.equal(spike[0].fire(folded), counts)
+        integer, *spiking = exact_forms(nn.Sequential(unit)).values()
+        assert all(torch.equal(form[0].fire(folded), counts) for form in (integer, *spiking))
         found = integer(folded)
-        assert torch.equal(found, spike(folded)) and torch.equal(found, integer[0].drive(counts))
+        assert all(torch.equal(found, form(folded)) for form in spiking)
+        assert torch.equal(found, integer[0].drive(counts))
 
 
 def rules(model):

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from qsdt_mm import SpikeDrivenTransformer
+from qsdt_mm.inference import CODINGS, convert
 from qsdt_mm.models.neurons import SpikingNeuron
 
 
@@ -20,6 +21,12 @@ def trained(family='qsd', seed=0, **options):
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.2, 0.4)
     return model.eval()
+
+
+def exact_forms(model, **options):
+    """A network's exact forms, which have the same bits: integers, and spikes in either coding."""
+    spiking = {f'spike {coding}': convert(model, 'spike', coding=coding, **options) for coding in CODINGS}
+    return dict(integer=convert(model, 'integer', **options), **spiking)
 
 
 def membranes(model, image):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from trained_networks import assert_same_bits, membranes, trained
+from trained_networks import assert_same_bits, exact_forms, membranes, trained
 
 from qsdt_mm.analysis.unit_errors import unit_errors
 from qsdt_mm.inference import ExactAttention, ExactSynapse, convert
@@ -27,6 +27,8 @@ NETWORKS = [
     dict(family='qsd', weight_bits=3, time_steps=3),
     dict(family='espike', max_spike_count=2, time_steps=2, neuron=dict(type='IELIF', decay=0.5)),
     dict(family='qsd', neuron=LIF, time_steps=2),
+    dict(family='espike', max_spike_count=3),
+    dict(family='qsd', max_spike_count=15, time_steps=2),
 ]
 
 
@@ -35,7 +37,9 @@ NETWORKS = [
 def test_integer_and_spike_have_the_same_bits(options, size):
     model = trained(**options)
     image = torch.randn(2, 3, *size)
-    assert_same_bits(membranes(convert(model, 'integer'), image), membranes(convert(model, 'spike'), image))
+    integer, *spiking = (membranes(form, image) for form in exact_forms(model).values())
+    for spike in spiking:
+        assert_same_bits(integer, spike)
 
 
 def units_by_name(model):
@@ -61,9 +65,10 @@ def test_attention_agrees_with_float():
     assert torch.allclose(attention.product(*scaled), exact.product(*count), rtol=1e-6)
 
 
-def test_every_synapse_receives_spikes():
+@pytest.mark.parametrize(('coding', 'passes'), [('unary', 4), ('bitwise', 3)])
+def test_every_synapse_receives_spikes(coding, passes):
     """In spike mode the first layer of every unit after the encoding one, and both products, see zeros and ones."""
-    model = convert(trained(max_spike_count=4), 'spike')
+    model = convert(trained(max_spike_count=4), 'spike', coding=coding)
     checked = []
     for module in model.modules():
         if isinstance(module, ExactSynapse) and module.max_spike_count is not None:
@@ -78,7 +83,7 @@ def test_every_synapse_receives_spikes():
     with torch.no_grad():
         model(torch.randn(1, 3, 32, 32))
     synapses = [m for m in model.modules() if isinstance(m, ExactSynapse) and m.max_spike_count is not None]
-    assert len(checked) == 4 * len(synapses)
+    assert len(checked) == passes * len(synapses)
 
 
 def test_the_original_is_left_alone():

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from torch import nn
+from trained_networks import exact_forms
 
 pytest.importorskip('mmpretrain')
 
 from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 
 from qsdt_mm.analysis.unit_errors import unit_errors  # noqa: E402
-from qsdt_mm.inference import convert  # noqa: E402
 
 ARCH = dict(widths=(4, 8, 8, 16, 16), depths=(0, 1, 0, 1, 0), num_heads=4, layer_scale=0.5)
 NEURONS = {
@@ -53,10 +53,10 @@ def frames():
 @pytest.mark.parametrize('family', ['qsd', 'espike'])
 def test_bits_and_units(neuron, family, frames):
     model = classifier(neuron, family)
-    integer, spike = (convert(model, mode) for mode in ('integer', 'spike'))
+    integer, spike, bitwise = exact_forms(model).values()
     with torch.no_grad():
         logits = integer(frames)
-        assert logits.shape == (3, 5) and torch.equal(logits, spike(frames))
+        assert logits.shape == (3, 5) and all(torch.equal(logits, form(frames)) for form in (spike, bitwise))
         assert max(unit_errors(model, integer, lambda network: network(frames)).values()) < 1e-4
     # The order of the frames matters, so membranes are carried; the state does not outlast the batch.
     assert not torch.equal(integer(frames.flip(1)), logits)

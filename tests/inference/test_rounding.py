@@ -9,7 +9,7 @@ from torch import nn
 from trained_networks import trained
 
 from qsdt_mm import IELIF
-from qsdt_mm.inference import convert, fold_norms
+from qsdt_mm.inference import CODINGS, convert, fold_norms
 from qsdt_mm.inference.slots import fired_slots, slots
 from qsdt_mm.models.neurons import spike_count
 from qsdt_mm.ops.spiking import ROUNDINGS
@@ -42,8 +42,9 @@ def test_slots_of_any_membrane_are_those_of_its_count(membrane, threshold, max_s
     sides = [torch.nextafter(halves, torch.full_like(halves, end)) for end in (-9.0, 99.0)]
     membrane = torch.cat([torch.tensor(membrane, dtype=dtype), halves, *sides])
     count = spike_count(membrane, threshold, max_spike_count, rounding)
-    fired = list(fired_slots(membrane, threshold, max_spike_count, rounding))
-    assert all(torch.equal(f, s) for f, s in zip(fired, slots(count, max_spike_count), strict=True))
+    for coding in CODINGS:
+        fired = fired_slots(membrane, threshold, max_spike_count, rounding, coding)
+        assert all(torch.equal(f, s) for f, s in zip(fired, slots(count, max_spike_count, coding), strict=True))
 
 
 def test_slots_compare_strictly_where_d_is_odd():

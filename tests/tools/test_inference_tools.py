@@ -56,15 +56,33 @@ def scores(tmp_path, checkpoint, *words):
 def test_modes(tmp_path, checkpoint, monkeypatch):
     """Rounding may let a membrane next to a threshold fire otherwise: in one image out of ten at most."""
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)  # rounding of float32, not of TF32
-    plain, folded, integer, spike = (
-        scores(tmp_path, checkpoint, '--inference', mode, '--json', str(tmp_path / f'{mode}.json'), *FEW)
-        for mode in ('float', 'folded', 'integer', 'spike')
+    plain, folded, integer, spike, bitwise = (
+        scores(tmp_path, checkpoint, '--inference', *mode, '--json', str(tmp_path / f'{mode[-1]}.json'), *FEW)
+        for mode in (['float'], ['folded'], ['integer'], ['spike'], ['spike', '--coding', 'bitwise'])
     )
-    assert torch.equal(integer, spike)
+    assert torch.equal(integer, spike) and torch.equal(integer, bitwise)
     for other in (folded, integer):
         assert ((plain - other).abs().amax(1) < 1e-4).float().mean() > 0.9
     assert plain.std() > 0
-    assert json.loads((tmp_path / 'spike.json').read_text())['inference'] == 'spike'
+    reports = [json.loads((tmp_path / f'{name}.json').read_text()) for name in ('integer', 'spike', 'bitwise')]
+    assert [report['inference'] for report in reports] == ['integer', 'spike', 'spike']
+    assert [report.get('coding') for report in reports] == [None, 'unary', 'bitwise']
+
+
+@pytest.mark.parametrize(
+    ('name', 'words', 'line'),
+    [
+        ('test', ['--coding', 'bitwise'], 'test.py: error: --coding goes with --inference spike'),
+        ('test', ['--coding', 'unary', '--inference', 'integer'], 'error: --coding goes with --inference spike'),
+        ('analysis_tools/benchmark', ['--coding', 'bitwise'], '--coding goes with --mode spike, got --mode train'),
+        ('analysis_tools/compare_inference', ['--coding', 'binary'], "invalid choice: 'binary'"),
+    ],
+)
+def test_coding_where_nothing_has_slots(name, words, line, capsys):
+    with pytest.raises(SystemExit) as caught:
+        toy.tool(name).main([str(CONFIG), 'none.pth', *words])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and line in error and error.count('\n') == 1
 
 
 def test_real_weights_need_bits(tmp_path, checkpoint, capsys):
@@ -118,13 +136,15 @@ def test_energy_refuses_bad_input(tmp_path, monkeypatch, capsys, words, hint):
     assert len(lines) == 1 and hint in lines[0]
 
 
-def test_comparison(tmp_path, checkpoint, capsys):
+@pytest.mark.parametrize(('coding', 'slots'), [('unary', 4), ('bitwise', 3)])
+def test_comparison(tmp_path, checkpoint, capsys, coding, slots):
     tool = toy.tool('analysis_tools/compare_inference')
-    words = [str(CONFIG), str(checkpoint), '--images', '20', '--json', str(tmp_path / 'c.json')]
+    words = [str(CONFIG), str(checkpoint), '--images', '20', '--json', str(tmp_path / 'c.json'), '--coding', coding]
     assert tool.main([*words, '--cfg-options', 'test_dataloader.batch_size=8']) == 0
     text = capsys.readouterr().out
     figures = json.loads((tmp_path / 'c.json').read_text())
     assert 'equal, bit for bit' in text and figures['integer_equals_spike'] is True
-    assert figures['images'] == figures['decisions'] == 20 and figures['same_decisions'] >= 19 and figures['slots'] == 4
+    assert figures['images'] == figures['decisions'] == 20 and figures['same_decisions'] >= 19
+    assert (figures['coding'], figures['slots']) == (coding, slots) and f' for {slots} {coding} slots; ' in text
     assert 0 < figures['worst_unit_relative_error'] < 1e-4
     assert figures['spike_time_by_integer_time'] > 0

@@ -50,6 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--loader', action='store_true', help="the share that the training data's loader has of a step")
     parser.add_argument('--count-calls', action='store_true', help='count the operator calls of a step on a GPU')
     parser.add_argument('--json', metavar='FILE', help='write the results to a JSON file')
+    parser.add_coding('--mode spike')
     parser.add_require_spikes()
     parser.add_cfg_options('model.backbone.with_cp=True')
     args = parser.parse_args(argv)
@@ -59,6 +60,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f'--{name.replace("_", "-")} must be at least {least}, got {value}')
     if args.amp and args.mode in ('integer', 'spike'):
         parser.error(f'--amp goes with --mode train or eval, got --mode {args.mode}')
+    if args.coding and args.mode != 'spike':
+        parser.error(f'--coding goes with --mode spike, got --mode {args.mode}')
     if args.require_spikes and args.mode not in ('integer', 'spike'):
         parser.error(f'--require-spikes goes with --mode integer or spike, got --mode {args.mode}')
     if args.loader and args.mode != 'train':
@@ -126,7 +129,7 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
             else:
                 options = dict(require_spikes=args.require_spikes, run=lambda network: outputs_of(network, images[:1]))
                 with warnings_only(MMLogger.get_current_instance()):  # what stays in floats is among the results
-                    form = convert(model, args.mode, args.weight_bits, **options)
+                    form = convert(model, args.mode, args.weight_bits, coding=args.coding or 'unary', **options)
         except ValueError as error:
             raise InputError(f'--mode {args.mode}: {error}') from error
         found = {args.mode: (form, evaluate(form))}

@@ -13,6 +13,7 @@ from qsdt_mm.cli import ToolParser, run_tool
 EXAMPLE = """examples:
   python tools/analysis_tools/compare_inference.py configs/classification/NAME.py work_dirs/NAME/epoch_10.pth
   python tools/analysis_tools/compare_inference.py CONFIG CHECKPOINT --images 200 --json comparison.json
+  python tools/analysis_tools/compare_inference.py CONFIG CHECKPOINT --coding bitwise
 
 exit status: 0 done, 1 integer and spike differ in a bit, 2 bad input, 130 interrupted
 """
@@ -26,6 +27,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--images', type=int, metavar='N', help='how many test images (default: all)')
     parser.add_argument('--weight-bits', type=int, choices=[2, 3, 4, 8], help='for real weights')
     parser.add_argument('--json', metavar='FILE', help='write the results to a JSON file')
+    parser.add_coding('the spike-driven form')
     parser.add_require_spikes()
     parser.add_cfg_options('test_dataloader.batch_size=50')
     args = parser.parse_args(argv)
@@ -51,6 +53,7 @@ def compare(args: argparse.Namespace, session) -> int:
     from qsdt_mm.errors import InputError
     from qsdt_mm.fileio.reports import write_json
     from qsdt_mm.inference import convert
+    from qsdt_mm.inference.slots import number_of_slots
     from qsdt_mm.models.neurons import SpikingNeuron
 
     cfg = cli.load_config(args.config, args.cfg_options)
@@ -62,12 +65,16 @@ def compare(args: argparse.Namespace, session) -> int:
     with DefaultScope.overwrite_default_scope(scope):
         model = cli.build_model(cfg, args.checkpoint, session)
         dataset = build_samples(cfg.test_dataloader.dataset, model, session)
+    coding = args.coding or 'unary'
     options = dict(require_spikes=args.require_spikes, run=lambda network: predictions(network, first))
     try:
         # What stays in floats is among the lines below.
         with DefaultScope.overwrite_default_scope(scope), warnings_only(MMLogger.get_current_instance()):
             first = model.data_preprocessor(pseudo_collate([dataset[0]]), False)
-            modes = {mode: convert(model, mode, args.weight_bits, **options) for mode in ('integer', 'spike')}
+            modes = dict(
+                integer=convert(model, 'integer', args.weight_bits, **options),
+                spike=convert(model, 'spike', args.weight_bits, coding=coding, **options),
+            )
     except ValueError as error:
         raise InputError(str(error)) from error
     modes = {'float': model, **modes}
@@ -98,7 +105,8 @@ def compare(args: argparse.Namespace, session) -> int:
             if start == 0:
                 errors = unit_errors(model, modes['integer'], lambda network, data=data: predictions(network, data))
 
-    slots = max(n.max_spike_count * n.time_steps for n in model.modules() if isinstance(n, SpikingNeuron))
+    neurons = [n for n in model.modules() if isinstance(n, SpikingNeuron)]
+    slots = max(number_of_slots(n.max_spike_count, coding) * n.time_steps for n in neurons)
     seconds = {mode: statistics.median(values) for mode, values in times.items()}
     worst = max(errors, key=errors.get)
     results = dict(
@@ -111,6 +119,7 @@ def compare(args: argparse.Namespace, session) -> int:
         integer_equals_spike=bit_equal,
         worst_unit=worst,
         worst_unit_relative_error=errors[worst],
+        coding=coding,
         slots=slots,
         outside_units=modes['spike'].float_share,
         seconds_per_batch=seconds,
@@ -123,7 +132,7 @@ def compare(args: argparse.Namespace, session) -> int:
         'bits': 'what integer and spike say is '
         + ('equal, bit for bit' if results['integer_equals_spike'] else 'DIFFERENT'),
         'units': f'largest relative error, given equal spikes: {errors[worst]:.2g} ({worst}, of {len(errors)})',
-        'time': f'spike / integer = {results["spike_time_by_integer_time"]:.2f} for T x D = {slots} slots; median '
+        'time': f'spike / integer = {results["spike_time_by_integer_time"]:.2f} for {slots} {coding} slots; median '
         + ', '.join(f'{mode} {1000 * value:.0f} ms' for mode, value in seconds.items()),
     }
     for name, value in lines.items():

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from trained_networks import exact_forms
 
 import qsdt_mm  # noqa: F401
 from qsdt_mm.analysis import audit, measure_energy
-from qsdt_mm.inference import convert
 
 pytest.importorskip('mmseg')
 
@@ -96,11 +96,12 @@ def test_integer_and_spike_give_the_same_map_of_the_images_size(head, mode):
     model.eval()
     data = batch(model, False, size)
     with torch.no_grad():
-        integer, spike = (convert(model, mode)(**data, mode='predict') for mode in ('integer', 'spike'))
-    for a, b in zip(integer, spike):
-        assert a.pred_sem_seg.data.shape == (1, *size)
-        assert torch.equal(a.pred_sem_seg.data, b.pred_sem_seg.data)
-        assert torch.equal(a.seg_logits.data, b.seg_logits.data)
+        found = [network(**data, mode='predict') for network in exact_forms(model).values()]
+    for integer, *spiking in zip(*found):
+        assert integer.pred_sem_seg.data.shape == (1, *size) and len(spiking) == 2
+        for spike in spiking:
+            assert torch.equal(integer.pred_sem_seg.data, spike.pred_sem_seg.data)
+            assert torch.equal(integer.seg_logits.data, spike.seg_logits.data)
 
 
 @pytest.mark.parametrize('head', HEADS)
