@@ -17,6 +17,7 @@ EXAMPLE = """examples:
   python tools/test.py CONFIG CHECKPOINT --tta --show-dir pictures
   python tools/test.py CONFIG packed/NAME --inference deploy
   python tools/test.py CONFIG NAME.onnx --backend onnxruntime
+  python tools/test.py qsd-tiny_1xb32_digits --inference deploy
 
 exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 """
@@ -25,8 +26,10 @@ exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('test.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file; its default_scope says which library')
-    parser.add_argument('checkpoint', help='checkpoint file, a packed folder, or an ONNX file of a plan')
+    parser.add_network(
+        'configuration file; its default_scope says which library',
+        'checkpoint file, a packed folder, or an ONNX file of a plan',
+    )
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
