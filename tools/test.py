@@ -65,6 +65,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'last digit (default: onnxruntime)',
     )
     parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='leave out test images of other sizes, which a plan does not take (classification, segmentation)',
+    )
+    parser.add_argument(
         '--tta',
         action='store_true',
         help='test-time augmentation: merge several views of each image, those of tta_pipeline and tta_model in the '
@@ -213,6 +220,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.deployment import CALIBRATE, calibration_batches
+    from qsdt_mm.cli.of_size import keep_images_of_size
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.cli.run import build_run, complete_config, launched
     from qsdt_mm.cli.unlabelled import without_labels
@@ -248,6 +256,8 @@ def test(args: argparse.Namespace, session) -> None:
         session.note(leave_unscored(cfg, found.unscored, *kept))
     for remark in drop_unmeant(cfg):
         session.note(remark)
+    if args.image_size:
+        session.note(keep_images_of_size(cfg, args.image_size))
     if args.tta:
         session.note(apply_tta(cfg))
     cfg.load_from, cfg.resume = args.checkpoint if deploy is None else None, False

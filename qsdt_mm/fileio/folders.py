@@ -59,7 +59,7 @@ class Packed:
 
     @property
     def kind(self) -> str:
-        """What was read: 'deploy' or 'trainable'."""
+        """Kind that was read, 'deploy' or 'trainable'."""
         return self.config['kind']
 
 
@@ -274,7 +274,7 @@ def read_packed(path: PathLike, kind: str | None = None) -> Packed:
     folder = _folder_of_kind(Path(path), kind)
     config = _read_config(folder / CONFIG)
     found, kinds = config.get('kind'), _kinds(config)
-    require(bool(kinds), f'{folder / CONFIG}: kind', found, ', '.join((*KINDS, COMPLETE)), InputError)
+    require(bool(kinds), f'{folder / CONFIG}: kind', found, f'{" or ".join(KINDS)}, or {COMPLETE}', InputError)
     if kind is not None and kind not in kinds:
         what = (
             'weights to train, which --kind trainable packs'

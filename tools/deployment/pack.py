@@ -18,8 +18,8 @@ EXAMPLE = """examples:
   python tools/test.py CONFIG packed/NAME --inference deploy
 
 FOLDER gets config.json, model.safetensors and README.md; with --kind both, a folder of each kind. One that is complete
-holds CONFIG as data, too, and takes the place of CONFIG and CHECKPOINT in all tools. Images for calibration are those of
-the training data, in the test pipeline.
+holds CONFIG as data, too, and takes the place of CONFIG and CHECKPOINT in all tools. Images for calibration are those
+of the training data, in the test pipeline.
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
