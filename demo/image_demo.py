@@ -38,8 +38,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'image',
         help='image file, folder of images or video file; for a network of events an npz file or a folder of pictures',
     )
-    parser.add_argument('config', help='configuration file; its default_scope says which task')
-    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder')
+    parser.add_network('configuration file; its default_scope says which task', 'checkpoint file, or a packed folder')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
     parser.add_argument('--overwrite', action='store_true', help='replace files of those names')
     parser.add_argument('--score-thr', type=float, default=0.3, help='lowest score of a detection (default: 0.3)')

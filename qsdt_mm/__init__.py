@@ -28,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from .deploy import pretrained
 
         return getattr(pretrained, name)
+    if name in ('list_pretrained', 'register_models'):
+        from .deploy import listing
+
+        return getattr(listing, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

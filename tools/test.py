@@ -17,6 +17,7 @@ EXAMPLE = """examples:
   python tools/test.py CONFIG CHECKPOINT --tta --show-dir pictures
   python tools/test.py CONFIG packed/NAME --inference deploy
   python tools/test.py CONFIG NAME.onnx --backend onnxruntime
+  python tools/test.py qsd-tiny_1xb32_digits --inference deploy
 
 exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 """
@@ -25,8 +26,10 @@ exit status: 0 done, 1 evaluation failed, 2 bad input, 130 interrupted
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('test.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file; its default_scope says which library')
-    parser.add_argument('checkpoint', help='checkpoint file, a packed folder, or an ONNX file of a plan')
+    parser.add_network(
+        'configuration file; its default_scope says which library',
+        'checkpoint file, a packed folder, or an ONNX file of a plan',
+    )
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
@@ -60,6 +63,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=['onnxruntime', 'openvino'],
         help='what computes an ONNX file that export_onnx.py has written: the figures of --inference deploy, to the '
         'last digit (default: onnxruntime)',
+    )
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='leave out test images of other sizes, which a plan does not take (classification, segmentation)',
     )
     parser.add_argument(
         '--tta',
@@ -214,6 +224,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.deployment import CALIBRATE, calibration_batches
+    from qsdt_mm.cli.of_size import keep_images_of_size
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.cli.run import build_run, complete_config, launched
     from qsdt_mm.cli.unlabelled import without_labels
@@ -249,6 +260,8 @@ def test(args: argparse.Namespace, session) -> None:
         session.note(leave_unscored(cfg, found.unscored, *kept))
     for remark in drop_unmeant(cfg):
         session.note(remark)
+    if args.image_size:
+        session.note(keep_images_of_size(cfg, args.image_size))
     if args.tta:
         session.note(apply_tta(cfg))
     cfg.load_from, cfg.resume = args.checkpoint if deploy is None else None, False

@@ -22,7 +22,8 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     """Read a configuration and apply ``--cfg-options`` after checking them.
 
     Args:
-        path: The file.
+        path: The file; or a packed folder that holds a whole configuration, or the name of a network that comes with
+            the package.
         options: The options, each ``key=value``.
 
     Returns:
@@ -32,10 +33,9 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
         InputError: The file does not exist or does not parse, an option means nothing, a name is of old, or a
             data loader or its data set is no dict.
     """
-    from mmengine.config import Config
-
-    from qsdt_mm.compat.config_files import following_links
+    from qsdt_mm.deploy.settings import config_of
     from qsdt_mm.engine import hooks  # noqa: F401  registers, for configurations that do not import this package
+    from qsdt_mm.fileio.shipped import located
 
     from .cfg_options import check_cfg_options, drop_absent_hooks, refuse_old_names
     from .config_types import tuples_where_wanted
@@ -43,27 +43,12 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
     from .variables import check_variables
 
     CONFIG.set(str(path))
-    absent = why_no_file(path)
-    if absent:
-        raise InputError(f'config {path} {absent}')
-    try:
-        with following_links(lambda remark: warnings.warn(remark, InputWarning, stacklevel=2)):
-            cfg = Config.fromfile(path)
-    except InputError:
-        raise
-    except Exception as error:
-        # mmengine copies what it reads into a temporary folder, and trips where it cannot make one.
-        fault = error.__context__ if isinstance(error, UnboundLocalError) else disk_fault(error)
-        if isinstance(fault, OSError) and not temporary_fault(error):
-            raise InputError(
-                f'config {path} cannot be read: no temporary file can be written ({one_line(fault)}): set TMPDIR to a '
-                'folder that takes some'
-            ) from error
-        raise InputError(f'config {path} cannot be read: {one_line(error)}') from error
+    folder = located(path)
+    cfg = _read_file(path) if folder is None else config_of(folder)
     refuse_old_names(cfg._cfg_dict, f'config {path}')
     parsed = parse_options(options)
     check_cfg_options(cfg, parsed)
-    for remark in check_variables(path, cfg, parsed):
+    for remark in check_variables(path, cfg, parsed) if folder is None else ():  # a folder has no variables
         warnings.warn(remark, InputWarning, stacklevel=2)
     before = copy.deepcopy(cfg._cfg_dict) if parsed else None
     if parsed:
@@ -78,6 +63,32 @@ def load_config(path: str, options: Sequence[str] | None = None) -> Any:
             dataset = loader.get('dataset', {})
             require(isinstance(dataset, dict), f'{name}.dataset', dataset, 'a dict', InputError)
     return cfg
+
+
+def _read_file(path: str) -> Any:
+    """Return what a file of a configuration says."""
+    from mmengine.config import Config
+
+    from qsdt_mm.compat.config_files import following_links
+    from qsdt_mm.fileio.shipped import meant
+
+    absent = why_no_file(path)
+    if absent:
+        raise InputError(f'config {path} {absent}{meant(path)}')
+    try:
+        with following_links(lambda remark: warnings.warn(remark, InputWarning, stacklevel=3)):
+            return Config.fromfile(path)
+    except InputError:
+        raise
+    except Exception as error:
+        # mmengine copies what it reads into a temporary folder, and trips where it cannot make one.
+        fault = error.__context__ if isinstance(error, UnboundLocalError) else disk_fault(error)
+        if isinstance(fault, OSError) and not temporary_fault(error):
+            raise InputError(
+                f'config {path} cannot be read: no temporary file can be written ({one_line(fault)}): set TMPDIR to a '
+                'folder that takes some'
+            ) from error
+        raise InputError(f'config {path} cannot be read: {one_line(error)}') from error
 
 
 def parse_options(options: Sequence[str] | None) -> dict[str, Any]:

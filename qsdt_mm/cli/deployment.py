@@ -97,10 +97,13 @@ def planned(
     """
     from qsdt_mm.deploy import plan
     from qsdt_mm.deploy.evaluation import calibration_pixels
-    from qsdt_mm.deploy.pretrained import packed_plan
+    from qsdt_mm.deploy.pretrained import holds_plan_alone, packed_plan
 
     steps = packed_plan(checkpoint)
-    if steps is not None and size and list(steps.shape[-2:]) != list(size):
+    fits = steps is None or not size or list(steps.shape[-2:]) == list(size)
+    if not fits and not holds_plan_alone(checkpoint):
+        steps = None  # the weights are at hand
+    elif not fits:
         raise InputError(f'{checkpoint} is a plan for images of {steps.shape[-2]} x {steps.shape[-1]}, not --size')
     pixels = None
     if steps is None or with_pixels:

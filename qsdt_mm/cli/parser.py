@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qsdt_mm.errors import why_no_file
 from qsdt_mm.fileio.atomic import check_writable
+from qsdt_mm.fileio.shipped import located, meant
 
 OUTPUTS = {'json', 'out', 'save_path'}  # arguments that name a file to write
 
@@ -41,11 +43,14 @@ class ToolParser(argparse.ArgumentParser):
             epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self.needs_weights = False
         self.add_argument('--traceback', action='store_true', help='show where an error arose (or QSDT_TRACEBACK=1)')
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """Read the command line; a file to write must not be one of those to read, or the other file to write."""
-        parsed = super().parse_args(args, namespace)
+        # What may be left out must not be taken for left out where an option comes in between.
+        parsed = super().parse_intermixed_args(args, namespace)
+        self._complete(parsed)
         named = {key: value if isinstance(value, list) else [value] for key, value in vars(parsed).items()}
         files = {key: [str(v) for v in values if isinstance(v, (str, Path))] for key, values in named.items()}
         for output in sorted(OUTPUTS & files.keys()):
@@ -58,6 +63,20 @@ class ToolParser(argparse.ArgumentParser):
                 self.check_output(path)
         return parsed
 
+    def _complete(self, parsed: Any) -> None:
+        """Take the weights of a packed network that is named in place of its configuration."""
+        if getattr(parsed, 'checkpoint', '') is not None:
+            return
+        if located(parsed.config) is not None:
+            parsed.checkpoint = parsed.config
+        elif self.needs_weights:
+            absent = why_no_file(parsed.config)
+            self.error(
+                f'config {parsed.config} {absent}{meant(parsed.config)}'
+                if absent
+                else 'the following arguments are required: checkpoint'
+            )
+
     def check_output(self, path: str) -> None:
         """Refuse a file that cannot be written, before the work whose results it is for."""
         try:
@@ -68,6 +87,19 @@ class ToolParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and leave."""
         self.exit(2, f'{self.prog}: error: {message}\n')
+
+    def add_network(self, config: str, checkpoint: str, optional: bool = False) -> None:
+        """Add configuration and checkpoint, or a packed network that is both.
+
+        Args:
+            config, checkpoint: what the help says of them.
+            optional: whether there may be no weights.
+        """
+        self.needs_weights = not optional
+        self.add_argument(
+            'config', help=f'{config}; or a network that comes with the package, or a packed folder of kind complete'
+        )
+        self.add_argument('checkpoint', nargs='?', help=f'{checkpoint} (default: of a packed network its own)')
 
     def add_require_spikes(self) -> None:
         """Add ``--require-spikes``."""

@@ -14,22 +14,27 @@ from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import InputError, one_line, require
 from qsdt_mm.fileio.atomic import PathLike
 from qsdt_mm.fileio.folders import (
+    COMPLETE,
     FILES,
     KINDS,
+    OF_PLAN,
     Packed,
-    is_packed,
+    dataset_meta,
     kinds_in,
+    read_config,
     read_packed,
     trainable_weights,
     whole_folder,
     write_packed,
 )
+from qsdt_mm.fileio.shipped import located, meant
 from qsdt_mm.models.quantization import QuantWeightMixin
 from qsdt_mm.version import __version__
 
 from .folder import build, describe
 from .networks import build_network, plain_config
 from .plan import Plan, plan
+from .settings import config_of, plain_settings
 
 ORDERS = {1: 'grey', 3: 'RGB'}
 
@@ -42,6 +47,7 @@ def save_pretrained(
     kind: str | None = None,
     config: Any = None,
     classes: Sequence[str] | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     run: Callable[[nn.Module, Tensor], Any] | None = None,
     overwrite: bool = False,
@@ -53,11 +59,14 @@ def save_pretrained(
         folder: holds ``config.json``, ``model.safetensors`` and ``README.md`` afterwards.
         images: a few for calibration, see :func:`~qsdt_mm.deploy.plan`; for kind 'deploy'.
         kind: 'deploy': whole-number steps, which give the same bits everywhere; 'trainable': weights, those of few
-            bits packed, that training can go on from; 'both': folders of both kinds in one. None: 'deploy' of a plan,
-            or with ``images``, else 'trainable'.
-        config: the network's configuration, for kind 'trainable': its dict, or a whole configuration with ``model``.
-            None: the model's ``cfg`` or ``_config``, which the libraries' own functions leave there.
+            bits packed, that training can go on from; 'both': folders of both kinds in one; 'complete': one folder
+            that is trainable, and has the whole configuration and, with ``images``, the plan. None: 'deploy' of a
+            plan, or with ``images``, else 'trainable'.
+        config: the network's configuration, for kind 'trainable': its dict, or a whole configuration with ``model``,
+            which 'complete' needs. None: the model's ``cfg`` or ``_config``, which the libraries' own functions leave
+            there.
         classes: their names.
+        palette: their colours.
         preprocessing: further entries of what is noted of it: mean, std, order of channels, size.
         run: passes a normalised image through the model, see :func:`~qsdt_mm.deploy.plan`.
         overwrite: whether to put the folder in the place of another packed one.
@@ -70,8 +79,11 @@ def save_pretrained(
     is_plan = isinstance(model, Plan)
     if kind is None:
         kind = 'deploy' if is_plan or images is not None else 'trainable'
-    require(kind in (*KINDS, 'both'), 'kind', kind, ', '.join((*KINDS, 'both')))
+    allowed = (*KINDS, 'both', COMPLETE)
+    require(kind in allowed, 'kind', kind, ', '.join(allowed))
     kinds = KINDS if kind == 'both' else (kind,)
+    if kind == COMPLETE:
+        kinds = KINDS if images is not None else ('trainable',)
     require(not is_plan or kind == 'deploy', 'kind', kind, "'deploy': a plan has no weights to train")
     require(
         'deploy' not in kinds or is_plan or images is not None, 'images', None, 'a few images, to deploy the network'
@@ -87,6 +99,11 @@ def save_pretrained(
             **(preprocessing or {}),
         },
         classes=[str(name) for name in classes],
+        **(
+            dict(palette=[list(map(int, colour)) for colour in palette])
+            if palette and len(palette) == len(classes)
+            else {}
+        ),
         made_with=dict(qsdt_mm=__version__),
     )
     if 'trainable' in kinds:
@@ -95,6 +112,8 @@ def save_pretrained(
         content, tensors, bits = describe(model if is_plan else plan(model, images, run=run))
         common['preprocessing'].setdefault('size', content['shape'][-2:])
         parts['deploy'] = dict(common, plan=content), tensors, bits, {}
+    if kind == COMPLETE:
+        parts = {COMPLETE: _complete_parts(parts, _config_at_hand(model, config))}
     with whole_folder(folder, overwrite) as beside:
         for name, (content, tensors, bits, notes) in parts.items():
             place = beside / name if len(parts) > 1 else beside
@@ -104,8 +123,26 @@ def save_pretrained(
     return Path(folder)
 
 
+def _config_at_hand(model: nn.Module, config: Any) -> Any:
+    return config if config is not None else getattr(model, 'cfg', None) or getattr(model, '_config', None)
+
+
+def _complete_parts(parts: Mapping[str, tuple], config: Any) -> tuple:
+    """Return what one folder holds of a network, its configuration and, if there is one, its plan."""
+    content, tensors, bits, notes = parts['trainable']
+    whole = getattr(config, 'to_dict', lambda: config)()
+    require('model' in whole, 'config', sorted(map(str, whole))[:5], 'a whole configuration, with model', InputError)
+    content, tensors, bits = dict(content, settings=plain_settings(config)), dict(tensors), dict(bits)
+    if 'deploy' in parts:
+        of_plan, more, widths, _ = parts['deploy']
+        content['plan'] = of_plan['plan']
+        tensors |= {OF_PLAN + name: tensor for name, tensor in more.items()}
+        bits |= {OF_PLAN + name: width for name, width in widths.items()}
+    return content, tensors, bits, notes
+
+
 def _trainable_parts(model: nn.Module, config: Any, common: dict[str, Any]) -> tuple:
-    config = config if config is not None else getattr(model, 'cfg', None) or getattr(model, '_config', None)
+    config = _config_at_hand(model, config)
     require(config is not None, 'config', None, "the network's configuration, to build it again")
     description, scope = plain_config(config)
     if hasattr(model, 'student_config'):
@@ -142,9 +179,12 @@ def _shared(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _read_back(folder: Path) -> None:
-    packed = read_packed(folder)
-    if packed.kind == 'deploy':
-        build(packed.config['plan'], packed.tensors)
+    for kind in kinds_in(folder):
+        packed = read_packed(folder, kind)
+        if kind == 'deploy':
+            build(packed.config['plan'], packed.tensors)
+    if read_config(folder).get('kind') == COMPLETE:
+        config_of(folder)
 
 
 def preprocessing_of(model: nn.Module, images: Tensor | None = None) -> dict[str, Any]:
@@ -175,16 +215,19 @@ def from_pretrained(
     ``classes`` and ``preprocessing`` of the result say what was noted with it.
 
     Args:
-        name: a folder; if there is none, the name of a repository on the Hugging Face hub, ``owner/name``.
-        kind: 'deploy' or 'trainable', the one that is wanted; None: the one that is there.
+        name: a folder; or the name of a network that comes with this package, see :func:`list_pretrained`; if there is
+            neither, the name of a repository on the Hugging Face hub, ``owner/name``.
+        kind: 'deploy' or 'trainable', the one that is wanted; None: the one that is there, of both 'trainable' where
+            one folder has them.
         revision, cache_dir: of the hub, see ``huggingface_hub.snapshot_download``.
 
     Raises:
         InputError: the folder cannot be found, or is damaged, foreign or of another kind; one line.
     """
     require(kind in (None, *KINDS), 'kind', kind, ' or '.join(KINDS))
+    folder = located(name)
     try:
-        folder = Path(name).expanduser()
+        folder = folder or Path(name).expanduser()
         is_here = folder.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # too long, or of a home that nobody has
         raise InputError(f'packed folder {str(name)[:80]!r} does not exist: {one_line(error)[-80:]}') from error
@@ -198,19 +241,21 @@ def from_pretrained(
         weights = trainable_weights(packed, folder)
         network = build_network(config.get('model'), config.get('default_scope'), weights)
         network.cfg = Config(dict(model=config['model'], default_scope=config.get('default_scope')))
-        network.dataset_meta = dict(classes=tuple(classes_of(config)))
-    network.classes, network.preprocessing = classes_of(config), preprocessing_in(config)
+        network.dataset_meta = dataset_meta(config)
+    network.classes, network.preprocessing = list(dataset_meta(config)['classes']), preprocessing_in(config)
     return network
 
 
 def holds_plan(path: PathLike) -> bool:
-    """Return whether a path is a packed folder with a plan in it."""
-    return is_packed(path) and 'deploy' in kinds_in(path)
+    """Return whether a path, or a name, is of a packed folder with a plan in it."""
+    folder = located(path)
+    return folder is not None and 'deploy' in kinds_in(folder)
 
 
 def holds_plan_alone(path: PathLike) -> bool:
-    """Return whether a path is a packed folder with a plan in it, and no weights to train."""
-    return is_packed(path) and kinds_in(path) == ('deploy',)
+    """Return whether a path, or a name, is of a packed folder with a plan in it, and no weights to train."""
+    folder = located(path)
+    return folder is not None and kinds_in(folder) == ('deploy',)
 
 
 def packed_plan(path: PathLike) -> Plan | None:
@@ -220,14 +265,6 @@ def packed_plan(path: PathLike) -> Plan | None:
         InputError: the folder is damaged or foreign; one line.
     """
     return from_pretrained(path, kind='deploy') if holds_plan(path) else None
-
-
-def classes_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of classes in ``config.json``."""
-    classes = config.get('classes') or []
-    words = isinstance(classes, list) and all(isinstance(word, str) for word in classes)
-    require(words, 'config.json: classes', str(classes)[:80], 'a list of words', InputError)
-    return classes
 
 
 def preprocessing_in(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,6 +282,8 @@ def download(name: str, revision: str | None = None, cache_dir: PathLike | None 
     """
     if not re.fullmatch(r'[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?', name):
         raise InputError(f'packed folder {name} does not exist')
+    if near := meant(name):  # a word, which is nobody's repository
+        raise InputError(f'packed folder {name} does not exist{near}')
     patterns = [*FILES, *(f'{kind}/{file}' for kind in KINDS for file in FILES)]
     try:
         from huggingface_hub import snapshot_download
@@ -304,6 +343,8 @@ tags: [spiking-neural-network, quantized, openmmlab]
 WHAT = dict(
     deploy='A plan of whole-number steps from uint8 pixels to the outputs, with the same bits in every runtime.',
     trainable='A network whose low-bit weights are packed and come back exactly; training can go on from it.',
+    complete='A network whose low-bit weights are packed and come back exactly, with its configuration; its plan of '
+    'whole-number steps gives the same bits in every runtime.',
 )
 
 

@@ -23,9 +23,10 @@ from qsdt_mm.compat.sharded import whole_parameters
 from qsdt_mm.errors import CheckpointError, refusal
 
 from .atomic import PathLike
-from .folders import is_packed, packed_checkpoint
+from .folders import packed_checkpoint
 from .own_files import LAST, inside
 from .safe_load import every_load_as_data, load_as_data, numpy_rebuilders
+from .shipped import located, meant
 
 TRAINING_PARTS = ('meta', 'state_dict', 'message_hub')
 OPTIONAL = ('optimizer', 'param_schedulers')  # training can go on with new ones, if it is told to
@@ -59,7 +60,7 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
     """Load a checkpoint as data: nothing in it is called but the constructors of a short list of plain types.
 
     Args:
-        path: A local file, or a packed folder of kind 'trainable'.
+        path: A local file, a packed folder of kind 'trainable', or the name of a network that comes with the package.
         map_location: As in :func:`torch.load`.
         extra_allowed: Further classes that the file may hold.
 
@@ -70,11 +71,11 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
         CheckpointError: The file is missing, cannot be read, is truncated or damaged (the checksums of its records
             are compared, which torch does not do), or asks for anything that is not on the list; one line.
     """
+    if (folder := located(path)) is not None:
+        return packed_checkpoint(folder, map_location)
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f'checkpoint {path} does not exist')
-    if is_packed(path):
-        return packed_checkpoint(path, map_location)
+        raise CheckpointError(f'checkpoint {path} does not exist{meant(path)}')
     if not path.is_file():
         raise CheckpointError(f'checkpoint {path} is not a file')
     allowed = [*allowed_types(), *extra_allowed]
@@ -426,7 +427,10 @@ def force_safe_loading() -> AbstractContextManager[None]:
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_local(filename: str, map_location: Any) -> Any:
-    """Load a local file as mmengine does, or the weights of a packed folder, wherever mmengine takes a checkpoint."""
-    if is_packed(path := os.path.expanduser(filename)):
-        return packed_checkpoint(path, map_location)
+    """Load a local file as mmengine does, or the weights of a packed folder, wherever mmengine takes a checkpoint.
+
+    The folder may be named by its path, or as a network that comes with the package.
+    """
+    if (folder := located(filename)) is not None:
+        return packed_checkpoint(folder, map_location)
     return load_from_local(filename, map_location)

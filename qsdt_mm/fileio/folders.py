@@ -26,6 +26,10 @@ FORMAT = 'qsdt_mm packed network'
 VERSION = 1
 """Of the format; a change that older readers would misread adds one, and this reader keeps reading all before."""
 KINDS = ('deploy', 'trainable')
+COMPLETE = 'complete'
+"""The kind of a folder that is trainable, and has the whole configuration and, where there can be one, the plan."""
+OF_PLAN = 'plan/'
+"""How names of a plan's tensors begin in a folder that has others, too."""
 CONFIG, TENSORS, CARD = FILES = ('config.json', 'model.safetensors', 'README.md')
 NOTES = 'qsdt_mm'
 """Key of the tensors' metadata that says how they were packed."""
@@ -55,6 +59,7 @@ class Packed:
 
     @property
     def kind(self) -> str:
+        """Kind that was read, 'deploy' or 'trainable'."""
         return self.config['kind']
 
 
@@ -70,9 +75,41 @@ def kinds_in(path: PathLike) -> tuple[str, ...]:
     found = []
     for kind in KINDS:
         with suppress(InputError):
-            if _read_config(_folder_of_kind(path, kind) / CONFIG).get('kind') == kind:
+            if kind in _kinds(_read_config(_folder_of_kind(path, kind) / CONFIG)):
                 found.append(kind)
     return tuple(found)
+
+
+def _kinds(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a folder can be read as, by its ``config.json``; the usual first."""
+    kind = config.get('kind')
+    if kind == COMPLETE:
+        return ('trainable', 'deploy') if config.get('plan') is not None else ('trainable',)
+    return (kind,) if kind in KINDS else ()
+
+
+def read_config(path: PathLike) -> dict[str, Any]:
+    """Return ``config.json`` of a packed folder, of one of folders by kind that of the weights to train.
+
+    Raises:
+        InputError: there is none, or it is damaged or foreign; one line.
+    """
+    return _read_config(_folder_of_kind(Path(path), 'trainable') / CONFIG)
+
+
+def packed_settings(path: PathLike) -> dict[str, Any]:
+    """Return ``config.json`` of a packed folder that is complete.
+
+    Raises:
+        InputError: it is not, or damaged or foreign; one line.
+    """
+    config = read_config(path)
+    if config.get('kind') != COMPLETE or not isinstance(config.get('settings'), dict):
+        raise InputError(
+            f'packed folder {path} is of kind {str(config.get("kind"))[:40]}: it has no configuration for tools, which '
+            '--kind complete packs'
+        )
+    return config
 
 
 @contextmanager
@@ -160,7 +197,7 @@ def write_packed(
 
     Args:
         folder: where they go.
-        kind: 'deploy' or 'trainable'.
+        kind: 'deploy', 'trainable' or 'complete'.
         config: further contents of ``config.json``: numbers, words, lists and dicts.
         tensors: by name.
         bits: of tensors that are packed, see :func:`~qsdt_mm.fileio.packing.shrink`.
@@ -168,6 +205,7 @@ def write_packed(
         card: text of ``README.md``.
     """
     stored, forms = shrink(tensors, bits)
+    _share(stored, forms)
     metadata = {NOTES: _json(dict(notes, forms=forms))}
     content = dict(format=FORMAT, format_version=VERSION, kind=kind, **config)
     lines = ',\n'.join(f' {_json(str(key))}: {_json(value)}' for key, value in content.items())
@@ -179,6 +217,45 @@ def write_packed(
         file.write(save(stored, metadata))
 
 
+def _share(stored: dict[str, Tensor], forms: dict[str, Any]) -> None:
+    """Keep integers of few bits that a plan has in common with the network once: the plan's say whose they are."""
+    own: dict[bytes, str] = {}
+    for name, form in forms.items():
+        if form['form'] == 'packed' and not name.startswith(OF_PLAN):
+            own.setdefault(stored[name].numpy().tobytes(), name)
+    for name in [name for name in forms if name.startswith(OF_PLAN) and forms[name]['form'] == 'packed']:
+        other = own.pop(stored[name].numpy().tobytes(), None)  # each is lent once
+        if other is not None:
+            rows = stored.pop(name)
+            if rows.shape == stored[other].shape:
+                forms[name]['of'] = other
+            else:
+                stored[name] = rows
+
+
+def _unshared(stored: Mapping[str, Tensor], forms: Mapping[str, Any], of_plan: bool) -> tuple[dict, dict]:
+    """Return what is stored of a network, or of the plan beside it, and its forms, by the names that it has there.
+
+    Raises:
+        InputError: the plan's tensors are not as :func:`_share` lends them.
+    """
+    found, own, lent = {}, {}, set()
+    for name in [*stored, *(name for name in forms if name not in stored)]:
+        form = forms.get(name)
+        other = form.get('of') if isinstance(form, dict) else None
+        if other is not None:
+            fits = isinstance(other, str) and other in stored and other not in lent and name.startswith(OF_PLAN)
+            require(fits and name not in stored, f'{name}.of', str(other)[:80], 'a tensor of the network', InputError)
+            lent.add(other)
+        require(other is not None or name in stored, 'tensors', name[:80], 'those in the file', InputError)
+        if name.startswith(OF_PLAN) == of_plan:
+            short = name.removeprefix(OF_PLAN) if of_plan else name
+            found[short] = stored[name if other is None else other]
+            if form is not None:
+                own[short] = form
+    return found, own
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(',', ':'), allow_nan=False)
 
@@ -188,16 +265,17 @@ def read_packed(path: PathLike, kind: str | None = None) -> Packed:
 
     Args:
         path: the folder, or one that holds a folder ``deploy`` and a folder ``trainable``.
-        kind: 'deploy' or 'trainable', the one that is wanted; None: the one that is there.
+        kind: 'deploy' or 'trainable', the one that is wanted; None: the one that is there, of a folder that is
+            complete 'trainable'.
 
     Raises:
         InputError: the folder is torn, damaged, foreign, of another kind, or of a later version; one line.
     """
     folder = _folder_of_kind(Path(path), kind)
     config = _read_config(folder / CONFIG)
-    found = config.get('kind')
-    require(found in KINDS, f'{folder / CONFIG}: kind', found, ' or '.join(KINDS), InputError)
-    if kind is not None and found != kind:
+    found, kinds = config.get('kind'), _kinds(config)
+    require(bool(kinds), f'{folder / CONFIG}: kind', found, f'{" or ".join(KINDS)}, or {COMPLETE}', InputError)
+    if kind is not None and kind not in kinds:
         what = (
             'weights to train, which --kind trainable packs'
             if kind == 'trainable'
@@ -214,12 +292,15 @@ def read_packed(path: PathLike, kind: str | None = None) -> Packed:
             'notes on its tensors',
             InputError,
         )
-        tensors = restore(stored, notes.pop('forms'))
+        forms = notes.pop('forms')
+        if found == COMPLETE:
+            stored, forms = _unshared(stored, forms, kind == 'deploy')
+        tensors = restore(stored, forms)
     except InputError as error:
         raise InputError(f'{folder / TENSORS}: {error}') from error
     except (ValueError, RecursionError) as error:
         raise InputError(f'{folder / TENSORS} is damaged: its notes are not JSON') from error
-    return Packed(config, tensors, notes)
+    return Packed(dict(config, kind=kind or kinds[0]), tensors, notes)
 
 
 def _folder_of_kind(path: Path, kind: str | None) -> Path:
@@ -342,7 +423,9 @@ def packed_checkpoint(path: PathLike, map_location: Any = 'cpu') -> dict[str, An
         CheckpointError: the folder cannot be loaded; one line.
     """
     try:
-        weights = trainable_weights(read_packed(path, 'trainable'), path)
+        packed = read_packed(path, 'trainable')
+        weights = trainable_weights(packed, path)
+        meta = dict(dataset_meta=dataset_meta(packed.config)) if packed.config.get('classes') else {}
     except CheckpointError:
         raise
     except InputError as error:
@@ -351,4 +434,22 @@ def packed_checkpoint(path: PathLike, map_location: Any = 'cpu') -> dict[str, An
         notes = weights._metadata
         weights = OrderedDict((name, value.to(map_location)) for name, value in weights.items())
         weights._metadata = notes
-    return dict(state_dict=weights, meta={})
+    return dict(state_dict=weights, meta=meta)
+
+
+def dataset_meta(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names and colours of classes in ``config.json``, as far as they are noted, as the libraries hold them.
+
+    Raises:
+        InputError: they are no list of words, or no colours.
+    """
+    classes, palette = config.get('classes') or [], config.get('palette')
+    words = isinstance(classes, list) and all(isinstance(word, str) for word in classes)
+    require(words, 'config.json: classes', str(classes)[:80], 'a list of words', InputError)
+    colours = palette is None or isinstance(palette, list) and len(palette) == len(classes)
+    for colour in palette or () if colours else ():
+        colours &= (
+            isinstance(colour, list) and len(colour) == 3 and all(type(n) is int and 0 <= n < 256 for n in colour)
+        )
+    require(colours, 'config.json: palette', str(palette)[:80], 'three numbers of 0 to 255 for each class', InputError)
+    return dict(classes=tuple(classes), **(dict(palette=palette) if palette else {}))

@@ -34,8 +34,7 @@ MODES = ('train', 'eval', 'integer', 'spike')
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('benchmark.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; without it the weights are random')
+    parser.add_network('configuration file', 'checkpoint file; without it the weights are random', optional=True)
     parser.add_argument('--mode', choices=MODES, default='train', help='what to measure (default: train)')
     parser.add_argument('--batch', type=int, default=4, metavar='N', help='images in a batch (default: 4)')
     parser.add_argument('--size', type=int, default=224, metavar='S', help='height and width (default: 224)')

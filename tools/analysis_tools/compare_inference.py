@@ -22,8 +22,7 @@ exit status: 0 done, 1 integer and spike differ in a bit, 2 bad input, 130 inter
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('compare_inference.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file, of any task')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_network('configuration file, of any task', 'checkpoint file')
     parser.add_argument('--images', type=int, metavar='N', help='how many test images (default: all)')
     parser.add_argument('--weight-bits', type=int, choices=[2, 3, 4, 8], help='for real weights')
     parser.add_argument('--json', metavar='FILE', help='write the results to a JSON file')

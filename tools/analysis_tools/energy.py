@@ -24,11 +24,10 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('energy.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file')
-    parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='checkpoint file, or a packed folder that can be trained; without it the weights are random',
+    parser.add_network(
+        'configuration file',
+        'checkpoint file, or a packed folder that can be trained; without it the weights are random',
+        optional=True,
     )
     parser.add_argument(
         '--images',

@@ -19,8 +19,7 @@ exit status: 0 done, 2 bad input, 130 interrupted
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('vis_mae.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file of masked pre-training')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_network('configuration file of masked pre-training', 'checkpoint file')
     parser.add_argument('--images', nargs='+', metavar='FILE', help='images (default: the first of the training set)')
     parser.add_argument('--number', type=int, default=6, metavar='N', help='how many of the training set (default: 6)')
     parser.add_argument('--out', default='reconstructions.png', metavar='FILE', help='default: reconstructions.png')

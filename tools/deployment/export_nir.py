@@ -27,8 +27,9 @@ SHOWN = 4  # calibration images that --check looks at
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('export_nir.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file; its default_scope says which library')
-    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder')
+    parser.add_network(
+        'configuration file; its default_scope says which library', 'checkpoint file, or a packed folder'
+    )
     parser.add_argument('out', metavar='OUT.nir', help='file to write')
     parser.add_argument(
         '--partial', action='store_true', help='end the graph before the first step that NIR cannot carry'
@@ -84,14 +85,14 @@ def export(args: argparse.Namespace, session) -> int:
     from qsdt_mm.deploy.nir import nir_content, require_nir
     from qsdt_mm.deploy.nir_reference import check_graph
     from qsdt_mm.deploy.onnx_check import extreme_pictures
-    from qsdt_mm.deploy.pretrained import holds_plan
+    from qsdt_mm.deploy.pretrained import holds_plan_alone
     from qsdt_mm.fileio.atomic import atomic_open
 
     require_nir()
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model = cli.build_model(cfg, None if holds_plan(args.checkpoint) else args.checkpoint, session)
+        model = cli.build_model(cfg, None if holds_plan_alone(args.checkpoint) else args.checkpoint, session)
         steps, pixels = planned(
             cfg,
             model,

@@ -27,8 +27,9 @@ SHOWN = 8  # calibration images that --check looks at
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('export_onnx.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file; its default_scope says which library')
-    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder')
+    parser.add_network(
+        'configuration file; its default_scope says which library', 'checkpoint file, or a packed folder'
+    )
     parser.add_argument('out', metavar='OUT.onnx', help='file to write')
     parser.add_argument(
         '--size',
@@ -117,7 +118,7 @@ def export(args: argparse.Namespace, session) -> int:
     from qsdt_mm.cli.onnx_notes import task_of
     from qsdt_mm.deploy.notes import write_notes
     from qsdt_mm.deploy.onnx import require_package, to_onnx
-    from qsdt_mm.deploy.pretrained import holds_plan
+    from qsdt_mm.deploy.pretrained import holds_plan_alone
     from qsdt_mm.fileio.atomic import atomic_open
 
     for name in ['onnx', 'onnxruntime'] if args.check else ['onnx']:
@@ -125,7 +126,7 @@ def export(args: argparse.Namespace, session) -> int:
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model = cli.build_model(cfg, None if holds_plan(args.checkpoint) else args.checkpoint, session)
+        model = cli.build_model(cfg, None if holds_plan_alone(args.checkpoint) else args.checkpoint, session)
         task = task_of(model)
         if task == 'features':
             session.note(f'{type(model).__name__} has no single head: the file ends with the maps of backbone and neck')

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qsdt_mm.cli import ToolParser, run_tool
+from qsdt_mm.fileio.shipped import located
 
 EXAMPLE = """examples:
   python tools/deployment/pack.py CONFIG CHECKPOINT packed/NAME --calibrate 32
   python tools/deployment/pack.py CONFIG CHECKPOINT packed/NAME --kind trainable
+  python tools/deployment/pack.py CONFIG CHECKPOINT packed/NAME --kind complete
+  python tools/test.py packed/NAME
   python tools/test.py CONFIG packed/NAME --inference deploy
 
-FOLDER gets config.json, model.safetensors and README.md; with --kind both, a folder of each kind. Images for
-calibration are those of the training data, in the test pipeline.
+FOLDER gets config.json, model.safetensors and README.md; with --kind both, a folder of each kind. One that is complete
+holds CONFIG as data, too, and takes the place of CONFIG and CHECKPOINT in all tools. Images for calibration are those
+of the training data, in the test pipeline.
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
@@ -24,14 +28,24 @@ exit status: 0 done, 2 bad input, 130 interrupted
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('pack.py', __doc__, EXAMPLE)
-    parser.add_argument('config', help='configuration file; its default_scope says which library')
-    parser.add_argument('checkpoint', help='checkpoint file, or a packed folder that can be trained')
+    parser.add_network(
+        'configuration file; its default_scope says which library',
+        'checkpoint file, or a packed folder that can be trained',
+    )
     parser.add_argument('folder', help='folder to write')
     parser.add_argument(
         '--kind',
-        choices=['deploy', 'trainable', 'both'],
+        choices=['deploy', 'trainable', 'both', 'complete'],
         default='deploy',
-        help='deploy: a plan that computes from pixels; trainable: weights to go on from (default: deploy)',
+        help='deploy: a plan that computes from pixels; trainable: weights to go on from; both: a folder of each; '
+        'complete: one with weights, configuration and, unless the network has two stages, the plan (default: deploy)',
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='of the images that the plan takes (default: as the test pipeline makes them)',
     )
     parser.add_argument(
         '--calibrate', type=int, default=32, metavar='N', help='show the plan so many images (default: 32)'
@@ -39,9 +53,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help='replace FOLDER if it is a packed one')
     parser.add_cfg_options('model.backbone.max_spike_count=8')
     args = parser.parse_args(argv)
-    if args.calibrate < 1:
-        parser.error(f'--calibrate must be at least 1, got {args.calibrate}')
-    if Path(args.folder).resolve() in (path := Path(args.checkpoint).resolve(), *path.parents):
+    for name, values in (('calibrate', [args.calibrate]), ('size', args.size or [])):
+        if any(value < 1 for value in values):
+            parser.error(f'--{name} must be at least 1, got {" ".join(map(str, values))}')
+    path = (located(args.checkpoint) or Path(args.checkpoint)).resolve()
+    if Path(args.folder).resolve() in (path, *path.parents):
         parser.error(f'FOLDER {args.folder} holds the checkpoint, and would take its place')
     parser.check_output(args.folder)
     return args
@@ -69,13 +85,15 @@ def pack(args: argparse.Namespace, session) -> None:
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
         images, run = None, None
-        if args.kind != 'trainable':
-            task = task_of(model)
+        task = task_of(model)
+        if args.kind == 'complete' and task == 'features':
+            session.note(f'{type(model).__name__} has no single head: the folder has no plan')
+        elif args.kind != 'trainable':
             if task == 'features':
                 session.note(f'{type(model).__name__} has no single head: the plan ends with maps of backbone and neck')
-            images = calibration_pixels(model, calibration_batches(cfg, args.calibrate, model, session))
-            run = run_of(task)
-        classes = metainfo(cfg).get('classes')
+            samples = calibration_batches(cfg, args.calibrate, model, session)
+            images, run = calibration_pixels(model, samples, args.size), run_of(task)
+        meta = metainfo(cfg)
     with session.stage('packing'):
         folder = save_pretrained(
             model,
@@ -83,12 +101,13 @@ def pack(args: argparse.Namespace, session) -> None:
             images=images,
             kind=args.kind,
             config=cfg,
-            classes=classes,
+            classes=meta.get('classes'),
+            palette=meta.get('palette'),
             run=run,
             overwrite=args.overwrite,
         )
-    for kind in ('deploy', 'trainable'):
-        if args.kind in (kind, 'both'):
+    for kind in ('deploy', 'trainable', 'complete'):
+        if args.kind == kind or args.kind == 'both' and kind != 'complete':
             place = Path(folder) / kind if args.kind == 'both' else folder
             print(f'{kind:<10} {place}\n{"":<10} {true_size(place, model)}')
 
