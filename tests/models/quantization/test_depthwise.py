@@ -96,9 +96,9 @@ def test_a_copy_in_half_precision_is_not_kept(runs, monkeypatch):
         kept.append(forms.pack(tensor))
         return kept[-1]
 
-    with compact_saving._use(forms), torch.autograd.graph.saved_tensors_hooks(pack, forms.unpack):
-        with torch.autocast('cpu', torch.bfloat16):
-            out = layers(image)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, forms.unpack)
+    with compact_saving._use(forms), hooks, torch.autocast('cpu', torch.bfloat16):
+        out = layers(image)
     of_maps = [entry for entry in kept if tuple(entry.shape) == (2, 4, 9, 8)]
     assert of_maps and all(isinstance(entry, compact_saving.Packed) for entry in of_maps if entry is not image)
     assert {held.dtype for entry in of_maps for held in entry.form.held} == {torch.uint8}

@@ -1,0 +1,20 @@
+"""Network of 4.5 M parameters and 4-bit weights on all 50,000 training images of CIFAR-10, 24 epochs.
+
+python tools/train.py configs/classification/qsd-4m_1xb128_cifar10.py --amp
+Data: mmpretrain downloads it to data/cifar10. The test images are met in tools/test.py alone: nothing is chosen by them.
+"""
+
+_base_ = [
+    '../_base_/models/qsd-4m_32px.py',
+    '../_base_/datasets/cifar10_memory.py',
+    '../_base_/schedules/cifar10_24e.py',
+    '../_base_/default_runtime.py',
+]
+
+train_dataloader = dict(batch_size=128)
+val_dataloader = None
+val_cfg = None
+val_evaluator = None
+test_dataloader = dict(batch_size=250)
+default_hooks = dict(checkpoint=dict(save_best=None))
+randomness = dict(seed=0)
