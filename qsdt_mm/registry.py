@@ -86,7 +86,7 @@ for _name in ('SpikeMAE', 'SpikeMAEDecoder'):
 register_on_demand(ROOT_MODELS, 'SpikeImageClassifier', {'mmpretrain': 'qsdt_mm.models.classifiers'})
 register_on_demand(ROOT_MODELS, 'DistilledClassifier', {'mmpretrain': 'qsdt_mm.models.distillation.classifier'})
 register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})
-for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS', 'HARDVSPictures'):
+for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS', 'HARDVSPictures', 'NMNIST', 'NCaltech101'):
     register_on_demand(ROOT_DATASETS, _name, {'mmpretrain': 'qsdt_mm.datasets.events.datasets'})
 for _name in ('CheckLabels', 'LoadDeepImage'):
     register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.transforms'})

@@ -230,7 +230,7 @@ class Aedat3(Reader):
                 )
             file.seek(offset + HEADER.itemsize)
             yield Packet(offset, header, length)
-            offset += HEADER.itemsize + length
+            self.position = offset = offset + HEADER.itemsize + length
 
     def _begins_packet(self, file, offset: int, size: int) -> bool:
         if offset >= size:

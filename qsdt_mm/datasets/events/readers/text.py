@@ -119,6 +119,7 @@ class TextReader(Reader):
                 if rows is not None:
                     yield rows
                 line, offset = line + data.count(b'\n'), offset + len(data)
+                self.position = offset
 
     def _fault(self, data: bytes, line: int, offset: int) -> InputError:
         """Return the error that names the first line that is no event."""
