@@ -22,7 +22,7 @@ SOURCE/{train,val,test}/CLASS/a.raw. A file a_labels.csv beside a.aedat (class,s
 parts of it are which class, as in DVS128 Gesture; the rest is left out.
 
 Writes OUT/.../a.npz, with --window OUT/.../a_00000.npz and so on (the number times the stride is the time from the
-start), the lists OUT/{train,val,test}.txt of lines "path label" for EventFiles, and OUT/meta.json. Recordings go whole
+start), the lists OUT/{train,val,test}.txt of lines "path label" for EventFiles, and meta.json. Recordings go whole
 into one list, never some of their windows. Memory holds one window and one block of a file.
 
 exit status: 0 done, 2 bad input, 130 interrupted
