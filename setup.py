@@ -32,6 +32,8 @@ DEMO = ['scikit-learn>=1.3']
 DEPLOY = ['onnx>=1.16', 'onnxscript>=0.3', 'onnxruntime>=1.18']
 DEPLOY_OPENVINO = [*DEPLOY, 'openvino>=2024.0']
 DEPLOY_NIR = ['nir>=1.0.8', 'h5py>=3.8']
+# Files of event cameras: AEDAT 4.0, and HDF5 with the usual compressions.
+EVENTS = ['aedat>=2.0', 'h5py>=3.8', 'hdf5plugin>=4.0']
 # SpikingJelly is compared with in tests; nothing else imports it.
 DEV = [
     'pytest>=8',
@@ -101,6 +103,7 @@ setup(
         'det': DET,
         'seg': SEG,
         'demo': DEMO,
+        'events': EVENTS,
         'deploy': DEPLOY,
         'deploy-openvino': DEPLOY_OPENVINO,
         'deploy-nir': DEPLOY_NIR,

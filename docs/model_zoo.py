@@ -46,6 +46,7 @@ DATA = {
     'hardvs': ('HAR-DVS', 224),
     'dvs128-gesture': ('DVS128 Gesture', 128),
     'cifar10-dvs': ('CIFAR10-DVS', 128),
+    'own-events': ('Own recordings', 64),
     'moving-digits-digit': ('Moving digits, digit', 32),
     'moving-digits-direction': ('Moving digits, direction', 32),
 }

@@ -37,6 +37,8 @@ NOT_RUN = {
     '*published.pth*': 'needs a published checkpoint',
     '*converted.pth*': 'needs a published checkpoint, converted',
     '*colours_to_labels.py masks*': 'needs label images of colours',
+    '*events_to_npz.py recordings *': 'needs recordings of events',
+    '*_own-events.py*': 'needs recordings of events',
     '*vis_mae.py CONFIG*': 'needs a masked autoencoder',
 }
 NOT_RUN_PROGRAMS = ('pip', 'source', 'git', 'export')  # they change the environment
