@@ -92,7 +92,7 @@ def plot_energy(
 
 def plot_memory(memory: Mapping[str, Mapping[str, Tally]], table: EnergyTable, axes: Axes) -> None:
     """Draw the energy of each form in each dataflow, by what it is spent on."""
-    bars = [(f'{name}\n{dataflow}', tally) for dataflow, forms in memory.items() for name, tally in forms.items()]
+    bars = [(f'{name}, {dataflow}', tally) for dataflow, forms in memory.items() for name, tally in forms.items()]
     below = [0.0] * len(bars)
     for part, colour in PARTS.items():
         heights = []
@@ -101,7 +101,7 @@ def plot_memory(memory: Mapping[str, Mapping[str, Tally]], table: EnergyTable, a
             heights.append((tally.of_operations(table) if part == 'operations' else accesses) * 1e-6)
         axes.bar(range(len(bars)), heights, bottom=below, color=colour, width=0.7, label=part)
         below = [a + b for a, b in zip(below, heights)]
-    axes.set_xticks(range(len(bars)), [words for words, _ in bars], fontsize=7)
+    axes.set_xticks(range(len(bars)), [re.sub(r', |(?<=-)', '\n', words) for words, _ in bars], fontsize=8)
     axes.set(title=f'Energy with memory, by form and dataflow ({table.name})', ylabel='µJ per image')
     axes.legend(frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
 
