@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -99,8 +100,7 @@ def test_inferencers_still_know_their_own(registered):
     pytest.importorskip('mmdet')
     cfg = Config(dict(a=1))
     inferencers.add_inferencer_models('mmdet', {'Mine': lambda: (cfg, 'folder')})
-    inferencer = object.__new__(type('Other', (BaseInferencer,), {}))
-    inferencer.scope = 'mmdet'
+    inferencer = SimpleNamespace(scope='mmdet')
     assert BaseInferencer._load_model_from_metafile(inferencer, 'MINE') == (cfg, 'folder')
     with pytest.raises(ValueError, match='none-such'):
         BaseInferencer._load_model_from_metafile(inferencer, 'none-such')
