@@ -48,6 +48,7 @@ DEV = [
 # has a .mim, too. For the same reason there are no console scripts, whose bin/ would be listed first.
 MIM_PACKAGES = ('_qsdt_mm', 'qsdt_mm')
 MIM_SUFFIXES = ('.py', '.sh', '.yml')
+WEIGHT_FILES = ('config.json', 'model.safetensors', 'README.md')
 PTH = 'qsdt_mm/compat/startup/qsdt_mm.pth'
 
 
@@ -60,6 +61,14 @@ def mim_files() -> list[tuple[str, list[str]]]:
         ((Path(package) / '.mim' / file.parent).as_posix(), [file.as_posix()])
         for package in MIM_PACKAGES
         for file in files
+    ]
+
+
+def weight_files() -> list[tuple[str, list[str]]]:
+    """Return the networks that come with the package, once: folder in the wheel, files."""
+    folders = sorted(path.parent.relative_to(HERE) for path in (HERE / 'weights').glob('*/config.json'))
+    return [
+        (f'qsdt_mm/{folder.as_posix()}', [(folder / name).as_posix() for name in WEIGHT_FILES]) for folder in folders
     ]
 
 
@@ -94,7 +103,7 @@ setup(
     python_requires='>=3.10',
     packages=[*find_packages(include=['qsdt_mm', 'qsdt_mm.*']), '_qsdt_mm'],
     package_dir={'_qsdt_mm': 'qsdt_mm/compat/startup'},
-    data_files=[('', [PTH]), *mim_files()],
+    data_files=[('', [PTH]), *mim_files(), *weight_files()],
     distclass=Parts,
     cmdclass=dict(install_data=InstallBeside),
     options=dict(build=dict(build_base=OUTSIDE), egg_info=dict(egg_base=OUTSIDE)),
