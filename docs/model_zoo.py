@@ -190,25 +190,36 @@ def short(number: int) -> str:
     return str(number)
 
 
+SHORT = {'Top 1 Accuracy': 'top-1', 'Top 1 Accuracy (paper)': 'top-1 (paper)'}
+
+
 def results(entry: dict[str, Any]) -> str:
     """What a model reached, and where that is from."""
     out = []
     for result in entry.get('Results', []):
         where = '' if result['Dataset'] == entry['Metadata']['Training Data'] else f' on {result["Dataset"]}'
-        out += [f'{metric} {value}{where}' for metric, value in result['Metrics'].items()]
+        out += [f'{SHORT.get(metric, metric)} {value}{where}' for metric, value in result['Metrics'].items()]
     return '; '.join(out)
 
 
-def table(room: str) -> str:
-    """A folder's table, from its metafile."""
+def order(entry: dict[str, Any]) -> tuple:
+    """Return where an entry stands in its table: by data set, then by kind of network, then by size."""
+    names = [name for name, _ in DATA.values()]
+    data = entry['Metadata']['Training Data']
+    place = names.index(data) if data in names else len(names)
+    return place, entry['In Collection'], entry['Metadata']['Parameters'], entry['Name']
+
+
+def table(room: str, folder: str = '../../configs/{room}/') -> str:
+    """A folder's table, from its metafile; names lead to the configs in ``folder``."""
     lines = [
         '| config | data | weights | T x D | parameters | MACs | epochs | results |',
         '|---|---|---|---|---|---|---|---|',
     ]
-    for entry in load(room)['Models']:
+    for entry in sorted(load(room)['Models'], key=order):
         data = entry['Metadata']
         cells = (
-            f'`{entry["Name"]}`',
+            f'[`{entry["Name"]}`]({folder.format(room=room)}{entry["Name"]}.py)',
             data['Training Data'],
             f'{data["Bits"]} bits',
             data.get('T x D', 'no spikes'),
@@ -235,13 +246,18 @@ def pages() -> list[Path]:
     return [PAGE, *(metafile(room).with_name('README.md') for room in FOLDERS)]
 
 
-def drawn(page: str) -> str:
-    """The page with its tables drawn anew, each between its two marks."""
+def folder_of(page: Path) -> tuple[str, ...]:
+    """What a page passes to ``drawn``: the README of a folder stands beside its configs."""
+    return () if page == PAGE else ('',)
+
+
+def drawn(page: str, folder: str = '../../configs/{room}/') -> str:
+    """The page with its tables drawn anew, each between its two marks; ``folder`` as for ``table``."""
     for room in (*FOLDERS, SHIPPED):
         start, end = f'<!-- {room}: drawn by docs/model_zoo.py -->', f'<!-- end of {room} -->'
         if start in page:
             head, _, rest = page.partition(start)
-            lines = shipped() if room == SHIPPED else table(room)
+            lines = shipped() if room == SHIPPED else table(room, folder)
             page = f'{head}{start}\n\n{lines}\n\n{end}{rest.partition(end)[2]}'
     return page
 
@@ -252,7 +268,7 @@ def main(rooms: Sequence[str]) -> int:
         text = yaml.safe_dump(updated(room), sort_keys=False, allow_unicode=True, width=120)
         metafile(room).write_text(text, encoding='utf-8')
     for page in pages():
-        page.write_text(drawn(page.read_text(encoding='utf-8')), encoding='utf-8')
+        page.write_text(drawn(page.read_text(encoding='utf-8'), *folder_of(page)), encoding='utf-8')
     return 0
 
 

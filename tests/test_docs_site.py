@@ -56,8 +56,59 @@ class TestHooks:
         text = self.hooks.on_page_markdown('See [the log](../../CHANGELOG.md) and [events](events.md).')
         assert text == 'See the log and [events](events.md).'
 
+    def test_links_to_configs_lead_to_their_pages(self):
+        config = '../../configs/classification/qsd-tiny_1xb32_digits'
+        there = [SimpleNamespace(src_uri='configs/classification/qsd-tiny_1xb32_digits.md')]
+        text = self.hooks.on_page_markdown(
+            f'[`a`]({config}.py), [b](../../configs/classification/gone.py)', files=there
+        )
+        assert text == '[`a`](configs/classification/qsd-tiny_1xb32_digits.md), b'
+
+    def test_a_config_as_a_page(self):
+        source = '"""What it is.\n\npython a.py \\\\\n    --b\nData: none.\nExpect: 3 %.\n"""\n\n_base_ = []\nx = 1\n'
+        page = self.hooks.config_page('name', source)
+        assert '# name\n\nWhat it is.\n' in page and '```bash\npython a.py \\\n    --b\n```' in page
+        assert '**Data**: none.' in page and page.endswith('```python\n_base_ = []\nx = 1\n```\n')
+
+    def test_figures_stay_in_one_piece(self):
+        html = self.hooks.on_page_content(
+            'T x D = 1 x 4, 4 bits, 3 Milan <code>1 x 4</code><pre>2 x 2\n3 MB</pre> 3 MB'
+        )
+        assert html == (
+            'T&nbsp;x&nbsp;D = 1&nbsp;x&nbsp;4, 4&nbsp;bits, 3 Milan <code>1 x 4</code><pre>2 x 2\n3 MB</pre> 3&nbsp;MB'
+        )
+
     def test_roles(self):
         assert self.hooks.on_page_content('as in :func:<code>spike_count</code>') == 'as in <code>spike_count</code>'
+
+
+class TestCheck:
+    """The script that looks at the site in a browser; what it finds is seen by running it."""
+
+    check = module(ROOT / 'docs/check_site.py')
+
+    def test_no_site(self, tmp_path, capsys):
+        assert self.check.main(['--site', str(tmp_path)]) == 2
+        assert capsys.readouterr().err.count('\n') == 1
+
+    def test_no_browser(self, tmp_path, capsys, monkeypatch):
+        (tmp_path / 'index.html').touch()
+        monkeypatch.setattr(self.check.shutil, 'which', lambda name: None)
+        assert self.check.main(['--site', str(tmp_path)]) == 0
+        assert capsys.readouterr().out.startswith('not checked')
+
+    def test_pages(self, tmp_path):
+        for name in ('a.html', 'b.html', '404.html'):
+            (tmp_path / name).touch()
+        assert [path.stem for path in self.check.chosen(tmp_path, [])] == ['a', 'b']
+        assert [path.stem for path in self.check.chosen(tmp_path, ['b'])] == ['b']
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    """What makes the search work from the disk is there; the plugin would load it from a server."""
+    text = (ROOT / 'mkdocs.yml').read_text(encoding='utf-8')
+    (script,) = re.findall(r'polyfills: \[(\S+)\]', text)
+    assert 'iframe-worker' in script and (DOCS / script).is_file() and '  - offline\n' in text
 
 
 def test_examples_are_code(monkeypatch):
@@ -76,7 +127,7 @@ def test_examples_are_code(monkeypatch):
 @pytest.mark.slow
 def test_the_site_builds_strictly(tmp_path):
     """As make docs does, in an environment of its own; with one page less, too."""
-    for name in ('docs', 'qsdt_mm', 'requirements'):
+    for name in ('configs', 'docs', 'qsdt_mm', 'requirements'):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('Makefile', 'mkdocs.yml'):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -96,6 +147,9 @@ def test_the_site_builds_strictly(tmp_path):
         assert not re.search('WARNING|ERROR', done.stdout + done.stderr.replace('WARNING: Location', '')), done.stderr
     for page in ('index', 'get_started', 'own_data', 'concepts', 'extend', 'tools', 'troubleshooting', 'api'):
         assert '<h1' in (tmp_path / f'build/docs/{page}.html').read_text(encoding='utf-8'), page
+    zoo = (tmp_path / 'build/docs/model_zoo.html').read_text(encoding='utf-8')
+    pages = re.findall(r'href="(configs/[^"]+)"', zoo)
+    assert len(pages) > 50 and all((tmp_path / 'build/docs' / page).is_file() for page in pages)
     reference = (tmp_path / 'build/docs/api.html').read_text(encoding='utf-8')
     assert 'membrane potential' in reference
     assert '&gt;&gt;&gt;' in reference and '<blockquote' not in reference  # examples are code

@@ -109,16 +109,31 @@ def test_operations_are_those_that_the_energy_tool_counts():
 @pytest.mark.parametrize('page', zoo.pages(), ids=lambda page: page.parent.name)
 def test_pages_are_drawn_from_the_metafiles(page):
     text = page.read_text(encoding='utf-8')
-    assert text == zoo.drawn(text), 'the tables are not those of the metafiles: python docs/model_zoo.py'
+    folder = zoo.folder_of(page)
+    assert text == zoo.drawn(text, *folder), 'the tables are not those of the metafiles: python docs/model_zoo.py'
     rooms = zoo.FOLDERS if page == zoo.PAGE else [page.parent.name]
     for room in rooms:
-        assert zoo.table(room) in text
+        assert zoo.table(room, *folder) in text
         assert all(f'`{entry["Name"]}`' in text for entry in zoo.load(room)['Models'])
 
 
 def test_page_says_what_a_network_costs():
     page = zoo.PAGE.read_text(encoding='utf-8')
-    assert '`qsd-55m_8xb196_in1k` | ImageNet-1k | 4 bits | 1 x 4 | 55.4 M' in page
+    link = '[`qsd-55m_8xb196_in1k`](../../configs/classification/qsd-55m_8xb196_in1k.py)'
+    assert f'{link} | ImageNet-1k | 4 bits | 1 x 4 | 55.4 M' in page
+
+
+@pytest.mark.parametrize('room', zoo.FOLDERS)
+def test_tables_are_sorted_by_size(room):
+    """Within a data set and a kind of network, so that e-173m does not come before e-19m."""
+    entries = sorted(zoo.load(room)['Models'], key=zoo.order)
+    groups = {}
+    for entry in entries:
+        data = entry['Metadata']
+        groups.setdefault((data['Training Data'], entry['In Collection']), []).append(data['Parameters'])
+    assert all(sizes == sorted(sizes) for sizes in groups.values())
+    lines = zoo.table(room).splitlines()[2:]
+    assert [entry['Name'] for entry in entries] == [line.split('`')[1] for line in lines]
 
 
 def test_modelindex_reads_it():

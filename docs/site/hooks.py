@@ -1,12 +1,18 @@
-"""What the site needs beyond MkDocs: a navigation of the pages that are there, and roles of docstrings as code."""
+"""What the site needs beyond MkDocs: the pages that are there, a page for each config, whole figures."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
+CONFIG = re.compile(r'\]\(\.\./\.\./(configs/\w+/[\w.-]+)\.py\)')
+WIDE = ('model_zoo.md', 'downstream.md')  # tables take the place of the page's own contents
 OUTSIDE = re.compile(r'\[([^\]]+)\]\(\.\./\.\./[^)]+\)')
 ROLES = re.compile(r':(?:class|func|meth|mod|attr|data|exc):(?=<code>)')
+CODE = re.compile(r'(<pre.*?</pre>|<code.*?</code>)', re.DOTALL)
+COMMAND = re.compile(r'^(?:(?:python |tools/)(?:.*\\\n)*.*\n?)+', re.MULTILINE)
+UNIT = re.compile(r'(?<=\d) (?=(?:bits?|[GMk]B?|ms|mJ|px|%)(?![\w]))')
 
 
 def on_config(config):
@@ -33,11 +39,50 @@ def on_config(config):
     return config
 
 
-def on_page_markdown(markdown, **_):
-    """Links to the repository's other files keep their words."""
-    return OUTSIDE.sub(r'\1', markdown)
+def config_page(name, source):
+    """Return a config as a page: what it trains, its commands, data and expectation, and the file."""
+    tree = ast.parse(source)
+    says = ast.get_docstring(tree) or ''
+    code = '\n'.join(source.splitlines()[tree.body[0].end_lineno if says else 0 :]).strip()
+    what, _, rest = says.partition('\n\n')
+    rest = COMMAND.sub(lambda found: f'\n```bash\n{found[0].strip()}\n```\n\n', rest or '')
+    rest = re.sub(r'^(Data|Expect): ', r'\n**\1**: ', rest, flags=re.MULTILINE)
+    return f'---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n{what}\n\n{rest}\n\n```python\n{code}\n```\n'
+
+
+def on_files(files, config):
+    """Add a page for each config that there is."""
+    from mkdocs.structure.files import File
+
+    root = Path(config['config_file_path']).parent
+    for path in sorted((root / 'configs').glob('[!_]*/*.py')):
+        page = path.relative_to(root).with_suffix('.md').as_posix()
+        content = config_page(path.stem, path.read_text(encoding='utf-8'))
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_markdown(markdown, page=None, files=None, **_):
+    """Links to configs lead to their pages; those to the repository's other files keep their words."""
+    if page is not None and page.file.src_uri in WIDE:
+        page.meta['hide'] = ['toc']
+    there = {file.src_uri for file in files or ()}
+
+    def to_page(found):
+        name = f'{found[1]}.md'
+        return f']({name})' if name in there else found[0]
+
+    return OUTSIDE.sub(r'\1', CONFIG.sub(to_page, markdown))
+
+
+def unbroken(html):
+    """Return the page with figures that no line end tears apart: 1 x 4, 4 bits; code is left alone."""
+    parts = CODE.split(html)
+    for i in range(0, len(parts), 2):
+        parts[i] = UNIT.sub('&nbsp;', re.sub(r'(?<=[\dT]) x (?=[\dD])', '&nbsp;x&nbsp;', parts[i]))
+    return ''.join(parts)
 
 
 def on_page_content(html, **_):
     """Docstrings say what a name is for Sphinx; the name alone is shown."""
-    return ROLES.sub('', html)
+    return unbroken(ROLES.sub('', html))
