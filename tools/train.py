@@ -178,11 +178,13 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.class_checks import check_class_weights, check_same_classes
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
+    from qsdt_mm.cli.last_lines import after_training, say
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.cli.run import build_run, complete_config, launched
     from qsdt_mm.cli.void_labels import check_void_labels
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
+    from qsdt_mm.engine.hooks.outcome import OutcomeHook
     from qsdt_mm.engine.launch import is_main_process as is_first_process
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.atomic import remove_leftovers
@@ -272,8 +274,11 @@ def train(args: argparse.Namespace, session) -> None:
             say_how_to_resume(runner, args, session)
         del start
         runner.register_hook(Begin(), priority='HIGHEST')
+        outcome = OutcomeHook()
+        runner.register_hook(outcome)
         with session.setting_up():
             runner.train()
+        say(after_training(runner, outcome, args.config, bool(args.cfg_options)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
