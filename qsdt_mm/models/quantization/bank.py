@@ -39,13 +39,18 @@ class WeightBank:
 
     def __init__(self, layers: Sequence[QuantWeightMixin], dtype: torch.dtype) -> None:
         self.layers, self.dtype = layers, dtype
-        self.parameters = [layer.weight for layer in layers]
-        self.weights = [weight.detach() for weight in self.parameters]
-        self.steps = [None if layer.quantizer is None else layer.quantizer.step.detach() for layer in layers]
-        self.ranges = [(0, 0) if layer.quantizer is None else quant_range(layer.quantizer.bits) for layer in layers]
+        # Biases are cast with the weights, where these are: one launch for all of them, not one for each.
+        biased = [layer for layer in layers if dtype != layer.weight.dtype and can_share_bias(layer)]
+        self.parameters = [*(layer.weight for layer in layers), *(layer.bias for layer in biased)]
+        self.weights = [parameter.detach() for parameter in self.parameters]
+        quantizers = [*(layer.quantizer for layer in layers), *(None for _ in biased)]
+        self.learned_steps = [quantizer.step for quantizer in quantizers if quantizer is not None]
+        self.steps = [None if quantizer is None else quantizer.step.detach() for quantizer in quantizers]
+        self.ranges = [(0, 0) if quantizer is None else quant_range(quantizer.bits) for quantizer in quantizers]
         self.versions = self._versions()
         self.hooks = saved_tensors_hooks()
-        self.places = {layer: i for i, layer in enumerate(layers)}
+        names = [*((layer, 'weight') for layer in layers), *((layer, 'bias') for layer in biased)]
+        self.places = {name: i for i, name in enumerate(names)}
         self.flat: Tensor | None = None
         self.parts: Sequence[Tensor] = ()
 
@@ -61,8 +66,7 @@ class WeightBank:
     def provide(self) -> None:
         """Quantize for a forward pass, by one node of autograd if a weight or a step is learned."""
         self.flat = self.quantize()
-        parameters = [layer.weight for layer in self.layers]
-        parameters += [layer.quantizer.step for layer in self.layers if layer.quantizer is not None]
+        parameters = [*self.parameters, *self.learned_steps]
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             compact_saving.register(self.flat, self.restore, (*self.weights, *present(self.steps)))
             self.parts = _Quantized.apply(self, *parameters)
@@ -85,27 +89,27 @@ class WeightBank:
             self.flat = self.quantize()
         return self.flat
 
-    def find(self, layer: nn.Module) -> Tensor | None:
-        """Return the weight of a layer; None if it has none here or has changed, or where others save tensors.
+    def find(self, layer: nn.Module, name: str = 'weight') -> Tensor | None:
+        """Return the weight or bias of a layer; None if it has none here or has changed, or where others save tensors.
 
         Those who do, such as a checkpoint that is not ours, compute again when nothing is provided any more.
         """
         if torch.is_grad_enabled() and saved_tensors_hooks() != self.hooks:
             return None
-        return self.find_unchanged(layer)
+        return self.find_unchanged(layer, name)
 
-    def find_unchanged(self, layer: nn.Module) -> Tensor | None:
-        """Return the weight of a layer; None if it has none here or has changed."""
-        place = self.places.get(layer)
-        if place is None or not self.parts or layer.weight is not self.parameters[place]:
+    def find_unchanged(self, layer: nn.Module, name: str = 'weight') -> Tensor | None:
+        """Return the weight or bias of a layer; None if it has none here or has changed."""
+        place = self.places.get((layer, name))
+        if place is None or not self.parts or getattr(layer, name) is not self.parameters[place]:
             return None
         now = version_of(self.weights[place]), version_of(self.steps[place])
         then = self.versions[place], self.versions[len(self.weights) + place]
         return self.parts[place] if now == then else None
 
-    def find_again(self, layer: nn.Module, learned: Sequence[bool]) -> Tensor | None:
-        """Return the weight of a layer for a second computation, whose graph is of no use."""
-        place = self.places.get(layer)
+    def find_again(self, layer: nn.Module, name: str, learned: Sequence[bool]) -> Tensor | None:
+        """Return the weight or bias of a layer for a second computation, whose graph is of no use."""
+        place = self.places.get((layer, name))
         if place is None:
             return None
         return parts_of(self.restore(), self.weights)[place].requires_grad_(learned[place])
@@ -209,14 +213,22 @@ def can_share(layer: nn.Module) -> bool:
     )
 
 
+def can_share_bias(layer: nn.Module) -> bool:
+    """Return whether the bias of a layer that :func:`can_share` is a plain parameter of the weight's type."""
+    weight, bias = layer.weight, layer._parameters.get('bias')
+    if type(bias) not in dispatch.PLAIN or not bias.is_contiguous() or bias.numel() == 0:
+        return False
+    return (bias.dtype, bias.device) == (weight.dtype, weight.device) and is_stock_property(type(layer), 'compute_bias')
+
+
 def is_stock_property(kind: type, name: str) -> bool:
     """Return whether a class has a property of the mix-in as it is."""
     return getattr(kind, name) is getattr(QuantWeightMixin, name)
 
 
 def layers_below(module: nn.Module) -> Iterator[QuantWeightMixin]:
-    """Yield the layers that may share a bank; none below a hook, which might change weights before it is their turn."""
-    if module._forward_pre_hooks:
+    """Yield the layers that may share a bank; none below a hook that might change weights before it is their turn."""
+    if not all(getattr(hook, 'leaves_weights', False) for hook in module._forward_pre_hooks.values()):
         return
     if isinstance(module, QuantWeightMixin):
         if can_share(module):
@@ -263,5 +275,5 @@ def provided_twice() -> tuple[Callable[[], AbstractContextManager], Callable[[],
     learned = [part.requires_grad for part in bank.parts]
     return (
         lambda: providing(bank.find_unchanged),
-        lambda: providing(lambda layer: bank.find_again(layer, learned)),
+        lambda: providing(lambda layer, name='weight': bank.find_again(layer, name, learned)),
     )

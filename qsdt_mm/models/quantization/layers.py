@@ -110,7 +110,7 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
         weight = self.compute_weight
         if self.groups > 1 and layout.is_faster_in_float32(input, weight):
             return self._convolve_in_float32(input, weight)
-        return self._conv_forward(input, weight, self.bias)
+        return self._conv_forward(input, weight, self.compute_bias)
 
     def _convolve_in_float32(self, input: Tensor, weight: Tensor) -> Tensor:
         """Convolve values of half precision in float32, and round the result; keeps the values as they are kept."""
@@ -182,4 +182,4 @@ class QuantLinear(_ToAndFromFloat, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., C_in) -> (..., C_out)``."""
         check_width(self, self.in_features, input.shape[-1])
-        return F.linear(input, self.compute_weight, self.bias)
+        return F.linear(input, self.compute_weight, self.compute_bias)

@@ -139,20 +139,23 @@ class LSQ(nn.Module):
 class _Provided(threading.local):
     """Who provides layers with weights that have been quantized already; outside of modules, which are copied."""
 
-    find: Callable[[nn.Module], Tensor | None] | None = None
+    find: Callable[..., Tensor | None] | None = None
 
 
 _provided = _Provided()
 
 
-def provided_weights() -> Callable[[nn.Module], Tensor | None] | None:
+def provided_weights() -> Callable[..., Tensor | None] | None:
     """Return the function that :func:`providing` was given, or None."""
     return _provided.find
 
 
 @contextmanager
-def providing(find: Callable[[nn.Module], Tensor | None]) -> Iterator[None]:
-    """Let layers ask ``find`` for their quantized weights within the context; they quantize where it returns None."""
+def providing(find: Callable[..., Tensor | None]) -> Iterator[None]:
+    """Let layers ask ``find(layer, name)`` for their quantized weights, and biases in the dtype of use, in the context.
+
+    Where it returns None they quantize, and cast, by themselves.
+    """
     before, _provided.find = _provided.find, find
     try:
         yield
@@ -215,6 +218,12 @@ class QuantWeightMixin:
         cast = weight.to(dtype)
         compact_saving.register_recompute(cast, lambda source: source.to(dtype), weight)
         return cast
+
+    @property
+    def compute_bias(self) -> Tensor | None:
+        """Return the bias for a layer's forward pass, cast already if the weights are."""
+        provided = None if _provided.find is None or is_compiling() else _provided.find(self, 'bias')
+        return provided if provided is not None and provided.dtype == dtype_of_use(self.weight) else self.bias
 
     @torch.no_grad()
     def int_weight(self) -> QuantizedWeight:
