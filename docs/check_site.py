@@ -4,8 +4,8 @@
     python docs/check_site.py --out build/site_check
 
 looks at each page from the disk at 1280 and at 500 px, light and dark. It lists what is wider than the window, code
-that does not wrap, tables that have to be scrolled on a laptop, names and figures that are torn apart, and pictures that
-are missing; and it looks for a word in the search. Exit status: 0 nothing found, 1 something, 2 no site. It needs
+that does not wrap, tables that have to be scrolled on a laptop, names and figures that are torn apart, and missing
+pictures; and it looks for a word in the search. Exit status: 0 nothing found, 1 something, 2 no site. It needs
 Chromium and ``pip install playwright``; without one of them it says so and leaves with 0.
 """
 
