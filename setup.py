@@ -32,6 +32,8 @@ DEMO = ['scikit-learn>=1.3']
 DEPLOY = ['onnx>=1.16', 'onnxscript>=0.3', 'onnxruntime>=1.18']
 DEPLOY_OPENVINO = [*DEPLOY, 'openvino>=2024.0']
 DEPLOY_NIR = ['nir>=1.0.8', 'h5py>=3.8']
+# Files of event cameras: AEDAT 4.0, and HDF5 with the usual compressions.
+EVENTS = ['aedat>=2.0', 'h5py>=3.8', 'hdf5plugin>=4.0']
 # SpikingJelly is compared with in tests; nothing else imports it.
 DEV = [
     'pytest>=8',
@@ -46,6 +48,7 @@ DEV = [
 # has a .mim, too. For the same reason there are no console scripts, whose bin/ would be listed first.
 MIM_PACKAGES = ('_qsdt_mm', 'qsdt_mm')
 MIM_SUFFIXES = ('.py', '.sh', '.yml')
+WEIGHT_FILES = ('config.json', 'model.safetensors', 'README.md')
 PTH = 'qsdt_mm/compat/startup/qsdt_mm.pth'
 
 
@@ -58,6 +61,14 @@ def mim_files() -> list[tuple[str, list[str]]]:
         ((Path(package) / '.mim' / file.parent).as_posix(), [file.as_posix()])
         for package in MIM_PACKAGES
         for file in files
+    ]
+
+
+def weight_files() -> list[tuple[str, list[str]]]:
+    """Return the networks that come with the package, once: folder in the wheel, files."""
+    folders = sorted(path.parent.relative_to(HERE) for path in (HERE / 'weights').glob('*/config.json'))
+    return [
+        (f'qsdt_mm/{folder.as_posix()}', [(folder / name).as_posix() for name in WEIGHT_FILES]) for folder in folders
     ]
 
 
@@ -92,7 +103,7 @@ setup(
     python_requires='>=3.10',
     packages=[*find_packages(include=['qsdt_mm', 'qsdt_mm.*']), '_qsdt_mm'],
     package_dir={'_qsdt_mm': 'qsdt_mm/compat/startup'},
-    data_files=[('', [PTH]), *mim_files()],
+    data_files=[('', [PTH]), *mim_files(), *weight_files()],
     distclass=Parts,
     cmdclass=dict(install_data=InstallBeside),
     options=dict(build=dict(build_base=OUTSIDE), egg_info=dict(egg_base=OUTSIDE)),
@@ -101,6 +112,7 @@ setup(
         'det': DET,
         'seg': SEG,
         'demo': DEMO,
+        'events': EVENTS,
         'deploy': DEPLOY,
         'deploy-openvino': DEPLOY_OPENVINO,
         'deploy-nir': DEPLOY_NIR,

@@ -36,7 +36,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ToolParser('image_demo.py', __doc__, EXAMPLE)
     parser.add_argument(
         'image',
-        help='image file, folder of images or video file; for a network of events an npz file or a folder of pictures',
+        help='image file, folder of images or video file; for events a file of them or a folder of pictures',
     )
     parser.add_network('configuration file; its default_scope says which task', 'checkpoint file, or a packed folder')
     parser.add_argument('--out-dir', default='.', metavar='DIR', help='where the pictures go (default: here)')
@@ -75,12 +75,13 @@ def ending(stem: Path, what: str) -> Path:
     return stem.with_name(f'{stem.name}_{what}')
 
 
-EVENT_STEPS = {'LoadEvents': 'an npz file of events', 'LoadEventFrames': 'an npz file of frames'}
+EVENT_STEPS = {'LoadEvents': 'a file of events', 'LoadEventFrames': 'an npz file of frames'}
 FOLDER_STEPS = {'LoadDrawnEvents': 'a folder of pictures'}
 
 
 def check_image(cfg, args: argparse.Namespace) -> bool | None:
     """Refuse what the configuration's pipeline does not read; return whether it reads events, None without one."""
+    from qsdt_mm.datasets.events.readers.detection import SUFFIXES
     from qsdt_mm.errors import InputError, why_no_file
 
     steps = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline')
@@ -90,8 +91,9 @@ def check_image(cfg, args: argparse.Namespace) -> bool | None:
     if absent:
         raise InputError(f'image {args.image} {absent}')
     wanted = {**EVENT_STEPS, **FOLDER_STEPS}.get(first)
-    is_npz = Path(args.image).suffix.lower() == '.npz'
-    if first in EVENT_STEPS and not is_npz:
+    suffix = Path(args.image).suffix.lower()
+    is_npz = suffix == '.npz'
+    if first in EVENT_STEPS and not (suffix in SUFFIXES if first == 'LoadEvents' else is_npz):
         raise InputError(f'image {args.image}: the network of {args.config} takes {wanted}')
     if wanted is None and is_npz:
         raise InputError(

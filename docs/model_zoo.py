@@ -21,6 +21,7 @@ import yaml
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+import qsdt_mm
 from qsdt_mm import cli
 from qsdt_mm.analysis.operations import attention_macs, dense_macs
 from qsdt_mm.models.layers.attention import LinearAttention
@@ -30,6 +31,7 @@ from qsdt_mm.models.quantization import QuantWeightMixin
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs/en/model_zoo.md'
 FOLDERS = ('classification', 'distillation', 'selfsup', 'detection', 'segmentation', 'neuromorphic')
+SHIPPED = 'weights'
 DATA = {
     # last word of the config's name, without the size that may end it: data set, side for which operations are counted
     'in1k': ('ImageNet-1k', 224),
@@ -46,6 +48,7 @@ DATA = {
     'hardvs': ('HAR-DVS', 224),
     'dvs128-gesture': ('DVS128 Gesture', 128),
     'cifar10-dvs': ('CIFAR10-DVS', 128),
+    'own-events': ('Own recordings', 64),
     'moving-digits-digit': ('Moving digits, digit', 32),
     'moving-digits-direction': ('Moving digits, direction', 32),
 }
@@ -173,6 +176,8 @@ def updated(room: str) -> dict[str, Any]:
             'Config': path.relative_to(ROOT).as_posix(),
             'Metadata': facts(path),
         }
+        if (ROOT / 'weights' / path.stem / 'config.json').is_file():
+            entry['Packed Weights'] = f'weights/{path.stem}'
         content['Models'].append({**entry, **{key: old[key] for key in ('Results', 'Weights') if key in old}})
     return content
 
@@ -227,6 +232,15 @@ def table(room: str, folder: str = '../../configs/{room}/') -> str:
     return '\n'.join(lines)
 
 
+def shipped() -> str:
+    """The table of networks that come with the package, from their cards."""
+    lines = ['| network | task | data | megabytes | figures |', '|---|---|---|---|---|']
+    for name, known in qsdt_mm.list_pretrained().items():
+        figures = '; '.join(f'{metric} {value}' for metric, value in known['metrics'].items()) or '-'
+        lines.append(f'| `{name}` | {known["task"]} | {known["data"]} | {known["megabytes"]} | {figures} |')
+    return '\n'.join(lines)
+
+
 def pages() -> list[Path]:
     """Where tables are: the page of all, and the README of each folder of configs."""
     return [PAGE, *(metafile(room).with_name('README.md') for room in FOLDERS)]
@@ -239,11 +253,16 @@ def folder_of(page: Path) -> tuple[str, ...]:
 
 def drawn(page: str, folder: str = '../../configs/{room}/') -> str:
     """The page with its tables drawn anew, each between its two marks; ``folder`` as for ``table``."""
-    for room in FOLDERS:
+    for room in (*FOLDERS, SHIPPED):
         start, end = f'<!-- {room}: drawn by docs/model_zoo.py -->', f'<!-- end of {room} -->'
         if start in page:
             head, _, rest = page.partition(start)
-            page = f'{head}{start}\n\n{table(room, folder)}\n\n{end}{rest.partition(end)[2]}'
+            lines = shipped() if room == SHIPPED else table(room, folder)
+            page = f'{head}{start}
+
+{lines}
+
+{end}{rest.partition(end)[2]}'
     return page
 
 

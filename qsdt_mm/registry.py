@@ -90,7 +90,7 @@ register_on_demand(ROOT_MODELS, 'DistilledClassifier', {'mmpretrain': 'qsdt_mm.m
 register_on_demand(ROOT_MODELS, 'AugmentingClsDataPreprocessor', {'mmpretrain': 'qsdt_mm.datasets.batch_augmentation'})
 register_on_demand(ROOT_DATASETS, 'Digits', {'mmpretrain': 'qsdt_mm.datasets.digits'})
 register_on_demand(ROOT_DATASETS, 'InMemoryImages', {'mmpretrain': 'qsdt_mm.datasets.memory'})
-for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS', 'HARDVSPictures'):
+for _name in ('EventFiles', 'DVS128Gesture', 'CIFAR10DVS', 'HARDVS', 'HARDVSPictures', 'NMNIST', 'NCaltech101'):
     register_on_demand(ROOT_DATASETS, _name, {'mmpretrain': 'qsdt_mm.datasets.events.datasets'})
 for _name in ('CheckLabels', 'LoadDeepImage'):
     register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.transforms'})

@@ -11,7 +11,7 @@ import pytest
 from qsdt_mm.compat import renamed
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ('qsdt_mm', 'tools', 'demo', 'configs', 'docs', 'tests')
+SOURCES = ('qsdt_mm', 'tools', 'demo', 'configs', 'docs', 'tests', 'weights')
 FILES = [path.relative_to(ROOT) for name in SOURCES for path in (ROOT / name).rglob('*') if path.is_file()]
 FILES += [path.relative_to(ROOT) for path in ROOT.iterdir() if path.is_file()]
 ENDS = {'/'.join(path.parts[i:]) for path in FILES for i in range(len(path.parts))}

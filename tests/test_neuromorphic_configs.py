@@ -138,6 +138,8 @@ def test_steps_agree_and_the_name_tells_them(path):
 def last_width(backbone):
     import qsdt_mm
 
+    if 'widths' in backbone.arch:
+        return backbone.arch.widths[-1]
     name = backbone.arch if isinstance(backbone.arch, str) else backbone.arch.preset
     return qsdt_mm.SpikeDrivenTransformer.arch_zoo[name].widths[-1]
 

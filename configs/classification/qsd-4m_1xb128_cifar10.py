@@ -1,7 +1,7 @@
 """Network of 4.5 M parameters and 4-bit weights on all 50,000 training images of CIFAR-10, 24 epochs.
 
 python tools/train.py configs/classification/qsd-4m_1xb128_cifar10.py --amp
-Data: mmpretrain downloads it to data/cifar10. The test images are met in tools/test.py alone: nothing is chosen by them.
+Data: mmpretrain downloads it to data/cifar10. Test images are met in tools/test.py alone: nothing is chosen by them.
 """
 
 _base_ = [

@@ -133,6 +133,9 @@ def memory_of(values: Any) -> int:
 def traffic(func: Any, args: tuple, kwargs: dict[str, Any], out: Any) -> int:
     """Count the bytes that an operator reads and writes."""
     name = func._schema.name.rpartition('::')[2]
+    if name == 'convolution_backward':
+        grad, x, weight, *_, (of_x, of_weight, _) = args
+        args = grad, *[weight] * of_x, *[x] * of_weight  # the gradient of one needs the other
     read = [args[1:] if name in OVERWRITE else args, {k: v for k, v in kwargs.items() if k != 'out'}]
     in_place = [
         args[i]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -13,13 +14,16 @@ from torch import Tensor, nn
 from qsdt_mm.compat.renamed import refuse_old_attributes
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import require
-from qsdt_mm.models.layers import SpikeDrivenSelfAttention, layers_of, layers_outside_units, named_units
+from qsdt_mm.inference.slots import check_coding, number_of_slots
+from qsdt_mm.models.layers import layers_of, named_units
 from qsdt_mm.models.layers.float_layers import counting_macs, products_outside
 from qsdt_mm.models.neurons import SpikingNeuron
 
-from .audit import describe_layer, is_chain, merged
-from .firing import NeuronActivity, spike_counts
-from .operations import attention_macs, attention_operations, dense_macs, synaptic_operations
+from .counting import COUNTED, NetworkCounter, Row
+from .energy_table import HOROWITZ, EnergyTable
+from .firing import NeuronActivity
+from .footprint import footprint
+from .traffic import DATAFLOWS, FORMS, Tally, Work, tally_of
 
 PRESETS = {'fp32': (4.6, 0.9), 'fp16': (1.5, 0.4), 'int8': (0.23, 0.03)}
 """Energy of a multiply-accumulate and of an accumulate at 45 nm, in pJ."""
@@ -31,7 +35,6 @@ RULES = {
     'and what membranes drive count multiply-accumulates',
 }
 OUTSIDE = '; so do layers outside units, which floats drive'
-COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass
@@ -43,7 +46,8 @@ class LayerEnergy:
         kind: what it is.
         driven_by: 'spikes', 'image', 'membrane', or 'floats' outside units.
         macs: dense multiply-accumulates.
-        sops: accumulates that spikes cause; 0 unless spikes drive it.
+        sops: accumulates that spikes cause, in slots of the report's coding; 0 unless spikes drive it.
+        shifts: sums that are doubled between slots, in bitwise coding.
         rate: firing rate of the neuron that drives it; None without.
         energy: in pJ.
         dense_energy: in pJ, of the same layer with multiply-accumulates throughout.
@@ -60,6 +64,7 @@ class LayerEnergy:
     driven_by: str
     macs: float = 0.0
     sops: float = 0.0
+    shifts: float = 0.0
     rate: float | None = None
     energy: float = 0.0
     dense_energy: float = 0.0
@@ -76,6 +81,12 @@ class EnergyReport:
         images: how many images the operations were averaged over.
         layers: in the network's order.
         neurons: activity by the neuron's name.
+        coding: of the slots that accumulates were counted in.
+        works: by layer, what is counted of each, or of both products of an attention, for one image.
+        addresses: bits of an event's address, by the neuron's name.
+        shortcuts: elements that shortcuts add, in one image.
+        footprint: bytes of the network as it is deployed, see :func:`~qsdt_mm.analysis.footprint.footprint`.
+        connection_sparsity: share of weights that are zero.
 
     >>> from qsdt_mm.models import IELIF, QuantLinear, SpikeUnit
     >>> network = nn.Sequential(SpikeUnit(IELIF(max_spike_count=4), QuantLinear(4, 2, weight_bits=4))).eval()
@@ -89,6 +100,12 @@ class EnergyReport:
     images: int
     layers: list[LayerEnergy]
     neurons: dict[str, NeuronActivity] = field(default_factory=dict)
+    coding: str = 'unary'
+    works: dict[str, list[Work]] = field(default_factory=dict)
+    addresses: dict[str, int] = field(default_factory=dict)
+    shortcuts: float = 0.0
+    footprint: int = 0
+    connection_sparsity: float = 0.0
 
     @property
     def energy_mj(self) -> float:
@@ -129,11 +146,70 @@ class EnergyReport:
                 total.histogram[count] += times
         return total.count_distribution
 
+    @property
+    def shifts(self) -> float:
+        """Return how many sums are doubled between slots; an accumulate each."""
+        return sum(layer.shifts for layer in self.layers)
+
+    def memory(
+        self, dataflow: str, table: EnergyTable = HOROWITZ, real_weight_bits: int | None = None
+    ) -> dict[str, Tally]:
+        """Count operations, reads and writes for one image, in each form that the network may be computed in.
+
+        Args:
+            dataflow: a key of :data:`~qsdt_mm.analysis.traffic.DATAFLOWS`.
+            table: says where data lie; :meth:`Tally.energy` takes it again.
+            real_weight_bits: count real weights as of so many bits; None: as floats.
+
+        Raises:
+            ValueError: there is no such dataflow.
+        """
+        require(dataflow in DATAFLOWS, 'dataflow', dataflow, ' or '.join(DATAFLOWS))
+        works = [work for row in self.works.values() for work in row]
+        neurons = [(self.neurons[name], bits) for name, bits in self.addresses.items()]
+        rest = dict(shortcuts=self.shortcuts, images=self.images, real_weight_bits=real_weight_bits)
+        tallies = {name: tally_of(form, dataflow, table, works, neurons, **rest) for name, form in FORMS.items()}
+        time_steps = max((n.time_steps for n in self.neurons.values()), default=1)
+        if time_steps > 1:  # conventional networks run once, where spiking ones run T times
+            name, form = [*FORMS.items()][-1]
+            once = [w if w.driven_by in ('image', 'floats') else copy.deepcopy(w) for w in works]
+            for work in once:
+                if work.driven_by not in ('image', 'floats'):
+                    work.per_image(time_steps)
+            rest |= dict(shortcuts=self.shortcuts / time_steps, images=self.images * time_steps)
+            tallies[f'{name}, T = 1'] = tally_of(form, dataflow, table, once, neurons, **rest)
+        return tallies
+
+    @property
+    def neurobench(self) -> dict[str, Any]:
+        """Return footprint, sparsity and operations under the names that NeuroBench gives them.
+
+        Effective operations have an input and a weight that are not zero; those of attention are its accumulates.
+        Dense ones count all, once in each time step. A membrane is updated once in each time step.
+
+        Source: NeuroBench (arXiv 2304.04640), section 3.
+        """
+        elements = sum(n.elements for n in self.neurons.values())
+        silent = sum(n.histogram[0] for n in self.neurons.values())
+        works = [work for row in self.works.values() for work in row]
+        return dict(
+            footprint=self.footprint,
+            connection_sparsity=self.connection_sparsity,
+            activation_sparsity=silent / max(elements, 1),
+            synaptic_operations=dict(
+                Effective_MACs=sum(w.effective[self.coding] for w in works if w.driven_by != 'spikes'),
+                Effective_ACs=sum(w.effective[self.coding] for w in works if w.driven_by == 'spikes'),
+                Dense=sum(w.macs for w in works),
+            ),
+            membrane_updates=elements / self.images,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers, in types that JSON has."""
         mac, ac = PRESETS[self.preset]
         return dict(
             preset=dict(name=self.preset, mac_pj=mac, ac_pj=ac),
+            coding=self.coding,
             rule=self.rule,
             images=self.images,
             total=dict(
@@ -141,9 +217,11 @@ class EnergyReport:
                 dense_energy_mj=self.dense_energy_mj,
                 macs=sum(x.macs for x in self.layers if x.driven_by != 'spikes'),
                 sops=sum(x.sops for x in self.layers),
+                shifts=self.shifts,
                 dense_macs=sum(x.macs for x in self.layers),
                 outside_units=dict(
                     layers=len(self.outside),
+                    names=[x.name for x in self.outside],
                     macs=sum(x.macs for x in self.outside),
                     share=sum(x.macs for x in self.outside) / max(sum(x.macs for x in self.layers), 1),
                 ),
@@ -151,6 +229,7 @@ class EnergyReport:
                 firing_rate_by_step=self.step_rates,
                 count_distribution=self.count_distribution,
             ),
+            neurobench=self.neurobench,
             layers=[asdict(layer) for layer in self.layers],
             neurons={
                 name: dict(
@@ -166,63 +245,6 @@ class EnergyReport:
         )
 
 
-class _Counter:
-    """Hooks that count, layer by layer, while images pass."""
-
-    def __init__(self, model: nn.Module, merge: bool) -> None:
-        self.model, self.merge = model, merge
-        self.rows: dict[str, LayerEnergy] = {}
-        self.drivers: dict[str, str | None] = {}  # the neuron before each row
-        self.neurons: dict[str, NeuronActivity] = {}
-
-    def attach(self, stack: ExitStack) -> None:
-        names = {module: name for name, module in self.model.named_modules()}
-        for name, neuron in self.model.named_modules():
-            if isinstance(neuron, SpikingNeuron):
-                self.neurons[name] = NeuronActivity(neuron.max_spike_count, time_steps=neuron.time_steps)
-                stack.callback(neuron.register_forward_hook(self.watch_neuron(name)).remove)
-        for name, module in self.model.named_modules():
-            if isinstance(module, SpikeDrivenSelfAttention):
-                row = self.row(f'{name}.product', 'attention', 'spikes', names.get(module.key_neuron))
-                scales = [neuron.scale for neuron in module.neurons]
-                stack.callback(module.product.register_forward_pre_hook(self.watch_attention(row, scales)).remove)
-        for name, unit in named_units(self.model):
-            layers = layers_of(unit)
-            if self.merge and is_chain(layers):
-                layer = merged(unit)
-                row = self.row(f'{name}.synapse', f'merged {describe_layer(layer)}', 'spikes', names.get(unit.neuron))
-                stack.callback(unit.synapse.register_forward_hook(self.watch_layer(row, layer, unit.neuron)).remove)
-                continue
-            for i, (path, layer) in enumerate(layers):
-                driven_by = 'membrane' if i else unit.driven_by
-                neuron = unit.neuron if driven_by == 'spikes' else None
-                row = self.row(f'{name}.{path}', describe_layer(layer), driven_by, names.get(neuron))
-                stack.callback(layer.register_forward_hook(self.watch_layer(row, layer, neuron)).remove)
-
-    def row(self, name: str, kind: str, driven_by: str, neuron: str | None) -> LayerEnergy:
-        self.rows[name], self.drivers[name] = LayerEnergy(name, kind, driven_by), neuron
-        return self.rows[name]
-
-    def watch_neuron(self, name: str):
-        return lambda neuron, args, output: self.neurons[name].add(spike_counts(output, neuron.scale))
-
-    def watch_layer(self, row: LayerEnergy, layer: nn.Module, neuron: nn.Module | None):
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            row.macs += dense_macs(layer, args[0], output)
-            if neuron is not None:
-                row.sops += synaptic_operations(layer, spike_counts(args[0], neuron.scale))
-
-        return hook
-
-    def watch_attention(self, row: LayerEnergy, scales: list[float]):
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            counts = [spike_counts(x, scale) for x, scale in zip(args, scales)]
-            row.macs += attention_macs(*counts)
-            row.sops += attention_operations(*counts)
-
-        return hook
-
-
 @torch.no_grad()
 def measure_energy(
     model: nn.Module,
@@ -230,11 +252,13 @@ def measure_energy(
     preset: str = 'fp32',
     merge: bool = False,
     run: Any = None,
+    coding: str = 'unary',
 ) -> EnergyReport:
-    """Count operations on images, and estimate their energy.
+    """Count operations on images, and estimate their energy; :meth:`EnergyReport.memory` adds that of memory.
 
-    ``energy = MACs * E_MAC + SOPs * E_AC``; norms are folded away and cost nothing, like the gain of a shortcut. Layers
-    outside units, and products that are made outside them (in a stock attention, say), count as MACs of floats.
+    ``energy = MACs * E_MAC + (SOPs + shifts) * E_AC``; norms are folded away and cost nothing, like the gain of a
+    shortcut. Layers outside units, and products that are made outside them (in a stock attention, say), count as MACs
+    of floats.
 
     Args:
         model: any network made of units, not converted, in evaluation mode.
@@ -242,6 +266,7 @@ def measure_energy(
         preset: a key of :data:`PRESETS`.
         merge: count each chain as the single convolution that it merges into.
         run: called with each batch in place of the model; returns how many images it held.
+        coding: of the slots, 'unary' or 'bitwise'; bits are fewer spikes, but sums are doubled between slots.
 
     Raises:
         ValueError: an argument is out of range, the network has a neuron that does not spike, or no image came.
@@ -249,6 +274,7 @@ def measure_energy(
     Source: the convention of QSD (arXiv 2501.13492) and SFA (arXiv 2411.16061); energies by Horowitz (ISSCC 2014).
     """
     require(preset in PRESETS, 'preset', preset, ', '.join(PRESETS))
+    check_coding(coding)
     model = unwrap(model)
     units = list(named_units(model))
     require(bool(units), 'model', type(model).__name__, 'a network made of spike units')
@@ -269,7 +295,7 @@ def measure_energy(
                 type(layer).__name__,
                 'a 2-D convolution or a linear layer',
             )
-    counter, images = _Counter(model, merge), 0
+    counter, images = NetworkCounter(model, merge), 0
     with ExitStack() as stack:
         counter.attach(stack)
         macs = stack.enter_context(counting_macs(model))
@@ -280,17 +306,38 @@ def measure_energy(
             else:
                 images += run(batch)
     require(images > 0, 'batches', images, 'at least one image')
-    mac, ac = PRESETS[preset]
-    outside = [(name, describe_layer(layer)) for name, layer in layers_outside_units(model)]
-    for name, kind in (*outside, *products_outside(model, macs)):
-        counter.row(name, kind, 'floats', None).macs = float(macs[name])
+    for name, kind in products_outside(model, macs):
+        counter.rows[name] = Row(kind, 'floats', None, [Work('floats')])
+    counter.finish(images, macs)
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
-    rows = sorted(counter.rows.values(), key=lambda row: order.get(row.name, 0))
-    for row in rows:
-        row.macs, row.sops = row.macs / images, row.sops / images
-        driver = counter.drivers[row.name]
-        row.rate = None if driver is None else counter.neurons[driver].rate
-        row.dense_energy = row.macs * mac
-        row.energy = row.sops * ac if row.driven_by == 'spikes' else row.dense_energy
+    found = sorted(counter.rows.items(), key=lambda item: order.get(item[0], 0))
+    rows = [layer_energy(name, row, preset, coding) for name, row in found]
+    for layer, (_, row) in zip(rows, found):
+        layer.rate = None if row.neuron is None else counter.neurons[row.neuron].rate
     rule = RULES[merge] + (OUTSIDE if any(row.driven_by == 'floats' for row in rows) else '')
-    return EnergyReport(preset, rule, images, rows, counter.neurons)
+    return EnergyReport(
+        preset,
+        rule,
+        images,
+        rows,
+        counter.neurons,
+        coding,
+        {name: row.works for name, row in found},
+        counter.addresses,
+        counter.shortcuts / images,
+        footprint(model),
+        counter.weights['zero'] / max(counter.weights['all'], 1),
+    )
+
+
+def layer_energy(name: str, row: Row, preset: str, coding: str) -> LayerEnergy:
+    """Return the operations of a layer, and their energy."""
+    mac, ac = PRESETS[preset]
+    layer = LayerEnergy(name, row.kind, row.driven_by, sum(work.macs for work in row.works))
+    layer.dense_energy = layer.energy = layer.macs * mac
+    if row.driven_by == 'spikes':
+        layer.sops = sum(work.sops[coding] for work in row.works)
+        if coding == 'bitwise':
+            layer.shifts = sum(w.outputs * (number_of_slots(w.max_spike_count, coding) - 1) for w in row.works)
+        layer.energy = (layer.sops + layer.shifts) * ac
+    return layer

@@ -58,6 +58,10 @@ class NeuronActivity:
         """Return the number of spikes fired."""
         return sum(n * times for n, times in enumerate(self.histogram))
 
+    def spikes_in(self, coding: str) -> int:
+        """Return the number of spikes fired in slots of a coding: ``spikes`` in unary ones, ones among bits."""
+        return sum((n if coding == 'unary' else n.bit_count()) * times for n, times in enumerate(self.histogram))
+
     @property
     def rate(self) -> float:
         """Return the firing rate: spikes / (elements x T x D), in [0, 1]."""

@@ -261,7 +261,7 @@ class Fire(Step):
     def count(self, membrane: Tensor) -> Tensor:
         """Count the spikes of one time step."""
         if self.ratio != 1:
-            membrane = membrane * torch.tensor(self.ratio, dtype=membrane.dtype, device=membrane.device)
+            membrane = membrane * torch.full((), self.ratio, dtype=membrane.dtype, device=membrane.device)
         return membrane.round().clamp_(0, self.max_spike_count)
 
 
@@ -334,7 +334,7 @@ class Round(Step):
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        scale = torch.tensor(self.scale, dtype=torch.float32, device=values.device)
+        scale = torch.full((), self.scale, dtype=torch.float32, device=values.device)
         values = values + self.shift if self.shift else values
         return (values * scale).round_().clamp_(self.low, self.high)
 
@@ -376,7 +376,7 @@ class Scale(Step):
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        return values * torch.tensor(self.worth, dtype=torch.float32, device=values.device)
+        return values * torch.full((), self.worth, dtype=torch.float32, device=values.device)
 
 
 class Arrange(Step):

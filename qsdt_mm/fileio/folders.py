@@ -29,7 +29,7 @@ KINDS = ('deploy', 'trainable')
 COMPLETE = 'complete'
 """The kind of a folder that is trainable, and has the whole configuration and, where there can be one, the plan."""
 OF_PLAN = 'plan/'
-"""How names of a plan's tensors begin in a folder that has others, too."""
+"""Beginning of the names of a plan's tensors in a folder that has others, too."""
 CONFIG, TENSORS, CARD = FILES = ('config.json', 'model.safetensors', 'README.md')
 NOTES = 'qsdt_mm'
 """Key of the tensors' metadata that says how they were packed."""

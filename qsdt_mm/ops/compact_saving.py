@@ -202,8 +202,8 @@ def compact_saving() -> Iterator[None]:
 def is_worth_compact_saving(image: Tensor, wanted: bool | None = None) -> bool:
     """Return whether networks save compactly for images ``(..., C, H, W)``, by what their user wants, if anything.
 
-    Never for wrappers around tensors (``DTensor``), of which the wrappers are kept; unless it is wanted, not on a CPU for
-    so few pixels that book-keeping takes longer than the memory is worth.
+    Never for wrappers around tensors (``DTensor``), of which the wrappers are kept; unless it is wanted, not on a CPU
+    for so few pixels that book-keeping takes longer than the memory is worth.
     """
     if wanted is None:
         wanted = image.device.type != 'cpu' or image.numel() >= FEWEST_PIXELS * image.shape[-3]

@@ -31,8 +31,8 @@ class Window(NamedTuple):
 def depthwise_weight_grad(grad: Tensor, x: Tensor, window: Window) -> Tensor:
     """Compute the gradient of the weight ``(C, 1, K_h, K_w)`` of a depthwise convolution.
 
-    ``dw[c, i, j] = sum over n, y, x of grad[n, c, y, x] * in[n, c, s y - p + d i, s x - p + d j]``, where that lies in
-    the input; summed in float32 at least, and rounded to the type of the input once.
+    ``dw[c, i, j] = sum of grad[n, c, y, x] * in[n, c, s y - p + d i, s x - p + d j] over n, y, x``, all inside;
+    summed in float32 at least, and rounded to the type of the input once.
 
     Args:
         grad: of the output, ``(N, C, H', W')``.

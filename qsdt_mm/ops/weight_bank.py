@@ -35,7 +35,7 @@ def quantize_many(
     """Quantize the weights of many layers into one buffer, in which :func:`parts_of` finds them.
 
     Args:
-        weights: ``(C_out, ...)`` each, contiguous.
+        weights: ``(C_out, ...)`` each, contiguous; or a bias, ``(C_out,)``, without steps.
         steps: ``(C_out,)`` each, as learned: their magnitudes count. None casts a weight, and nothing else.
         ranges: lowest and highest integer of each.
         dtype: of the result.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qsdt_mm.analysis.energy import EnergyReport
+from qsdt_mm.analysis.energy_table import HOROWITZ, EnergyTable
+from qsdt_mm.analysis.traffic import Tally
 
 from .figures import new_figure, save_figure
 
@@ -17,17 +19,35 @@ if TYPE_CHECKING:
 COLOURS = {'spikes': '#2166ac', 'image': '#b2182b', 'membrane': '#ef8a62', 'floats': '#4d4d4d'}
 
 
-def plot_energy(report: EnergyReport, path: Path) -> None:
+PARTS = {
+    'operations': '#4d4d4d',
+    'weights': '#b2182b',
+    'activations': '#2166ac',
+    'membranes': '#ef8a62',
+    'sums': '0.75',
+}
+
+
+def plot_energy(
+    report: EnergyReport,
+    path: Path,
+    memory: Mapping[str, Mapping[str, Tally]] | None = None,
+    table: EnergyTable = HOROWITZ,
+) -> None:
     """Draw firing rate and energy by layer, the counts of each neuron, and with T > 1 firing rates by time step.
 
     Args:
         report: what is drawn.
         path: the PNG file to write.
+        memory: by dataflow and form, what the energy with memory is drawn of.
+        table: its energies.
     """
     rows, neurons = report.layers, report.neurons
     in_time = len(report.step_rates) > 1
-    figure = new_figure(max(10, 0.16 * len(rows)), 14.5 if in_time else 11)
-    rates, energies, counts, *over_time = figure.subplots(4 if in_time else 3, 1)
+    panels = 3 + in_time + bool(memory)
+    figure = new_figure(max(10, 0.16 * len(rows)), 0.5 + 3.5 * panels)
+    rates, energies, counts, *others = figure.subplots(panels, 1)
+    over_time, last = others[:in_time], others[in_time:]
     places = range(len(rows))
 
     for place, row in zip(places, rows):
@@ -60,12 +80,30 @@ def plot_energy(report: EnergyReport, path: Path) -> None:
     counts.legend(title='count', loc='upper left', bbox_to_anchor=(1, 1), frameon=False)
     if in_time:
         plot_time_steps(report, *over_time)
+    if memory:
+        plot_memory(memory, table, *last)
     mark_parts(rates, [row.name for row in rows])
     mark_parts(energies, [row.name for row in rows])
     mark_parts(counts, list(neurons))
-    for axes in (rates, energies, counts, *over_time):
+    for axes in (rates, energies, counts, *others):
         axes.spines[['top', 'right']].set_visible(False)
     save_figure(figure, Path(path))
+
+
+def plot_memory(memory: Mapping[str, Mapping[str, Tally]], table: EnergyTable, axes: Axes) -> None:
+    """Draw the energy of each form in each dataflow, by what it is spent on."""
+    bars = [(f'{name}, {dataflow}', tally) for dataflow, forms in memory.items() for name, tally in forms.items()]
+    below = [0.0] * len(bars)
+    for part, colour in PARTS.items():
+        heights = []
+        for _, tally in bars:
+            accesses = sum(energy for (kind, *_), energy in tally.of_accesses(table).items() if kind == part)
+            heights.append((tally.of_operations(table) if part == 'operations' else accesses) * 1e-6)
+        axes.bar(range(len(bars)), heights, bottom=below, color=colour, width=0.7, label=part)
+        below = [a + b for a, b in zip(below, heights)]
+    axes.set_xticks(range(len(bars)), [re.sub(r', |(?<=-)', '\n', words) for words, _ in bars], fontsize=8)
+    axes.set(title=f'Energy with memory, by form and dataflow ({table.name})', ylabel='µJ per image')
+    axes.legend(frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
 
 
 def part_of(name: str) -> str:

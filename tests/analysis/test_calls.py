@@ -65,6 +65,31 @@ def test_a_kernel_is_one_call_forward_and_one_backward():
         assert count_calls(model, lambda: [model(image)], gpu=False).calls() > counts.calls()
 
 
+def test_a_convolution_reads_what_the_gradient_asked_for_needs():
+    layer, image = nn.Conv2d(2, 2, 3, padding=1, groups=2, bias=False), torch.ones(1, 2, 4, 4, requires_grad=True)
+    sizes = []
+    for inputs in ([image], [layer.weight], [image, layer.weight]):
+        out = layer(image).sum()
+        with CallCounter() as counter:
+            torch.autograd.grad(out, inputs)
+        sizes.append([row.bytes for row in counter.counts().rows if row.operator == 'convolution_backward'])
+    grad, feature, weight = 4 * 1, 4 * 32, 4 * 18  # the gradient of a sum is one number in memory
+    assert sizes == [[grad + weight + feature], [grad + feature + weight], [grad + 2 * (feature + weight)]]
+
+
+def test_depthwise_weights_have_a_launch_of_their_own():
+    layer = nn.Sequential(QuantConv2d(3, 4, 3), QuantConv2d(4, 4, 3, groups=4, bias=False, weight_bits=32)).train()
+    image = torch.randn(2, 3, 9, 8)
+    layer(image).square().mean().backward()
+    expected = [p.grad.clone() for p in layer.parameters()]
+    counts = count_calls(layer, lambda: [layer(image)], dtype=None)
+    (row,) = (row for row in counts.rows if row.operator == 'triton.depthwise_weight_grad')
+    assert (row.phase, row.module, row.calls) == ('backward', 'QuantConv2d depthwise 3x3', 1)
+    assert row.bytes == 4 * (2 * 4 * 7 * 6 + 2 * 4 * 5 * 4 + 4 * 9)  # its input, the gradient of its output, its own
+    for parameter, grad in zip(layer.parameters(), expected):
+        torch.testing.assert_close(parameter.grad, grad)
+
+
 def test_all_time_steps_are_one_call_each_way():
     model = nn.Sequential(QuantConv2d(3, 4, 3), IELIF(0.3, time_steps=3)).train()
     image = torch.randn(6, 3, 8, 8)

@@ -55,13 +55,16 @@ def test_a_small_network_by_hand():
 
 
 @pytest.mark.parametrize('options', [dict(), dict(time_steps=2, max_spike_count=2)], ids=str)
-@pytest.mark.parametrize('family', ['qsd', 'espike', 'espike-large'])
-def test_what_spike_driven_inference_adds_is_what_was_counted(family, options):
+@pytest.mark.parametrize(
+    ('family', 'coding'),
+    [('qsd', 'unary'), ('espike', 'unary'), ('espike-large', 'unary'), ('qsd', 'bitwise'), ('espike', 'bitwise')],
+)
+def test_what_spike_driven_inference_adds_is_what_was_counted(family, coding, options):
     """Slot by slot: a layer of ones in place of each synapse says how many outputs the spikes of a slot reach."""
     model = small(family, **options)
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    counted = rows_of(measure_energy(model, [images]))
-    spiking, added = convert(model, 'spike'), {}
+    counted = rows_of(measure_energy(model, [images], coding=coding))
+    spiking, added = convert(model, 'spike', coding=coding), {}
     for name, module in spiking.named_modules():
         if isinstance(module, ExactSynapse) and module.max_spike_count is not None:
             first, chain = module.layers[0], len(module.layers) > 1
@@ -74,7 +77,9 @@ def test_what_spike_driven_inference_adds_is_what_was_counted(family, options):
             first.linear = linear
         elif isinstance(module, ExactAttention):
             module.register_forward_pre_hook(
-                lambda m, args, name=name: added.__setitem__(name, attention_operations(*args))
+                lambda m, args, name=name: added.__setitem__(
+                    name, attention_operations(*args, coding, max(m.max_spike_count))
+                )
             )
     with torch.no_grad():
         spiking(images)

@@ -13,7 +13,7 @@ from qsdt_mm.analysis.operations import (
     dense_macs,
     synaptic_operations,
 )
-from qsdt_mm.inference.slots import slots
+from qsdt_mm.inference.slots import CODINGS, slots
 
 PROPERTY = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -78,7 +78,7 @@ def test_inner_places_of_a_dense_input_reach_all():
     assert synaptic_operations(padded, count) < dense_macs(padded, count, padded(count)) == 9 * 9 * 6 * 27
 
 
-def additions(query, key, value, max_spike_count):
+def additions(query, key, value, most, coding):
     """Slot by slot, row by row, as spike-driven inference adds."""
     total = 0
     (dk, tokens), dv = key.shape[-2:], value.shape[-2]
@@ -86,17 +86,20 @@ def additions(query, key, value, max_spike_count):
         rows, (left, right, last) = (dk, dv, dv), (value, key, query)
     else:
         rows, (left, right, last) = (tokens,) * 3, (key, query, value)
-    for d, (a, b) in enumerate(zip(slots(left, max_spike_count), slots(right, max_spike_count)), 1):
+    for d, (a, b) in enumerate(zip(slots(left, most, coding), slots(right, most, coding)), 1):
         total += int(a.sum()) * rows[0]
         if d > 1:
             total += int(b.sum()) * rows[1]
-    return total + sum(int(s.sum()) for s in slots(last, max_spike_count)) * rows[2]
+    return total + sum(int(s.sum()) for s in slots(last, most, coding)) * rows[2]
 
 
 @pytest.mark.parametrize(('dk', 'dv', 'tokens'), [(3, 3, 20), (3, 8, 20), (8, 8, 2), (4, 12, 3)])
-@pytest.mark.parametrize('max_spike_count', [1, 4])
+@pytest.mark.parametrize('max_spike_count', [1, 4, 7])
 def test_attention(dk, dv, tokens, max_spike_count):
     query, key, value = (torch.randint(0, max_spike_count + 1, (2, 2, c, tokens)).double() for c in (dk, dk, dv))
-    assert attention_operations(query, key, value) == additions(query, key, value, max_spike_count)
+    for coding in CODINGS:
+        added = additions(query, key, value, max_spike_count, coding)
+        assert attention_operations(query, key, value, coding, max_spike_count) == added
+    assert attention_operations(query, key, value) == additions(query, key, value, max_spike_count, 'unary')
     both = 2 * dk * dv * tokens, tokens * tokens * (dk + dv)
     assert attention_macs(query, key, value) == 4 * min(both)

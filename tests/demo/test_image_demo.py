@@ -176,7 +176,7 @@ PICTURES = 'configs/neuromorphic/e-19m-pictures-8x4_8xb8_hardvs.py'
 EVENTS = 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
 FAULTS = {
     'events.npz': (DIGITS, 'is an npz file, of events or frames: the network of {config} takes pictures'),
-    'photo.jpg': (EVENTS, ': the network of {config} takes an npz file of events'),
+    'photo.jpg': (EVENTS, ': the network of {config} takes a file of events'),
     'bad.npz': (EVENTS, 'is not an npz file'),
     'folder': (EVENTS, 'is a folder, not a file'),
     'file.jpg': (PICTURES, 'is a file, not a folder'),

@@ -240,3 +240,22 @@ def test_few_pixels_on_a_cpu_are_not_worth_it(monkeypatch):
     for one, other in zip(results[0][1], results[1][1], strict=True):
         assert torch.equal(one, other)
     assert compact_saving.is_worth_compact_saving(torch.zeros(16, 3, 32, 32))
+
+
+@pytest.mark.parametrize('wanted', [True, False])
+def test_users_choose_at_any_size(monkeypatch, wanted):
+    monkeypatch.setattr(compact_saving, 'FEWEST_PIXELS', 2**14)
+    for side in (32, 512):
+        assert compact_saving.is_worth_compact_saving(torch.zeros(1, 3, side, side), wanted) is wanted
+
+
+def test_a_backbone_that_was_told_keeps_what_it_was_told():
+    kept = {
+        wanted: bytes_saved_for_backward(
+            (model := tiny(compact_saving=wanted).train()), lambda m=model: m(torch.ones(2, 3, 32, 32))
+        )
+        for wanted in (True, False)
+    }
+    assert kept[True] < kept[False]
+    with pytest.raises(ValueError, match="compact_saving='always' is not allowed: expected True, False or None"):
+        tiny(compact_saving='always')

@@ -1,5 +1,6 @@
 """What a wheel holds, built offline from a tree with remains of work in it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 import qsdt_mm
 from qsdt_mm import compat, doctor
+from qsdt_mm.fileio.folders import FILES
 
 ROOT = Path(__file__).parents[2]
 PARTS = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', 'dataset-index.yml')
@@ -22,7 +24,7 @@ def copy_tree(target):
     target.mkdir()
     for name in PARTS:
         shutil.copy(ROOT / name, target / name)
-    for name in ('qsdt_mm', 'configs', 'tools', 'demo'):
+    for name in ('qsdt_mm', 'configs', 'tools', 'demo', 'weights'):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns('__pycache__'))
     for name in (
         'tests/test_a.py',
@@ -33,6 +35,8 @@ def copy_tree(target):
         'build/lib/stale/__init__.py',
         'configs/__pycache__/a.cpython-311.pyc',
         'tools/notes.ipynb',
+        'weights/half_done/model.safetensors',
+        'weights/qsd-tiny_1xb32_digits/notes.txt',
     ):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text('')
@@ -83,6 +87,9 @@ def test_wheel_holds_the_package_and_mims_files_and_nothing_else(tree, wheel):
         'tools/train.py',
     } <= mim
     expected = modules | {f'{package}/.mim/{name}' for package in ('_qsdt_mm', 'qsdt_mm') for name in mim}
+    networks = {path.parent.name for path in (ROOT / 'weights').glob('*/config.json')}
+    assert {'qsd-tiny_1xb32_digits'} <= networks
+    expected |= {f'qsdt_mm/weights/{network}/{file}' for network in networks for file in FILES}
     expected |= {'_qsdt_mm/__init__.py', '_qsdt_mm/multimodal.py', 'qsdt_mm.pth'}
     assert {name for name in names if not name.startswith(f'qsdt_mm-{version}.dist-info/')} == expected
     # onedl-mim takes the folder of the first file of an installation; pip lists them in this order
@@ -161,10 +168,36 @@ def test_editable_wheel_starts_up_too(tree):
     wheel = build(tree, tree.parent / 'editable', 'build_editable')
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        assert 'qsdt_mm.pth' in names and not any('.mim' in name for name in names)
+        assert 'qsdt_mm.pth' in names and not any('.mim' in name or 'weights/' in name for name in names)
         archive.extractall(wheel.parent / 'site')
     code = 'import _qsdt_mm; print(_qsdt_mm.__file__)'
     assert run_in(wheel.parent / 'site', code) == str(tree / 'qsdt_mm/compat/startup/__init__.py')
+
+
+FROM_ELSEWHERE = """
+import sys, torch, qsdt_mm
+print(qsdt_mm.__file__)
+print(sorted(qsdt_mm.list_pretrained()))
+print(sorted({'mmpretrain', 'mmdet', 'mmseg'} & set(sys.modules)))
+plan = qsdt_mm.from_pretrained('qsd-tiny_1xb32_digits', kind='deploy')
+print(tuple(plan(torch.zeros(1, *plan.shape, dtype=torch.uint8)).shape))
+print(type(qsdt_mm.from_pretrained('qsd-tiny_1xb32_digits')).__name__)
+"""
+
+
+def test_networks_are_found_by_name_outside_the_tree(site, tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', FROM_ELSEWHERE],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(site)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.parent.name for path in (ROOT / 'weights').glob('*/config.json'))
+    place = str(site / 'qsdt_mm/__init__.py')
+    assert done.stdout.splitlines() == [place, str(names), '[]', '(1, 10)', 'SpikeImageClassifier']
 
 
 @pytest.mark.slow

@@ -112,6 +112,42 @@ def test_energy_of_test_images(tmp_path, checkpoint, capsys):
     assert (tmp_path / 'e.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_energy_with_memory(tmp_path, checkpoint, capsys):
+    (tmp_path / 'mine.yaml').write_text('name: mine\nlevels: {register: 0.5, sram: 2, flash: {read: 3, write: 90}}\n')
+    words = ['--images', 2, '--json', tmp_path / 'e.json', '--coding', 'bitwise', '--energies', tmp_path / 'mine.yaml']
+    assert energy(checkpoint, *words, '--place', 'weights=flash', '--dataflow', 'weight-stationary') == 0
+    text = capsys.readouterr().out
+    report = json.loads((tmp_path / 'e.json').read_text())
+    memory = report['memory']
+    assert report['coding'] == 'bitwise' and report['total']['shifts'] > 0 and 'shifts of sums between slots' in text
+    assert memory['energies']['placement']['weights'] == 'flash' and memory['energies']['name'].startswith('mine (add')
+    assert [*memory['forms']] == ['weight-stationary'] == [*memory['assumptions']]
+    forms = memory['forms']['weight-stationary']
+    for name, form in forms.items():
+        rows = [row for row in form['accesses'] if row['level'] == 'flash']
+        assert {row['kind'] for row in rows} == {'weights'}
+        assert form['by_level_mj']['flash'] == pytest.approx(sum(3e-9 * row['bits'] * row['reads'] for row in rows))
+        assert f'{1000 * form["energy_mj"]:.4g}' in text and name in text
+    assert 'footprint' in text and report['neurobench']['synaptic_operations']['Dense'] == report['total']['dense_macs']
+
+
+@pytest.mark.parametrize(
+    ('words', 'hint'),
+    [
+        (['--energies', 'none.json'], 'none.json cannot be read: No such file or directory'),
+        (['--place', 'weights=l2'], 'weights=l2 is no place: expected one of weights, activations, membranes'),
+        (['--place', 'weights'], '--place takes KIND=LEVEL, such as weights=dram, got weights'),
+    ],
+)
+def test_energies_that_are_none(checkpoint, capsys, words, hint):
+    try:
+        assert energy(checkpoint, *words) == 2
+    except SystemExit as left:
+        assert left.code == 2
+    error = capsys.readouterr().err
+    assert hint in error and error.count('\n') == 1
+
+
 def test_energy_of_a_folder_with_random_weights(tmp_path, capsys):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((8, 8), 40 * i, np.uint8))

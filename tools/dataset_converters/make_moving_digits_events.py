@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,22 +54,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if not 0 <= args.noise < float('inf'):
         parser.error(f'--noise must be 0 or more, got {args.noise}')
     return args
-
-
-def check_target(out: Path, overwrite: bool) -> None:
-    """Refuse to replace what is there, unless it is asked for and is a data set of this tool."""
-    from qsdt_mm.errors import InputError
-
-    if not out.exists():
-        return
-    if not overwrite:
-        raise InputError(f'{out} exists: name another folder, or replace it with --overwrite')
-    try:
-        ours = json.loads((out / 'meta.json').read_text(encoding='utf-8'))['made_by'] == Path(__file__).name
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise InputError(f'{out} was not made by {Path(__file__).name}: not replaced')
 
 
 def write_split(folder: Path, split: str, args: argparse.Namespace, progress) -> list[int]:
@@ -124,18 +106,14 @@ def make(args: argparse.Namespace, session) -> None:
     import rich.progress
 
     from qsdt_mm.datasets.events.moving_digits import DIRECTIONS
+    from qsdt_mm.fileio.made_folders import made_folder
 
-    out = Path(args.out)
-    check_target(out, args.overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f'.{out.name}.tmp{os.getpid()}')
-    console = rich.console.Console(stderr=True)
+    out, console = Path(args.out), rich.console.Console(stderr=True)
 
     def progress(items, split):
         return rich.progress.track(items, description=split, console=console)
 
-    try:
-        beside.mkdir()
+    with made_folder(out, Path(__file__).name, args.overwrite) as beside:
         numbers = {split: write_split(beside, split, args, progress) for split in SPLITS}
         settings = {key: value for key, value in vars(args).items() if key not in ('out', 'overwrite', 'traceback')}
         mean = sum(map(sum, numbers.values())) / sum(map(len, numbers.values()))
@@ -146,16 +124,6 @@ def make(args: argparse.Namespace, session) -> None:
             mean_events=mean,
         )
         (beside / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n', encoding='utf-8')
-        if out.exists():
-            old = out.with_name(f'.{out.name}.old{os.getpid()}')
-            out.rename(old)
-            beside.rename(out)
-            shutil.rmtree(old)
-        else:
-            beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
     size = sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
     lines = {
         'folder': f'{out} ({size / 1e6:.1f} MB)',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,7 @@ def pack(args: argparse.Namespace, session) -> None:
         raise InputError(f'{args.folder} is in the way: choose another FOLDER{hint}') from error
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
+    whole = copy.deepcopy(cfg)  # what is built adds defaults
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = cli.build_model(cfg, args.checkpoint, session)
         images, run = None, None
@@ -100,7 +102,7 @@ def pack(args: argparse.Namespace, session) -> None:
             args.folder,
             images=images,
             kind=args.kind,
-            config=cfg,
+            config=whole,
             classes=meta.get('classes'),
             palette=meta.get('palette'),
             run=run,

@@ -14,7 +14,7 @@ EXAMPLE = """examples:
   python tools/visualization/show_events.py data/moving_digits/val/00000.npz
   python tools/visualization/show_events.py FILE.npz --sensor 128x128 --num-frames 16 --split-by number
 
-Takes events (arrays t, x, y, p, or one structured array) and ready-made frames (array frames, T x 2 x H x W). Writes
+Takes events in any format that is read and ready-made frames (npz, array frames, T x 2 x H x W). Writes
 FILE_events.png and FILE_frames.gif. Red: brighter, blue: darker.
 
 exit status: 0 done, 2 bad input, 130 interrupted
@@ -24,7 +24,7 @@ exit status: 0 done, 2 bad input, 130 interrupted
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = ToolParser('show_events.py', __doc__, EXAMPLE)
-    parser.add_argument('file', help='npz file')
+    parser.add_argument('file', help='file of events, or of frames')
     parser.add_argument('--num-frames', type=int, default=8, metavar='T', help='frames to make (default: 8)')
     parser.add_argument('--split-by', choices=['time', 'number'], default='time', help='(default: time)')
     parser.add_argument('--sensor', metavar='HxW', help='size of the sensor (default: the smallest that fits)')
@@ -45,14 +45,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def read(args: argparse.Namespace):
     """Read events, None where there are none, and frames."""
-    from qsdt_mm.datasets.events.files import holds_frames, read_events, read_frames
+    from qsdt_mm.datasets.events.files import holds_frames, read_events, read_frames, sensor_size_of
     from qsdt_mm.datasets.events.transforms import frames_of
     from qsdt_mm.errors import InputError
 
     if holds_frames(args.file):
         return None, read_frames(args.file)
-    events = read_events(args.file, args.sensor)
-    size = args.sensor or events.sensor_size
+    size = args.sensor or sensor_size_of(args.file)
+    events = read_events(args.file, size)
+    size = size or events.sensor_size
     if size[0] * size[1] * args.num_frames > 2**28:
         raise InputError(f'{args.file}: {args.num_frames} frames of {size[0]} x {size[1]} are too many to draw')
     return events, frames_of(events, args.num_frames, args.split_by, size, size)

@@ -1,4 +1,4 @@
-"""CIFAR10-DVS as SpikingJelly prepares it, 128 px, in T frames: data/cifar10_dvs/events_np/CLASS.
+"""CIFAR10-DVS as published (CLASS/*.aedat) or as SpikingJelly prepares it, 128 px, in T frames: data/cifar10_dvs.
 
 The first 90 % of each class train, the rest test.
 """

@@ -1,4 +1,5 @@
-"""DVS128 Gesture as SpikingJelly prepares it, 128 px, in T frames: data/dvs128_gesture/events_np/{train,test}/{0..10}.
+"""DVS128 Gesture, 128 px, in T frames: data/dvs128_gesture, as published (DvsGesture/user*.aedat) or
+as SpikingJelly prepares it (events_np/{train,test}/{0..10}/*.npz).
 
 Frames that are ready: source='frames_number_16_split_by_number' and LoadEventFrames in place of the first two steps.
 """

@@ -11,15 +11,20 @@ from mmpretrain.datasets import BaseDataset
 
 from qsdt_mm.errors import InputError, require, require_positive_int, why_no_file
 
+from .caltech101 import CLASSES
 from .files import natural, picture_files, read_events, read_frames, read_picture
+from .readers.detection import SUFFIXES
+from .recordings import read_labels
 
-Sample = tuple[Path, int]
+Sample = tuple[Path, int] | tuple[Path, int, dict[str, Any]]
+ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.rar', '.7z')
 
 
 class EventDataset(BaseDataset):
     """Base of event data sets: samples are files, which the pipeline reads one by one.
 
-    A sample has ``img_path``, ``gt_label``, ``sensor_size`` (H, W) and ``num_frames``.
+    A sample has ``img_path``, ``gt_label``, ``sensor_size`` (H, W) and ``num_frames``; of a part of a recording also
+    ``window``, its first time and end in microseconds, and of one whose camera was turned ``swap_axes``.
 
     Args:
         data_root: folder of the data set.
@@ -64,7 +69,7 @@ class EventDataset(BaseDataset):
         super().__init__(**{'ann_file': '', **kwargs}, data_root=str(data_root))
 
     def samples(self) -> list[Sample]:
-        """Return the files and labels of the split."""
+        """Return the files and labels of the split, each with what else ``LoadEvents`` needs to know, if anything."""
         raise NotImplementedError
 
     def ready_made(self) -> bool:
@@ -80,7 +85,7 @@ class EventDataset(BaseDataset):
         if self.ready_made():
             read_frames(sample['img_path'], self.num_frames)
         else:
-            read_events(sample['img_path'], self.sensor_size)
+            read_events(sample['img_path'], self.sensor_size, sample.get('window'))
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return all samples of the split; nothing is read yet."""
@@ -88,8 +93,14 @@ class EventDataset(BaseDataset):
         if absent:
             raise InputError(f'{type(self).__name__}: data_root {self.data_root} {absent}')
         return [
-            dict(img_path=str(path), gt_label=label, sensor_size=self.sensor_size, num_frames=self.num_frames)
-            for path, label in self.samples()
+            dict(
+                img_path=str(path),
+                gt_label=label,
+                sensor_size=self.sensor_size,
+                num_frames=self.num_frames,
+                **(more[0] if more else {}),
+            )
+            for path, label, *more in self.samples()
         ]
 
     def filter_data(self) -> list[dict[str, Any]]:
@@ -116,9 +127,9 @@ class EventDataset(BaseDataset):
 
 
 class EventFiles(EventDataset):
-    """Events listed in a file of lines ``path label``, paths relative to ``data_root``; ``.npz`` may be left out.
+    """Events listed in a file of lines ``path label``, paths relative to ``data_root``; the suffix may be left out.
 
-    A path may have spaces in it: the label is the last word.
+    A path may have spaces in it: the label is the last word. Files may be of any format that is read.
 
     Args:
         ann_file: the list, relative to ``data_root``.
@@ -186,11 +197,8 @@ class FolderEvents(EventDataset):
             folder = self.root() / self.folder_of(label)
             absent = why_no_file(folder, folder=True)
             if absent:
-                raise InputError(f'{type(self).__name__}: folder {folder} {absent}')
-            files = sorted(folder.glob('*.npz'), key=lambda path: natural(path.name))
-            if not files:
-                raise InputError(f'{type(self).__name__}: folder {folder} holds no npz file')
-            found += [(path, label) for path in self.part(files)]
+                raise InputError(f'{type(self).__name__}: folder {folder} {absent}{packed(Path(self.data_root))}')
+            found += [(path, label) for path in self.part(event_files(folder, type(self).__name__))]
         return found
 
     def part(self, files: list[Path]) -> list[Path]:
@@ -200,6 +208,9 @@ class FolderEvents(EventDataset):
 
 class DVS128Gesture(FolderEvents):
     """11 gestures of 29 persons on a sensor of 128 x 128, split by person: ``SOURCE/{train,test}/{0..10}/*.npz``.
+
+    Where there is no such folder, the files of the published archive are read: ``trials_to_{train,test}.txt``, the
+    recordings that they name, and the parts of them that each ``*_labels.csv`` labels, 1 to 11.
 
     Args and errors as in :class:`FolderEvents`; ``split`` is 'train' (23 persons) or 'test'.
 
@@ -231,27 +242,36 @@ class DVS128Gesture(FolderEvents):
         """Return the folder's name, which is the label."""
         return str(label)
 
+    def samples(self) -> list[Sample]:
+        """Return the files of all classes, or the labelled parts of the archive's recordings."""
+        places = [Path(self.data_root), Path(self.data_root) / 'DvsGesture']
+        archive = next((place for place in places if (place / f'trials_to_{self.split}.txt').is_file()), None)
+        if archive is None or self.root().is_dir():
+            return super().samples()
+        found = []
+        for where, name in read_list(archive / f'trials_to_{self.split}.txt'):
+            recording = archive / unquoted(name)
+            table = recording.with_name(f'{recording.stem}_labels.csv')
+            for label, start, end in read_labels(table):
+                if not 1 <= label <= len(self.metainfo['classes']):
+                    raise InputError(f'{table} ({where}): class {label}: expected 1 to {len(self.metainfo["classes"])}')
+                found.append((recording, label - 1, dict(window=(start, end))))
+        return found
 
-class CIFAR10DVS(FolderEvents):
-    """10,000 images of CIFAR-10 before a sensor of 128 x 128: ``SOURCE/CLASS/cifar10_CLASS_NUMBER.npz``.
 
-    The data set has no split of its own: the first ``train_share`` of each class, by number, train and the rest test.
-    The log says so.
+class SharedOut(FolderEvents):
+    """Base of data sets without a split of their own: the first ``train_share`` of each class, by number, train.
+
+    The rest test. The log says so.
 
     Args:
         split: 'train' or 'test'.
         train_share: share of each class to train on, in (0, 1).
         kwargs: those of :class:`FolderEvents`.
 
-    Source: Li et al., "CIFAR10-DVS: an event-stream dataset for object classification" (2017); folders of SpikingJelly.
-
-    >>> dataset = CIFAR10DVS('data/cifar10_dvs', split='test', train_share=0.8, lazy_init=True)
-    >>> dataset.part([f'cifar10_cat_{i}.npz' for i in range(10)])  # the last fifth of a class
-    ['cifar10_cat_8.npz', 'cifar10_cat_9.npz']
+    >>> SharedOut('data/mine', train_share=0.5, lazy_init=True).part(['a_1.npz', 'a_2.npz'])
+    ['a_1.npz']
     """
-
-    SENSOR_SIZE = (128, 128)
-    METAINFO = dict(classes=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'))
 
     def __init__(self, data_root: str, split: str = 'train', train_share: float = 0.9, **kwargs: Any) -> None:
         require(isinstance(train_share, (int, float)) and 0 < train_share < 1, 'train_share', train_share, 'in (0, 1)')
@@ -273,8 +293,8 @@ class CIFAR10DVS(FolderEvents):
         which = 'first' if self.split == 'train' else 'last'
         share = self.train_share if self.split == 'train' else 1 - self.train_share
         print_log(
-            f'CIFAR10DVS {self.split}: the {which} {100 * share:.4g} % of each class by number, {len(found)} files '
-            '(the data set has no split of its own)',
+            f'{type(self).__name__} {self.split}: the {which} {100 * share:.4g} % of each class by number, '
+            f'{len(found)} files (the data set has no split of its own)',
             'current',
         )
         if not found:
@@ -282,12 +302,92 @@ class CIFAR10DVS(FolderEvents):
         return found
 
 
+class CIFAR10DVS(SharedOut):
+    """10,000 images of CIFAR-10 before a sensor of 128 x 128: ``SOURCE/CLASS/cifar10_CLASS_NUMBER.npz``.
+
+    Where there is no such folder, the published archives are read, unpacked to ``CLASS/cifar10_CLASS_NUMBER.aedat``.
+    Their events are turned as SpikingJelly's files are: the images stood on their side before the camera.
+
+    Args and errors as in :class:`SharedOut`.
+
+    Source: Li et al., "CIFAR10-DVS: an event-stream dataset for object classification" (2017); folders of SpikingJelly.
+
+    >>> dataset = CIFAR10DVS('data/cifar10_dvs', split='test', train_share=0.8, lazy_init=True)
+    >>> dataset.part([f'cifar10_cat_{i}.npz' for i in range(10)])  # the last fifth of a class
+    ['cifar10_cat_8.npz', 'cifar10_cat_9.npz']
+    """
+
+    SENSOR_SIZE = (128, 128)
+    METAINFO = dict(classes=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'))
+
+    def root(self) -> Path:
+        """Return the folder of the classes' folders."""
+        root = super().root()
+        places = [Path(self.data_root), Path(self.data_root) / 'extract']
+        published = [place for place in places if (place / self.metainfo['classes'][0]).is_dir()]
+        return published[0] if published and not root.is_dir() else root
+
+    def samples(self) -> list[Sample]:
+        """Return the files of the split."""
+        more = {'.aedat': dict(swap_axes=True)}
+        return [(path, label, more.get(path.suffix.lower(), {})) for path, label, *_ in super().samples()]
+
+
+class NMNIST(FolderEvents):
+    """MNIST's digits before a camera that moves, on 34 x 34 pixels: ``{Train,Test}/{0..9}/*.bin``, as published.
+
+    Args and errors as in :class:`FolderEvents`; ``split`` is 'train' (60,000) or 'test' (10,000).
+
+    Source: Orchard et al., "Converting static image datasets to spiking neuromorphic datasets using saccades" (2015).
+
+    >>> dataset = NMNIST('data/nmnist', split='test', lazy_init=True)
+    >>> dataset.root().as_posix(), dataset.sensor_size
+    ('data/nmnist/Test', (34, 34))
+    """
+
+    SENSOR_SIZE = (34, 34)
+    METAINFO = dict(classes=tuple('0123456789'))
+
+    def __init__(self, data_root: str, split: str = 'train', source: str = '', **kwargs: Any) -> None:
+        super().__init__(data_root, split, source, **kwargs)
+
+    def root(self) -> Path:
+        """Return the folder of the digits' folders."""
+        return Path(self.data_root) / self.source / self.split.capitalize()
+
+
+class NCaltech101(SharedOut):
+    """Caltech101 before a camera that moves, up to 240 x 180 pixels (columns x rows): ``Caltech101/CLASS/image_*.bin``.
+
+    100 classes of objects and one of background; the folder ``Caltech101`` may be ``data_root`` itself.
+
+    Args and errors as in :class:`SharedOut`.
+
+    Source: Orchard et al., "Converting static image datasets to spiking neuromorphic datasets using saccades" (2015).
+
+    >>> dataset = NCaltech101('data/ncaltech101', lazy_init=True)
+    >>> dataset.root().as_posix(), dataset.sensor_size, len(dataset.metainfo['classes'])
+    ('data/ncaltech101/Caltech101', (180, 240), 101)
+    """
+
+    SENSOR_SIZE = (180, 240)
+    METAINFO = dict(classes=CLASSES)
+
+    def __init__(self, data_root: str, split: str = 'train', source: str = 'Caltech101', **kwargs: Any) -> None:
+        super().__init__(data_root, split, source=source, **kwargs)
+
+    def root(self) -> Path:
+        """Return the folder of the classes' folders."""
+        root, itself = super().root(), Path(self.data_root)
+        return itself if not root.is_dir() and (itself / self.metainfo['classes'][1]).is_dir() else root
+
+
 class HARDVS(FolderEvents):
     """300 actions on a sensor of 346 x 260 (columns x rows): ``action_NNN/dvSave-*.npz`` and ``{split}_label.txt``.
 
     Each line of a label file begins with a sample's path, ``action_001/dvSave-2021_10_15_19_18_02``; its class is the
-    folder's number. With ``source`` the folders that SpikingJelly prepares are read instead:
-    ``SOURCE/{train,val,test}/action_NNN/*.npz``.
+    folder's number. AEDAT 4.0 files do as well. With ``source`` the folders that SpikingJelly prepares are read
+    instead: ``SOURCE/{train,val,test}/action_NNN/*.npz``.
 
     Args:
         split: 'train', 'val' or 'test'.
@@ -400,5 +500,27 @@ def unquoted(name: str) -> str:
 
 
 def with_suffix(path: Path) -> Path:
-    """Return the path with ``.npz`` at its end."""
-    return path if path.suffix == '.npz' else path.with_name(f'{path.name}.npz')
+    """Return the path with the suffix of a file of events at its end: its own, that of a file there, or ``.npz``."""
+    if path.suffix.lower() in SUFFIXES:
+        return path
+    places = [path.with_name(f'{path.name}{suffix}') for suffix in SUFFIXES]
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def event_files(folder: Path, who: str) -> list[Path]:
+    """Return the npz files in a folder, or, where there are none, its other files of events; numbers as numbers.
+
+    Raises:
+        InputError: there are none.
+    """
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith('.')]
+    files = [path for path in files if path.suffix == '.npz'] or files
+    if not files:
+        raise InputError(f'{who}: folder {folder} holds no file of events ({", ".join(SUFFIXES)})')
+    return sorted(files, key=lambda path: natural(path.name))
+
+
+def packed(folder: Path) -> str:
+    """Return a hint where a folder holds archives that were not unpacked."""
+    found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in ARCHIVES)
+    return f'; {folder} holds {", ".join(found[:3])}: unpack it there first' if found else ''

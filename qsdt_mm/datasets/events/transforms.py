@@ -11,8 +11,9 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, hf
 
 from qsdt_mm.errors import InputError, require, require_positive_int
 
-from .files import Events, picture_files, read_events, read_frames, read_picture
+from .files import Events, picture_files, read_events, read_frames, read_picture, sensor_size_of
 
+MOST_PIXELS = 1 << 28  # of all frames of a sample: 2 GiB of counts
 MOST_CHANNELS = 512  # of an OpenCV image
 
 
@@ -30,6 +31,8 @@ def path_of(results: dict[str, Any]) -> str:
 class LoadEvents(BaseTransform):
     """Reads the events of ``img_path``: adds ``events``, and ``sensor_size`` where the data set gave none.
 
+    Where the sample says a ``window``, only those of that time; with ``swap_axes`` columns and rows change places.
+
     Raises:
         InputError: the file is malformed; the message names the file and the fault.
 
@@ -42,9 +45,13 @@ class LoadEvents(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Read and check."""
-        results['events'] = read_events(path_of(results), results.get('sensor_size'))
-        if results.get('sensor_size') is None:
-            results['sensor_size'] = results['events'].sensor_size
+        path, size = path_of(results), results.get('sensor_size')
+        events = read_events(path, size, results.get('window'))
+        if results.get('swap_axes'):
+            events = events._replace(x=events.y, y=events.x)
+        if size is None:
+            results['sensor_size'] = sensor_size_of(path) or events.sensor_size
+        results['events'] = events
         return results
 
 
@@ -177,9 +184,13 @@ class EventsToFrames(BaseTransform):
         require(num_frames is not None, 'num_frames', num_frames, 'a number here or in the data set')
         events = results.pop('events')
         sensor_size = results.get('sensor_size') or events.sensor_size
-        return set_frames(
-            results, frames_of(events, num_frames, self.split_by, sensor_size, self.size or sensor_size), original=True
-        )
+        size = self.size or sensor_size
+        if num_frames * size[0] * size[1] > MOST_PIXELS:
+            file = results.get('img_path', 'events')
+            raise InputError(
+                f'{file}: {num_frames} frames of {size[0]} x {size[1]} pixels are too many: give size or sensor_size'
+            )
+        return set_frames(results, frames_of(events, num_frames, self.split_by, sensor_size, size), original=True)
 
     def __repr__(self) -> str:
         return f'EventsToFrames(num_frames={self.num_frames}, split_by={self.split_by!r}, size={self.size})'

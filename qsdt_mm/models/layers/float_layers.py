@@ -55,12 +55,16 @@ FUSED_ATTENTION = '_scaled_dot_product'  # begins the names of all that a device
 class _Products(TorchDispatchMode):
     """Context that reports the multiply-accumulates of each operation that runs within it."""
 
+    muted = 0
+
     def __init__(self, report: Callable[[int], None]) -> None:
         super().__init__()
         self.report = report
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
+        if _Products.muted:
+            return func(*args, **kwargs)
         name = str(getattr(func, '_overloadpacket', func)).rpartition('.')[2]
         formula = FORMULAS.get(name)
         if name.startswith(FUSED_ATTENTION):
@@ -75,6 +79,16 @@ class _Products(TorchDispatchMode):
             if out is not NotImplemented:
                 return out
         return func(*args, **kwargs)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Leave what runs within the context out of :func:`counting_macs`: it is the work of who counts."""
+    _Products.muted += 1
+    try:
+        yield
+    finally:
+        _Products.muted -= 1
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from .weight import quant_range
 class WeightBank:
     """The quantized weights of some layers, for one forward pass; nothing is kept from one pass to the next.
 
-    All come from one buffer. Where autograd saves compactly, the buffer is made again when the backward pass first
-    needs it, and dropped with the gradients of the weights.
+    Where the layers compute in another dtype than that of their parameters, biases are cast with them. All come from
+    one buffer. Where autograd saves compactly, the buffer is made again when the backward pass first needs it, and
+    dropped with the gradients of the weights.
 
     Args:
         layers: with contiguous weights of one dtype on one device.
@@ -33,19 +34,23 @@ class WeightBank:
     >>> layer = QuantConv2d(3, 8, 1, weight_bits=4)
     >>> bank = WeightBank([layer], torch.float32)
     >>> bank.provide()
-    >>> torch.equal(bank.find(layer), layer.quantized_weight)
+    >>> torch.equal(bank.find(layer, 'weight'), layer.quantized_weight)
     True
     """
 
     def __init__(self, layers: Sequence[QuantWeightMixin], dtype: torch.dtype) -> None:
         self.layers, self.dtype = layers, dtype
-        self.parameters = [layer.weight for layer in layers]
+        biased = [layer for layer in layers if dtype != layer.weight.dtype and has_plain_bias(layer)]
+        quantizers = [layer.quantizer for layer in layers] + [None] * len(biased)
+        self.parameters = [layer.weight for layer in layers] + [layer.bias for layer in biased]
         self.weights = [weight.detach() for weight in self.parameters]
-        self.steps = [None if layer.quantizer is None else layer.quantizer.step.detach() for layer in layers]
-        self.ranges = [(0, 0) if layer.quantizer is None else quant_range(layer.quantizer.bits) for layer in layers]
+        self.learned_steps = [quantizer.step for quantizer in quantizers if quantizer is not None]
+        self.steps = [None if quantizer is None else quantizer.step.detach() for quantizer in quantizers]
+        self.ranges = [(0, 0) if quantizer is None else quant_range(quantizer.bits) for quantizer in quantizers]
         self.versions = self._versions()
         self.hooks = saved_tensors_hooks()
-        self.places = {layer: i for i, layer in enumerate(layers)}
+        names = [(layer, 'weight') for layer in layers] + [(layer, 'bias') for layer in biased]
+        self.places = {name: i for i, name in enumerate(names)}
         self.flat: Tensor | None = None
         self.parts: Sequence[Tensor] = ()
 
@@ -61,8 +66,7 @@ class WeightBank:
     def provide(self) -> None:
         """Quantize for a forward pass, by one node of autograd if a weight or a step is learned."""
         self.flat = self.quantize()
-        parameters = [layer.weight for layer in self.layers]
-        parameters += [layer.quantizer.step for layer in self.layers if layer.quantizer is not None]
+        parameters = self.parameters + self.learned_steps
         if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
             compact_saving.register(self.flat, self.restore, (*self.weights, *present(self.steps)))
             self.parts = _Quantized.apply(self, *parameters)
@@ -85,27 +89,27 @@ class WeightBank:
             self.flat = self.quantize()
         return self.flat
 
-    def find(self, layer: nn.Module) -> Tensor | None:
-        """Return the weight of a layer; None if it has none here or has changed, or where others save tensors.
+    def find(self, layer: nn.Module, name: str) -> Tensor | None:
+        """Return the weight or bias of a layer; None if it has none here or has changed, or where others save tensors.
 
         Those who do, such as a checkpoint that is not ours, compute again when nothing is provided any more.
         """
         if torch.is_grad_enabled() and saved_tensors_hooks() != self.hooks:
             return None
-        return self.find_unchanged(layer)
+        return self.find_unchanged(layer, name)
 
-    def find_unchanged(self, layer: nn.Module) -> Tensor | None:
-        """Return the weight of a layer; None if it has none here or has changed."""
-        place = self.places.get(layer)
-        if place is None or not self.parts or layer.weight is not self.parameters[place]:
+    def find_unchanged(self, layer: nn.Module, name: str) -> Tensor | None:
+        """Return the weight or bias of a layer; None if it has none here or has changed."""
+        place = self.places.get((layer, name))
+        if place is None or not self.parts or getattr(layer, name) is not self.parameters[place]:
             return None
         now = version_of(self.weights[place]), version_of(self.steps[place])
         then = self.versions[place], self.versions[len(self.weights) + place]
         return self.parts[place] if now == then else None
 
-    def find_again(self, layer: nn.Module, learned: Sequence[bool]) -> Tensor | None:
-        """Return the weight of a layer for a second computation, whose graph is of no use."""
-        place = self.places.get(layer)
+    def find_again(self, layer: nn.Module, name: str, learned: Sequence[bool]) -> Tensor | None:
+        """Return the weight or bias of a layer for a second computation, whose graph is of no use."""
+        place = self.places.get((layer, name))
         if place is None:
             return None
         return parts_of(self.restore(), self.weights)[place].requires_grad_(learned[place])
@@ -209,6 +213,13 @@ def can_share(layer: nn.Module) -> bool:
     )
 
 
+def has_plain_bias(layer: nn.Module) -> bool:
+    """Return whether a layer's bias is a parameter like its weight: not sharded, nor made by a parametrization."""
+    bias, weight = layer._parameters.get('bias'), layer.weight
+    same = type(bias) in dispatch.PLAIN and (bias.dtype, bias.device) == (weight.dtype, weight.device)
+    return same and bias.dim() == 1 and bias.is_contiguous() and bias.numel() > 0
+
+
 def is_stock_property(kind: type, name: str) -> bool:
     """Return whether a class has a property of the mix-in as it is."""
     return getattr(kind, name) is getattr(QuantWeightMixin, name)
@@ -263,5 +274,5 @@ def provided_twice() -> tuple[Callable[[], AbstractContextManager], Callable[[],
     learned = [part.requires_grad for part in bank.parts]
     return (
         lambda: providing(bank.find_unchanged),
-        lambda: providing(lambda layer: bank.find_again(layer, learned)),
+        lambda: providing(lambda layer, name: bank.find_again(layer, name, learned)),
     )

@@ -19,7 +19,9 @@ WIDEST = 7
 """Width of the kernels up to which the gradient has a kernel: it holds a sum for each of their columns."""
 
 
-def depthwise_conv2d(layer: nn.Conv2d, input: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor | None:
+def depthwise_conv2d(
+    layer: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> Tensor | None:
     """Convolve as a layer does, with a faster gradient of the weight; None where that does not serve.
 
     It serves one channel in and out of each group, plain padding by zeros, and a weight that is learned, on devices
@@ -29,6 +31,7 @@ def depthwise_conv2d(layer: nn.Conv2d, input: Tensor, weight: Tensor, dtype: tor
         layer: the convolution.
         input: ``(N, C, H, W)``.
         weight: ``(C, 1, K_h, K_w)``.
+        bias: ``(C,)``, or None.
         dtype: in which the layer computes: autocast's, or its own.
     """
     if not _has_faster_gradient(layer, input, weight) or dispatch.find(KERNEL, input) is None:
@@ -38,7 +41,7 @@ def depthwise_conv2d(layer: nn.Conv2d, input: Tensor, weight: Tensor, dtype: tor
         return None
     if narrow is not input:
         compact_saving.register_recompute(narrow, lambda source: source.to(dtype), input)
-    bias = None if layer.bias is None else layer.bias.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
     window = Window(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
     return _DepthwiseConv2d.apply(narrow, weight, bias, window)
 

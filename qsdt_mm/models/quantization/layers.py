@@ -112,10 +112,10 @@ class QuantConv2d(_ToAndFromFloat, nn.Conv2d):
         if self.groups > 1 and layout.is_faster_in_float32(input, weight):
             return self._convolve_in_float32(input, weight)
         if self.groups > 1:
-            found = depthwise_conv2d(self, input, weight, dtype_of_use(self.weight))
+            found = depthwise_conv2d(self, input, weight, self.compute_bias, dtype_of_use(self.weight))
             if found is not None:
                 return found
-        return self._conv_forward(input, weight, self.bias)
+        return self._conv_forward(input, weight, self.compute_bias)
 
     def _convolve_in_float32(self, input: Tensor, weight: Tensor) -> Tensor:
         """Convolve values of half precision in float32, and round the result; keeps the values as they are kept."""
@@ -187,4 +187,4 @@ class QuantLinear(_ToAndFromFloat, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., C_in) -> (..., C_out)``."""
         check_width(self, self.in_features, input.shape[-1])
-        return F.linear(input, self.compute_weight, self.bias)
+        return F.linear(input, self.compute_weight, self.compute_bias)

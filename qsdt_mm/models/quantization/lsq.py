@@ -139,20 +139,20 @@ class LSQ(nn.Module):
 class _Provided(threading.local):
     """Who provides layers with weights that have been quantized already; outside of modules, which are copied."""
 
-    find: Callable[[nn.Module], Tensor | None] | None = None
+    find: Callable[[nn.Module, str], Tensor | None] | None = None
 
 
 _provided = _Provided()
 
 
-def provided_weights() -> Callable[[nn.Module], Tensor | None] | None:
+def provided_weights() -> Callable[[nn.Module, str], Tensor | None] | None:
     """Return the function that :func:`providing` was given, or None."""
     return _provided.find
 
 
 @contextmanager
-def providing(find: Callable[[nn.Module], Tensor | None]) -> Iterator[None]:
-    """Let layers ask ``find`` for their quantized weights within the context; they quantize where it returns None."""
+def providing(find: Callable[[nn.Module, str], Tensor | None]) -> Iterator[None]:
+    """Let layers ask ``find`` for their quantized 'weight', and 'bias', within the context; None leaves it to them."""
     before, _provided.find = _provided.find, find
     try:
         yield
@@ -205,8 +205,8 @@ class QuantWeightMixin:
     @property
     def compute_weight(self) -> Tensor:
         """Return :attr:`quantized_weight` for a layer's forward pass: of its copies in mixed precision none is kept."""
-        provided = None if _provided.find is None or is_compiling() else _provided.find(self)
-        if provided is not None and provided.dtype == dtype_of_use(self.weight):
+        provided = self._find_provided('weight')
+        if provided is not None:
             return provided
         weight = self.quantized_weight
         dtype = dtype_of_use(weight)
@@ -215,6 +215,16 @@ class QuantWeightMixin:
         cast = weight.to(dtype)
         compact_saving.register_recompute(cast, lambda source: source.to(dtype), weight)
         return cast
+
+    @property
+    def compute_bias(self) -> Tensor | None:
+        """Return the bias for a layer's forward pass, in the dtype in which that computes if it has been cast."""
+        provided = None if self.bias is None else self._find_provided('bias')
+        return self.bias if provided is None else provided
+
+    def _find_provided(self, name: str) -> Tensor | None:
+        provided = None if _provided.find is None or is_compiling() else _provided.find(self, name)
+        return provided if provided is not None and provided.dtype == dtype_of_use(self.weight) else None
 
     @torch.no_grad()
     def int_weight(self) -> QuantizedWeight:

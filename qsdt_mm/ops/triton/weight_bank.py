@@ -173,11 +173,16 @@ def places_of(grad: Tensor) -> int:
     return 1 if grad.is_contiguous() else grad.shape[2:].numel()
 
 
+def rows_in(weight: Tensor) -> int:
+    """Count the programs for a weight: its output channels; 1 for a bias, which is a single row."""
+    return len(weight) if weight.dim() > 1 else 1
+
+
 def sizes(like: Sequence[Tensor], steps: Sequence[Tensor | None], ranges: Sequence[tuple[int, int]]) -> _Rows:
     """Return the tables of what never changes, for weights of these shapes."""
     rows = rows_of(
-        tuple(len(w) for w in like),
-        tuple(w.numel() // len(w) for w in like),
+        tuple(rows_in(w) for w in like),
+        tuple(w.numel() // rows_in(w) for w in like),
         tuple(starts_of(like)[:-1]),
         tuple((0, 0) if step is None else limits for step, limits in zip(steps, ranges)),
         like[0].device,
@@ -237,5 +242,5 @@ def quantize_many_backward(
             BLOCK,
             enable_fp_fusion=False,
         )
-    summed = flat_steps.split([len(grad) for grad in grads])
+    summed = flat_steps.split([rows_in(grad) for grad in grads])
     return parts_of(flat, grads), [None if step is None else part for part, step in zip(summed, steps)]

@@ -296,3 +296,37 @@ def test_modules_hold_nothing():
     with pytest.raises(ZeroDivisionError), quantized_together(model):
         raise ZeroDivisionError
     assert lsq.provided_weights() is None
+
+
+def test_biases_are_cast_with_the_weights(monkeypatch):
+    """None by itself, where layers compute in half precision; with gradients of the same bits, or none if frozen."""
+    find, biases = lsq.QuantWeightMixin._find_provided, []
+
+    def spied(layer, name):
+        found = find(layer, name)
+        if name == 'bias' and found is not None:
+            biases.append(found)
+        return found
+
+    monkeypatch.setattr(lsq.QuantWeightMixin, '_find_provided', spied)
+    model = Twice(second=nn.Sequential(nn.Flatten(2), QuantLinear(16, 3, weight_bits=32)))
+    model.second[1].bias.requires_grad_(False)
+    other = copy.deepcopy(model)
+    with torch.autocast('cpu', torch.bfloat16):
+        out, expected = model(X), other.inside(X)
+    assert torch.equal(out, expected)
+    out.float().square().sum().backward(), expected.float().square().sum().backward()
+    assert_same(model, other)
+    assert [(bias.dtype, bias.requires_grad) for bias in biases] == [(torch.bfloat16, True), (torch.bfloat16, False)]
+
+
+def test_a_bias_of_another_kind_is_left_to_its_layer():
+    model = lively(Twice())
+    parametrize.register_parametrization(model.first, 'bias', nn.Tanh())
+    model.second.bias = None
+    other = copy.deepcopy(model)
+    with torch.autocast('cpu', torch.bfloat16):
+        out, expected = model(X), other.inside(X)
+    assert torch.equal(out, expected)
+    out.float().square().sum().backward(), expected.float().square().sum().backward()
+    assert_same(model, other)

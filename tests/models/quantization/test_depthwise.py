@@ -96,8 +96,11 @@ def test_a_copy_in_half_precision_is_not_kept(runs, monkeypatch):
         kept.append(forms.pack(tensor))
         return kept[-1]
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, forms.unpack)
-    with compact_saving._use(forms), hooks, torch.autocast('cpu', torch.bfloat16):
+    with (
+        compact_saving._use(forms),
+        torch.autograd.graph.saved_tensors_hooks(pack, forms.unpack),
+        torch.autocast('cpu', torch.bfloat16),
+    ):
         out = layers(image)
     of_maps = [entry for entry in kept if tuple(entry.shape) == (2, 4, 9, 8)]
     assert of_maps and all(isinstance(entry, compact_saving.Packed) for entry in of_maps if entry is not image)
@@ -147,14 +150,13 @@ def test_an_image_without_a_batch_and_types_that_do_not_fit(runs):
 
 def test_only_what_is_wanted(runs):
     layer = conv(weight_bits=32)
-    out = layer(IMAGE)  # without a gradient
-    assert torch.autograd.grad(out.sum(), [layer.bias])[0].tolist() == [60.0] * 4
-    assert not runs
+    layer(IMAGE).sum().backward()  # none of the image
+    assert runs == [torch.float32] and layer.bias.grad.tolist() == [60.0] * 4
     layer.weight.requires_grad_(False)
     layer(IMAGE).sum().backward()
     with torch.no_grad():
-        layer(IMAGE)
-    assert not runs
+        layer.requires_grad_()(IMAGE)
+    assert len(runs) == 1
 
 
 def test_gradients_of_gradients(runs):
@@ -186,7 +188,7 @@ def test_transforms_counters_and_recorders(runs, monkeypatch):
         assert forward_ad.unpack_dual(layer(forward_ad.make_dual(IMAGE, IMAGE))).tangent is not None
     with FlopCounterMode(display=False) as counter:
         layer(IMAGE).sum().backward()
-    assert counter.get_total_flops() == 2 * 2 * IMAGE.numel() * 9
+    assert counter.get_flop_counts()['Global'].keys() >= {torch.ops.aten.convolution_backward}
     traced = torch.jit.trace(layer, IMAGE)
     assert '_DepthwiseConv2d' not in str(traced.graph)
     monkeypatch.setattr('qsdt_mm.models.quantization.depthwise.is_compiling', lambda: True)

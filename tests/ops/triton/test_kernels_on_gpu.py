@@ -8,7 +8,7 @@ import torch
 
 from qsdt_mm.models.neurons import IELIF, SpikingNeuron, functional
 from qsdt_mm.models.quantization import lsq, lsq_quantize, quant_range
-from qsdt_mm.ops import compact_saving, dispatch, spiking
+from qsdt_mm.ops import compact_saving, depthwise, dispatch, spiking
 from qsdt_mm.ops import dispatch as kernels
 
 pytestmark = pytest.mark.gpu
@@ -119,6 +119,53 @@ def test_quantizer(device, dtype, bits, shape):
     assert (of_step.cpu().double() - of_step_wanted.double()).abs().max() <= 10 * tolerance * size
 
 
+def feature_maps(device, dtype, shape, window, order):
+    """Input and gradient of the output, whose products sum up exactly, in any order, to what float32 holds."""
+    maps = (torch.randint(-2, 3, size) for size in (shape, (*shape[:2], *window.size_of(*shape[2:]))))
+    return [x.to(device, dtype).contiguous(memory_format=order) for x in maps]
+
+
+@DTYPE
+@pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize(
+    'window',
+    [
+        depthwise.Window((3, 3)),
+        depthwise.Window((5, 5), (2, 2), (2, 2)),
+        depthwise.Window((7, 7), padding=(3, 3)),
+        depthwise.Window((3, 3), padding=(2, 2), dilation=(2, 2)),
+    ],
+    ids=str,
+)
+def test_depthwise_weights(device, dtype, order, window):
+    """Many programs for each sum, again and again, on two streams at a time: whoever is last, the sum is whole."""
+    x, grad = feature_maps(device, dtype, (32, 100, 57, 41), window, order)
+    expected = depthwise.depthwise_weight_grad(grad.cpu(), x.cpu(), window)
+    kernel = kernels.find('depthwise_weight_grad', x, grad)
+    torch.cuda.synchronize(device)
+    found = []
+    for stream in [torch.cuda.Stream(device), torch.cuda.Stream(device)] * 10:
+        with torch.cuda.stream(stream):
+            found.append(kernel(grad, x, window))
+    torch.cuda.synchronize(device)
+    for each in found:
+        same(each, expected)
+
+
+def test_depthwise_weights_in_a_graph(device):
+    window = depthwise.Window((7, 7), padding=(3, 3))
+    x, grad = feature_maps(device, torch.bfloat16, (32, 100, 57, 41), window, torch.channels_last)
+    kernel = kernels.find('depthwise_weight_grad', x, grad)
+    expected = kernel(grad, x, window).cpu()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = kernel(grad, x, window)
+    for _ in range(3):
+        out.zero_()
+        graph.replay()
+        same(out, expected)
+
+
 def milliseconds(run):
     """Median of 50."""
     times = []
@@ -139,6 +186,20 @@ def case(name, device, dtype):
         step = torch.full((512,), 0.1, device=device, dtype=dtype, requires_grad=True)
         grad = torch.randn_like(weight)
         return lambda: torch.autograd.grad(lsq_quantize(weight, step, 4), (weight, step), grad)
+    if name == 'depthwise weight':
+        window = depthwise.Window((7, 7), padding=(3, 3))
+        order = torch.contiguous_format if dtype is torch.float32 else torch.channels_last
+        x, grad = feature_maps(device, dtype, (64, 128, 56, 56), window, order)
+        weight = torch.zeros(128, 1, 7, 7, device=device, dtype=dtype)
+
+        def run():
+            kernel = kernels.find('depthwise_weight_grad', x, grad)
+            if kernel is not None:
+                return kernel(grad, x, window)
+            wanted = False, True, False
+            return torch.ops.aten.convolution_backward(grad, x, weight, None, *window[1:], False, (0, 0), 128, wanted)
+
+        return run
     inputs = torch.randn(64, 256, 28, 28, device=device, dtype=dtype, requires_grad=True)
     grad = torch.randn_like(inputs)
     if name in ('neuron', 'half bytes'):
@@ -158,7 +219,7 @@ def case(name, device, dtype):
 
 
 @DTYPE
-@pytest.mark.parametrize('name', ['neuron', 'half bytes', 'time steps', 'quantizer'])
+@pytest.mark.parametrize('name', ['neuron', 'half bytes', 'time steps', 'quantizer', 'depthwise weight'])
 def test_kernels_are_faster(device, dtype, name, monkeypatch):
     run = case(name, device, dtype)
     found = milliseconds(run)

@@ -86,7 +86,7 @@ def open_aedat(path: str | Path, keep_cut: bool = False) -> Reader:
 
 
 def chip_of(path: str | Path, lines: list[str], offset: int) -> str:
-    """Return the camera's class: as the header says, else DVS128 where all addresses have 16 bits, else DAVIS240."""
+    """Return the camera's class: as the header says, else as addresses tell."""
     for line in lines:
         said = re.search(r'AEChip:\s*\S*?(DVS128|Tmpdiff128|DAVIS\d+)', line, re.IGNORECASE)
         if said:
@@ -97,7 +97,11 @@ def chip_of(path: str | Path, lines: list[str], offset: int) -> str:
         file.seek(offset)
         data = file.read(1 << 16)
     addresses = np.frombuffer(data, '>u4', len(data) // 8 * 2)[::2]
-    return 'DVS128' if not (addresses >> 16).any() else 'DAVIS240'
+    if not (addresses >> 16).any():
+        return 'DVS128'
+    pixels = addresses[addresses >> 31 == 0]
+    wide = ((pixels >> 12) & 0x3FF >= 240) | ((pixels >> 22) & 0x1FF >= 180)
+    return 'DAVIS346' if wide.any() else 'DAVIS240'
 
 
 class Aedat2(RecordReader):
@@ -230,7 +234,7 @@ class Aedat3(Reader):
                 )
             file.seek(offset + HEADER.itemsize)
             yield Packet(offset, header, length)
-            offset += HEADER.itemsize + length
+            self.position = offset = offset + HEADER.itemsize + length
 
     def _begins_packet(self, file, offset: int, size: int) -> bool:
         if offset >= size:

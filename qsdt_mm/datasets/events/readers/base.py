@@ -82,6 +82,7 @@ class Reader:
 
     def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None, keep_cut: bool = False) -> None:
         self.path, self.sensor_size, self.keep_cut = path, sensor_size, keep_cut
+        self.position = 0  # bytes that have been read
 
     def blocks(self, start: int | None = None, end: int | None = None) -> Iterator[Events]:
         """Yield events as they stand in the file; what is outside of ``[start, end)`` may be left out."""
@@ -202,6 +203,7 @@ class RecordReader(Reader):
                 if len(words):
                     yield offset, words
                 offset += len(data)
+                self.position = offset
 
 
 def read_up_to(file: BinaryIO, size: int) -> bytes:

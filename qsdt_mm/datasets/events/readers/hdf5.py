@@ -101,20 +101,20 @@ class Hdf5Reader(Reader):
                         todo.append((place, item))
                 elif isinstance(item, h5py.Dataset):
                     if item.dtype.names and len(item.shape) == 1:
-                        whole.append((place, [named(self.path, list(item.dtype.names), a) for a in FIELDS.values()]))
+                        whole.append((place, self._names(item.dtype.names)))
                     elif len(item.shape) == 2 and item.shape[1] == 4 and item.dtype.kind in 'iuf' and 'event' in place:
                         whole.append((place, None))
                     elif len(item.shape) == 1:
                         groups.setdefault(where, {})[name] = item.shape
         for where, members in groups.items():
-            names = {key: named(self.path, list(members), aliases) for key, aliases in FIELDS.items()}
+            names = self._names(members)
             if all(names.values()):
                 shapes = {members[name] for name in names.values()}
                 if len(shapes) > 1:
                     given = ', '.join(f'{name} {members[name]}' for name in names.values())
                     raise InputError(f'{self.path}: arrays of {where or "/"} differ in length: {given}')
                 return {key: f'{where}/{name}' for key, name in names.items()}
-        fitting = [place for place, names in whole if names is None or all(names)]
+        fitting = [place for place, names in whole if names is None or all(names.values())]
         if fitting:
             return fitting[0]
         there = [*groups, *(place for place, _ in whole)]
@@ -122,6 +122,13 @@ class Hdf5Reader(Reader):
             f'{self.path}: no arrays t, x, y, p in any group'
             + (f'; looked at {", ".join(place or "/" for place in there)[:200]}' if there else '; it holds no array')
         )
+
+    def _names(self, names: Any) -> dict[str, str | None]:
+        """Return which of the names stand for which field, none where several would do."""
+        try:
+            return {key: named(self.path, list(names), aliases) for key, aliases in FIELDS.items()}
+        except InputError:
+            return dict.fromkeys(FIELDS)
 
     def _arrays(self, file: Any) -> dict[str, Any]:
         return (

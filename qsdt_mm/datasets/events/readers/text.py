@@ -49,6 +49,9 @@ class TextReader(Reader):
                 if text.startswith(('#', '%')) or not words:
                     self._remark(text)
                 elif not re.match(r'[-+.\d]', words[0]) and self.names is None:
+                    if not all(named(path, words, aliases) for aliases in FIELDS.values()):
+                        reason = f'line {number + 1} is no event, nor does it name columns t, x, y, p'
+                        raise fault(path, offset, reason)
                     self.names = words
                 elif len(words) == 2 and self.sensor_size is None and all(word.isdecimal() for word in words):
                     self._size(int(words[0][:9]), int(words[1][:9]))
@@ -85,12 +88,9 @@ class TextReader(Reader):
     def _order(self, rows: np.ndarray) -> dict[str, int]:
         if self.names is not None:
             found = {key: named(self.path, self.names, aliases) for key, aliases in FIELDS.items()}
-            missing = [key for key, name in found.items() if name is None]
-            if missing or len(self.names) != rows.shape[1]:
-                raise InputError(
-                    f'{self.path}: columns {", ".join(self.names)[:200]} over {rows.shape[1]} numbers: '
-                    'expected t, x, y, p among them'
-                )
+            if len(self.names) != rows.shape[1]:
+                names = ', '.join(self.names)[:200]
+                raise fault(self.path, self.offset, f'lines of {rows.shape[1]} numbers under the names {names}')
             return {key: self.names.index(name) for key, name in found.items()}
         if rows.shape[1] != 4:
             raise fault(self.path, self.offset, f'{rows.shape[1]} columns without names: expected t x y p')
@@ -119,6 +119,7 @@ class TextReader(Reader):
                 if rows is not None:
                     yield rows
                 line, offset = line + data.count(b'\n'), offset + len(data)
+                self.position = offset
 
     def _fault(self, data: bytes, line: int, offset: int) -> InputError:
         """Return the error that names the first line that is no event."""

@@ -59,7 +59,7 @@ def test_wherever_it_is_cut_off(tmp_path, whole):
     check_structure(path, keep_cut=False)
     last = len(aedat4_files.packet(flatbuffers, PACKETS[1]))
     ends = {len(whole), len(whole) - last}  # between packets nothing shows
-    for length in range(14, len(whole)):
+    for length in [*range(14, 60), *range(60, len(whole) - 130, 40), *range(len(whole) - 130, len(whole))]:
         path.write_bytes(whole[:length])
         if length not in ends and length != len(whole) - last - len(aedat4_files.packet(flatbuffers, PACKETS[0])):
             with pytest.raises(InputError, match=r'a\.aedat4, byte \d+: '):
@@ -69,7 +69,7 @@ def test_wherever_it_is_cut_off(tmp_path, whole):
 def test_damaged_headers(tmp_path, whole):
     path, rng = tmp_path / 'a.aedat4', np.random.default_rng(0)
     refused = 0
-    for _ in range(300):
+    for _ in range(100):
         data = bytearray(whole)
         data[rng.integers(14, 60)] = rng.integers(256)
         path.write_bytes(data)
@@ -78,7 +78,7 @@ def test_damaged_headers(tmp_path, whole):
         except InputError as error:
             refused += 1
             assert '\n' not in str(error)
-    assert refused > 150
+    assert refused > 50
     path.write_bytes(whole.replace(b'<dv version', b'<!DOCTYPE x'))
     with pytest.raises(InputError, match='is no plain XML'):
         check_structure(path, keep_cut=False)

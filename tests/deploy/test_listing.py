@@ -1,0 +1,108 @@
+"""Networks that come with the package: what their cards say, and the libraries' own ways to them."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.infer import BaseInferencer
+
+import qsdt_mm
+from qsdt_mm.compat import inferencers
+from qsdt_mm.deploy.listing import card_facts
+from qsdt_mm.errors import InputError
+from qsdt_mm.fileio.shipped import located, shipped_folders
+
+DIGITS = 'qsd-tiny_1xb32_digits'
+CELLS = 'semantic-fpn_qsd-small_1xb8-500i_cells-256x256'
+
+
+def test_cards_say_all():
+    found = qsdt_mm.list_pretrained()
+    assert list(found) == list(shipped_folders())
+    for name, facts in found.items():
+        assert set(facts) == {'task', 'data', 'metrics', 'megabytes'} and facts['megabytes'] <= 5
+        text = (located(name) / 'README.md').read_text()
+        for part in ('## Use', '## Figures', '## Training', '## Limits', 'Firing rate: 0.', 'python tools/train.py'):
+            assert part in text, name
+        for metric, value in facts['metrics'].items():
+            assert f' {value} |' in text, metric
+    assert found[DIGITS]['metrics']['top-1, deploy'] == 98.5916
+
+
+def test_a_card_without_a_head_is_one_line(tmp_path):
+    with pytest.raises(InputError, match='cannot be read'):
+        card_facts(tmp_path)
+    (tmp_path / 'README.md').write_text('# Mine')
+    with pytest.raises(InputError, match='is no card'):
+        card_facts(tmp_path)
+
+
+def test_from_pretrained_takes_names(tmp_path, monkeypatch):
+    pytest.importorskip('mmpretrain')
+    monkeypatch.chdir(tmp_path)
+    model, plan = qsdt_mm.from_pretrained(DIGITS), qsdt_mm.from_pretrained(DIGITS, kind='deploy')
+    image = torch.arange(1024).remainder(256).byte().view(1, 1, 32, 32)
+    assert plan(image).argmax() == model((image.float() - 77) / 85).argmax()
+    assert model.classes == plan.classes == list('0123456789') and not model.training
+    with pytest.raises(InputError, match=rf'did you mean {DIGITS}\?'):
+        qsdt_mm.from_pretrained('qsd-tiny_1xb32_digit')
+
+
+@pytest.mark.slow
+def test_listing_imports_no_library():
+    code = (
+        'import sys, qsdt_mm; qsdt_mm.list_pretrained(); '
+        "print([m for m in ('mmpretrain', 'mmdet', 'mmseg') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith('[]')
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """The libraries as they were, afterwards."""
+    hub = pytest.importorskip('mmpretrain.apis.model').ModelHub
+    monkeypatch.setattr(hub, '_models_dict', dict(hub._models_dict))
+    monkeypatch.setattr(inferencers, 'MODELS', {})
+    monkeypatch.setattr(BaseInferencer, 'list_models', BaseInferencer.list_models)
+    monkeypatch.setattr(BaseInferencer, '_load_model_from_metafile', BaseInferencer._load_model_from_metafile)
+    assert qsdt_mm.register_models() == qsdt_mm.register_models() == sorted(shipped_folders())
+
+
+@torch.no_grad()
+def test_mmpretrain_knows_classifiers(registered):
+    from mmpretrain import ImageClassificationInferencer, get_model, list_models
+
+    assert list_models('qsd-tiny') == list_models('*digits', task='Image Classification') == [DIGITS]
+    model, own = get_model(DIGITS, pretrained=True), qsdt_mm.from_pretrained(DIGITS)
+    image = torch.randn(2, 1, 32, 32)
+    assert torch.equal(model(image), own(image)) and not torch.equal(get_model(DIGITS)(image), own(image))
+    assert model._dataset_meta['classes'] == tuple('0123456789')
+    found = ImageClassificationInferencer(DIGITS)(torch.zeros(8, 8, 3).byte().numpy())
+    assert found[0]['pred_class'] in '0123456789'
+
+
+def test_inferencers_know_others(registered):
+    pytest.importorskip('mmseg')
+    from mmseg.apis import MMSegInferencer
+
+    infer = MMSegInferencer(CELLS, device='cpu', show_progress=False)
+    assert infer.model.dataset_meta == dict(classes=('background', 'nucleus'), palette=[[0, 0, 0], [220, 20, 60]])
+    own = qsdt_mm.from_pretrained(CELLS).state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in infer.model.state_dict().items())
+    assert BaseInferencer.list_models('mmseg', 'semantic-fpn_qsd') == [CELLS]
+
+
+def test_inferencers_still_know_their_own(registered):
+    pytest.importorskip('mmdet')
+    cfg = Config(dict(a=1))
+    inferencers.add_inferencer_models('mmdet', {'Mine': lambda: (cfg, 'folder')})
+    inferencer = SimpleNamespace(scope='mmdet')
+    assert BaseInferencer._load_model_from_metafile(inferencer, 'MINE') == (cfg, 'folder')
+    with pytest.raises(ValueError, match='none-such'):
+        BaseInferencer._load_model_from_metafile(inferencer, 'none-such')
+    names = BaseInferencer.list_models('mmdet', 'mine|retinanet_r18')
+    assert names[-1] == 'mine' and len(names) > 1
