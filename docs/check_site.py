@@ -41,7 +41,7 @@ FAULTS = r"""
     if (laptop && e.scrollWidth > e.clientWidth + 1) faults.push('table is cut: ' + name(e));
   const lines = (e) => { const r = document.createRange(); r.selectNodeContents(e);
     return new Set([...r.getClientRects()].map((b) => Math.round(b.top / 6))).size; };
-  for (const e of document.querySelectorAll('.md-content td > a > code'))
+  for (const e of document.querySelectorAll('.md-content code.whole, .md-content td > a > code'))
     if (lines(e) > 1) faults.push('name is torn apart: ' + name(e));
   for (const e of document.querySelectorAll('.md-content td'))
     if (/^\d+\s?x\s?\d+$/.test(e.textContent.trim()) && lines(e) > 1) faults.push('figure is torn apart: ' + name(e));

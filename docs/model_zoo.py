@@ -258,11 +258,7 @@ def drawn(page: str, folder: str = '../../configs/{room}/') -> str:
         if start in page:
             head, _, rest = page.partition(start)
             lines = shipped() if room == SHIPPED else table(room, folder)
-            page = f'{head}{start}
-
-{lines}
-
-{end}{rest.partition(end)[2]}'
+            page = f'{head}{start}\n\n{lines}\n\n{end}{rest.partition(end)[2]}'
     return page
 
 
