@@ -4,8 +4,8 @@
     python docs/check_site.py --out build/site_check
 
 looks at each page from the disk at 1280 and at 500 px, light and dark. It lists what is wider than the window, code
-that does not wrap, tables that have to be scrolled on a laptop, names and figures that are torn apart, and pictures that
-are missing; and it looks for a word in the search. Exit status: 0 nothing found, 1 something, 2 no site. It needs
+that does not wrap, tables that have to be scrolled on a laptop, names and figures that are torn apart, and missing
+pictures; and it looks for a word in the search. Exit status: 0 nothing found, 1 something, 2 no site. It needs
 Chromium and ``pip install playwright``; without one of them it says so and leaves with 0.
 """
 
@@ -41,7 +41,7 @@ FAULTS = r"""
     if (laptop && e.scrollWidth > e.clientWidth + 1) faults.push('table is cut: ' + name(e));
   const lines = (e) => { const r = document.createRange(); r.selectNodeContents(e);
     return new Set([...r.getClientRects()].map((b) => Math.round(b.top / 6))).size; };
-  for (const e of document.querySelectorAll('.md-content td > a > code'))
+  for (const e of document.querySelectorAll('.md-content code.whole, .md-content td > a > code'))
     if (lines(e) > 1) faults.push('name is torn apart: ' + name(e));
   for (const e of document.querySelectorAll('.md-content td'))
     if (/^\d+\s?x\s?\d+$/.test(e.textContent.trim()) && lines(e) > 1) faults.push('figure is torn apart: ' + name(e));

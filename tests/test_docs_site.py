@@ -75,8 +75,25 @@ class TestHooks:
             'T x D = 1 x 4, 4 bits, 3 Milan <code>1 x 4</code><pre>2 x 2\n3 MB</pre> 3 MB'
         )
         assert html == (
-            'T&nbsp;x&nbsp;D = 1&nbsp;x&nbsp;4, 4&nbsp;bits, 3 Milan <code>1 x 4</code><pre>2 x 2\n3 MB</pre> 3&nbsp;MB'
+            'T&nbsp;x&nbsp;D = 1&nbsp;x&nbsp;4, 4&nbsp;bits, 3 Milan <code class="whole">1 x 4</code><pre>2 x 2\n3 MB</pre> 3&nbsp;MB'
         )
+
+    def test_words_of_the_glossary(self):
+        words = self.hooks.glossary('| word | what it means |\n|---|---|\n| count, counts | Spikes of `one` step |\n')
+        assert words == {'count': 'Spikes of one step', 'counts': 'Spikes of one step'}
+        html = '<h1>A <abbr title="x">T</abbr></h1><abbr title="x">T</abbr> <abbr title="x">T</abbr>'
+        assert self.hooks.explained_once(html) == '<h1>A T</h1><abbr title="x">T</abbr> T'
+
+    def test_every_word_of_the_glossary_is_read(self):
+        text = (DOCS / 'glossary.md').read_text(encoding='utf-8')
+        rows = [line for line in text.splitlines() if line.startswith('| ') and not line.startswith('| word ')]
+        words = self.hooks.glossary(text)
+        assert len(rows) > 30 and len(set(words.values())) == len(rows)
+        assert all('`' not in meaning and '|' not in meaning for meaning in words.values())
+
+    def test_boxes_have_their_titles(self):
+        text = self.hooks.on_page_markdown('> [!WARNING]\n> **Not trained here.** Nobody has.\n')
+        assert text == '> [!WARNING] Not trained here\n> Nobody has.\n'
 
     def test_roles(self):
         assert self.hooks.on_page_content('as in :func:<code>spike_count</code>') == 'as in <code>spike_count</code>'

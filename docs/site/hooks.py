@@ -7,11 +7,17 @@ import re
 from pathlib import Path
 
 CONFIG = re.compile(r'\]\(\.\./\.\./(configs/\w+/[\w.-]+)\.py\)')
+PLAIN = ('glossary.md', 'api.md', 'migration.md')  # pages without tooltips
 WIDE = ('model_zoo.md', 'downstream.md')  # tables take the place of the page's own contents
 OUTSIDE = re.compile(r'\[([^\]]+)\]\(\.\./\.\./[^)]+\)')
 ROLES = re.compile(r':(?:class|func|meth|mod|attr|data|exc):(?=<code>)')
+# A box as on GitHub, whose first words in bold become its title: > [!WARNING]
+BOX = re.compile(r'^> \[!(\w+)\]\n> \*\*([^*]+?)\.?\*\* ', re.MULTILINE)
+ABBR = re.compile(r'<abbr title="([^"]*)">(.*?)</abbr>')
+HEADING = re.compile(r'(<h\d.*?</h\d>)', re.DOTALL)
 CODE = re.compile(r'(<pre.*?</pre>|<code.*?</code>)', re.DOTALL)
 COMMAND = re.compile(r'^(?:(?:python |tools/)(?:.*\\\n)*.*\n?)+', re.MULTILINE)
+NAME = re.compile(r'(?<!<pre>)<code>([^<\n]{1,28})</code>')
 UNIT = re.compile(r'(?<=\d) (?=(?:bits?|[GMk]B?|ms|mJ|px|%)(?![\w]))')
 
 
@@ -32,11 +38,36 @@ def on_config(config):
                 kept += [entry] if (folder / entry).is_file() else []
         return kept
 
+    if (folder / 'glossary.md').is_file():
+        words = glossary((folder / 'glossary.md').read_text(encoding='utf-8'))
+        config.setdefault('mdx_configs', {}).setdefault('abbr', {})['glossary'] = words
     config['nav'] = there(config['nav'])
     others = sorted(str(path.relative_to(folder)) for path in folder.rglob('*.md'))
     if left := [page for page in others if page not in named]:
         config['nav'].append({'More': left})
     return config
+
+
+def glossary(text):
+    """Return what each word of the glossary's tables means, by each of its forms, as plain text."""
+    rows = re.findall(r'^\| ([^|]+) \| ([^|]+) \|$', text, re.MULTILINE)
+    plain = {words: re.sub('`', '', meaning) for words, meaning in rows if words != 'word'}
+    return {form: meaning for words, meaning in plain.items() for form in words.split(', ')}
+
+
+def explained_once(html):
+    """Return the page with each word explained where it is first met, outside of headings and code."""
+    seen = set()
+
+    def first(found):
+        new = found[1] not in seen
+        seen.add(found[1])
+        return found[0] if new else found[2]
+
+    parts = HEADING.split(html)
+    for i, part in enumerate(parts):
+        parts[i] = ABBR.sub(r'\2' if i % 2 else first, part)
+    return ''.join(parts)
 
 
 def config_page(name, source):
@@ -72,17 +103,20 @@ def on_page_markdown(markdown, page=None, files=None, **_):
         name = f'{found[1]}.md'
         return f']({name})' if name in there else found[0]
 
+    markdown = BOX.sub(r'> [!\1] \2\n> ', markdown)
     return OUTSIDE.sub(r'\1', CONFIG.sub(to_page, markdown))
 
 
 def unbroken(html):
-    """Return the page with figures that no line end tears apart: 1 x 4, 4 bits; code is left alone."""
-    parts = CODE.split(html)
+    """Return the page with figures and short names that no line end tears apart: 1 x 4, 4 bits, max_spike_count."""
+    parts = CODE.split(NAME.sub(r'<code class="whole">\1</code>', html))
     for i in range(0, len(parts), 2):
         parts[i] = UNIT.sub('&nbsp;', re.sub(r'(?<=[\dT]) x (?=[\dD])', '&nbsp;x&nbsp;', parts[i]))
     return ''.join(parts)
 
 
-def on_page_content(html, **_):
-    """Docstrings say what a name is for Sphinx; the name alone is shown."""
-    return unbroken(ROLES.sub('', html))
+def on_page_content(html, page=None, **_):
+    """Docstrings say what a name is for Sphinx; the name alone is shown. Words are explained once a page."""
+    if page is not None and page.file.src_uri in PLAIN:
+        html = ABBR.sub(r'\2', html)
+    return unbroken(explained_once(ROLES.sub('', html)))
