@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qsdt_mm.errors import why_no_file
-from qsdt_mm.fileio.atomic import check_writable
-from qsdt_mm.fileio.shipped import located, meant
 
 OUTPUTS = {'json', 'out', 'save_path'}  # arguments that name a file to write
 
@@ -67,6 +65,8 @@ class ToolParser(argparse.ArgumentParser):
         """Take the weights of a packed network that is named in place of its configuration."""
         if getattr(parsed, 'checkpoint', '') is not None:
             return
+        from qsdt_mm.fileio.shipped import located, meant
+
         if located(parsed.config) is not None:
             parsed.checkpoint = parsed.config
         elif self.needs_weights:
@@ -79,6 +79,8 @@ class ToolParser(argparse.ArgumentParser):
 
     def check_output(self, path: str) -> None:
         """Refuse a file that cannot be written, before the work whose results it is for."""
+        from qsdt_mm.fileio.atomic import check_writable
+
         try:
             check_writable(path)
         except (OSError, ValueError) as error:

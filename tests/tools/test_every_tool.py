@@ -1,5 +1,8 @@
 """What holds for every tool."""
 
+import subprocess
+import sys
+
 import pytest
 import toy_runs as toy
 
@@ -13,6 +16,24 @@ def test_help_has_an_example_that_names_the_tool(name, capsys):
     text = capsys.readouterr().out
     assert caught.value.code == 0
     assert 'examples:' in text and f'python tools/{name}.py' in text.partition('examples:')[2]
+
+
+@pytest.mark.parametrize('words', [*([f'tools/{name}.py'] for name in TOOLS), ['-m', 'qsdt_mm.doctor']], ids=' '.join)
+def test_help_comes_at_once(words):
+    """Without torch, which takes seconds."""
+    command = [sys.executable, '-X', 'importtime', *words, '--help']
+    process = subprocess.run(command, cwd=toy.ROOT, capture_output=True, text=True)
+    imported = {line.rpartition('|')[2].strip() for line in process.stderr.splitlines()}
+    assert process.returncode == 0 and process.stdout.startswith('usage: ') and 'argparse' in imported
+    assert not {'torch', 'numpy', 'mmengine'} & imported
+
+
+@pytest.mark.slow
+def test_a_program_of_others_gets_the_whole_package_with_its_help(tmp_path):
+    program = tmp_path / 'mine.py'
+    program.write_text('import sys, qsdt_mm\nprint(qsdt_mm.IELIF.__name__, "torch" in sys.modules)')
+    process = subprocess.run([sys.executable, program, '-h'], cwd=toy.ROOT, capture_output=True, text=True)
+    assert process.stdout == 'IELIF True\n', process.stderr
 
 
 @pytest.mark.parametrize('name', TOOLS)
