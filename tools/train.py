@@ -65,7 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--tensorboard',
         action='store_true',
-        help='write curves for TensorBoard too: tensorboard --logdir DIR shows them',
+        help='write curves for TensorBoard too (tensorboard --logdir DIR)',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -227,11 +227,11 @@ def train(args: argparse.Namespace, session) -> None:
             f'config {args.config} cannot be trained: it needs train_cfg, train_dataloader and optim_wrapper'
         )
     check_loop(cfg)
+    if remark := cut_short(cfg):
+        session.note(f'warning: {remark}')
     for option, length in (('--epochs', args.epochs), ('--iters', args.iters)):
         if length is not None:
             session.note(stretch(cfg, length, option))
-    if remark := cut_short(cfg):
-        session.note(f'warning: {remark}')
     work_dir = complete_config(cfg, args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -48,7 +48,7 @@ def counted_alike(scheduler: Mapping, key: str) -> bool:
 
 
 def _scaled(value: Any, factor: float) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         return value
     return max(1, round(value * factor))
 
@@ -61,9 +61,12 @@ def scale(scheduler: dict, factor: float) -> None:
     >>> scheduler
     {'type': 'MultiStepLR', 'milestones': [4, 5], 'end': 6}
     """
+    parts = scheduler.get('convert_to_iter_based')  # mmengine takes parts of epochs then
     for name in NUMBERS:
         if name in scheduler:
-            scheduler[name] = _scaled(scheduler[name], factor)
+            value, whole = scheduler[name], _scaled(scheduler[name], factor)
+            exact = round(value * factor, 4) if parts and name in ('begin', 'end', 'T_max') else whole
+            scheduler[name] = whole if exact == whole else exact
     begin, end = scheduler.get('begin', 0), scheduler.get('end')
     for name in LISTS:
         if isinstance(scheduler.get(name), (list, tuple)):
@@ -71,7 +74,9 @@ def scale(scheduler: dict, factor: float) -> None:
             if name == 'milestones' and isinstance(end, int):  # rounded up to the end, they would change nothing
                 scaled = [max(1, min(value, end - 1)) for value in scaled]
             scheduler[name] = scaled
-    if isinstance(begin, int) and isinstance(end, int) and end <= begin:  # of so short a run nothing is left for it
+    if (
+        isinstance(begin, (int, float)) and isinstance(end, (int, float)) and end <= begin
+    ):  # of so short a run nothing is left for it
         scheduler['end'] = begin + 1
 
 
@@ -123,9 +128,9 @@ def end_of(cfg: Any) -> int | None:
         last = [end, *(begin + value for value in (scheduler.get('T_max'), scheduler.get('total_steps')) if value)]
         marks = scheduler.get('milestones')
         last += [marks[-1]] if isinstance(marks, (list, tuple)) and marks else []
-        numbers = [value for value in last if isinstance(value, int)]
+        numbers = [math.ceil(value) for value in last if isinstance(value, (int, float)) and value < math.inf]
         # Without an end of its own, a cosine comes down to T_max.
-        ends += numbers[:1] if isinstance(end, int) else numbers
+        ends += numbers[:1] if isinstance(end, (int, float)) else numbers
     return max(ends, default=None)
 
 
@@ -178,7 +183,7 @@ def rates(cfg: Any, lengths: list[int]) -> list[float] | None:
 
 
 def cut_short(cfg: Any) -> str | None:
-    """Say that a training ends before its schedule does, with the learning rate that it ends at; None if it does not."""
+    """Say that a training ends before its schedule does, and at which learning rate; None if it does not."""
     key = length_key(cfg)
     length, end = (cfg.get('train_cfg') or {}).get(key), end_of(cfg)
     if not isinstance(length, int) or end is None or not 0 < length < end:

@@ -24,6 +24,7 @@ from qsdt_mm.errors import CheckpointError, refusal
 
 from .atomic import PathLike
 from .folders import packed_checkpoint
+from .near import did_you_mean, folder_holds
 from .own_files import LAST, inside
 from .safe_load import every_load_as_data, load_as_data, numpy_rebuilders
 from .shipped import located

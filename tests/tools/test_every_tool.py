@@ -68,3 +68,20 @@ def test_no_tool_writes_over_what_it_reads(name, words, tmp_path, capsys):
     error = capsys.readouterr().err
     assert caught.value.code == 2 and error.count('\n') == 1 and 'too, and would take its place' in error
     assert file.read_text() == config.read_text() == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('name', 'words', 'order'),
+    [
+        ('test', ['a/epoch_1.pth', 'c.py'], 'CONFIG CHECKPOINT'),
+        ('analysis_tools/energy', ['a.pth', 'c.py', '--json', 'x.json'], 'CONFIG CHECKPOINT'),
+        ('deployment/pack', ['a.PTH', 'c.yml', 'folder'], 'CONFIG CHECKPOINT'),
+        ('../demo/image_demo', ['c.py', 'a.pth', 'cat.JPG'], 'IMAGE CONFIG CHECKPOINT'),
+    ],
+)
+def test_swapped_arguments_are_named(name, words, order, capsys):
+    with pytest.raises(SystemExit) as caught:
+        toy.tool(name).main(words)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and error.count('\n') == 1 and error.endswith(f': the order is {order}\n')
+    assert all(word in error for word in words[:2])
