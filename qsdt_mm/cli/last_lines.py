@@ -13,7 +13,9 @@ from typing import Any
 
 from qsdt_mm.engine.hooks.outcome import OutcomeHook
 
-PERCENT = re.compile(r'accuracy/|single-label/|multi-label/|retrieval/|[am]Acc$|aAcc$|mIoU$|m(Dice|Fscore|Precision|Recall)$')
+PERCENT = re.compile(
+    r'accuracy/|single-label/|multi-label/|retrieval/|[am]Acc$|aAcc$|mIoU$|m(Dice|Fscore|Precision|Recall)$'
+)
 """Results that their libraries give in percent."""
 FIRST = ('accuracy/top1', 'coco/bbox_mAP', 'coco/segm_mAP', 'pascal_voc/mAP', 'mIoU')
 """Results to speak of where no checkpoint is chosen by one."""
@@ -168,10 +170,11 @@ def after_test(runner: Any, outcome: OutcomeHook, args: Any) -> list[str]:
         outcome: of its run.
         args: of the command line.
     """
-    name = chosen(outcome.metrics, ())
-    result = f': {name} {shown(name, float(outcome.metrics[name]))}' if name else ''
-    others = [key for key, value in outcome.metrics.items() if isinstance(value, (int, float)) and key != name][:3]
-    result += ''.join(f', {key} {shown(key, float(outcome.metrics[key]))}' for key in others if outcome.metrics[key] >= 0)
+    name = chosen(outcome.metrics)
+    numbers = {key: float(value) for key, value in outcome.metrics.items() if isinstance(value, (int, float))}
+    others = [key for key, value in numbers.items() if key != name and value >= 0]  # COCO's -1: there is none of it
+    result = ', '.join(f'{key} {shown(key, numbers[key])}' for key in [*filter(None, [name]), *others[:3]])
+    result = f': {result}' if result else ''
     form = '' if args.inference == 'float' else f' as {args.inference}'
     work_dir = Path(runner.work_dir)
     following = ''

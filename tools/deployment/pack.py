@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qsdt_mm.cli import ToolParser, run_tool
-from qsdt_mm.fileio.shipped import located
 
 EXAMPLE = """examples:
   python tools/deployment/pack.py CONFIG CHECKPOINT packed/NAME --calibrate 32
@@ -62,6 +61,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, lowest, values in (('calibrate', least, [args.calibrate]), ('size', 1, args.size or [])):
         if any(value < lowest for value in values):
             parser.error(f'--{name} must be at least {lowest}, got {" ".join(map(str, values))}')
+    from qsdt_mm.fileio.shipped import located
+
     path = (located(args.checkpoint) or Path(args.checkpoint)).resolve()
     if Path(args.folder).resolve() in (path, *path.parents):
         parser.error(f'FOLDER {args.folder} holds the checkpoint, and would take its place')
