@@ -31,6 +31,9 @@ MOST_SPLITS = 128
 SPLIT_BLOCK = 32
 """Stretches whose sums are added up at a time."""
 
+# For these a kernel would be compiled again and again, and be no faster.
+VARY = ('rows', 'stretch', 'splits', 'HEIGHT', 'WIDTH', 'OUT_HEIGHT', 'OUT_WIDTH', 'PADDING_Y', 'PADDING_X')
+
 
 @triton.jit
 def _product(grad, xs, line, column, inside, WIDTH, STEP):
@@ -44,7 +47,7 @@ def _leave(parts, place, sums, channel, CHANNELS):
     tl.store(parts + place * CHANNELS + channel, tl.reduce(sums, 0, added), mask=channel < CHANNELS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARY)
 def _depthwise_weight_grad(
     grads,
     xs,
