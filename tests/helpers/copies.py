@@ -69,7 +69,7 @@ def joined(body, count, port):
     """
     meet = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(count))
     ranks = [Copy(body, RANK=str(i), LOCAL_RANK=str(i), **meet) for i in range(count)]
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 300
     while any(rank.poll() is None for rank in ranks):
         if any(rank.poll() for rank in ranks) or time.monotonic() > limit:
             for rank in ranks:
