@@ -253,6 +253,26 @@ def examine(configs: Sequence[str] = ()) -> list[Finding]:
     return findings
 
 
+def verdict(findings: Sequence[Finding]) -> str:
+    """Return what can be done with what was found, in a line.
+
+    >>> verdict([Finding('torch', 'not installed', 'pip install torch', fatal=True)])
+    'not ready: torch'
+    """
+    fatal = list(dict.fromkeys(finding.name for finding in findings if finding.fatal and finding.advice))
+    if fatal:
+        return f'not ready: {", ".join(fatal)}'
+    broken = {finding.name for finding in findings if finding.advice}
+    there = {finding.name for finding in findings}
+    tasks = {'mmpretrain': 'classification', 'mmdet': 'detection', 'mmseg': 'segmentation'}
+    usable = [task for module, task in tasks.items() if module in there - broken]
+    missing = [task for task in tasks.values() if task not in usable]
+    gpus = sum(finding.name.startswith('GPU ') for finding in findings)
+    devices = 'no GPU' if not gpus else f'{gpus} GPU' + ('s' if gpus > 1 else '')
+    without = f'; not {", ".join(missing)}' if missing else ''
+    return f'ready: {", ".join(usable) or "backbones alone"}{without}; {devices}'
+
+
 def main(argv: Sequence[str] = ()) -> int:
     """Print the report; status 1 if something that everything needs is missing, or a configuration does not build."""
     parser = argparse.ArgumentParser(prog='python -m qsdt_mm.doctor', description='Say what is installed and works.')
@@ -267,6 +287,7 @@ def main(argv: Sequence[str] = ()) -> int:
         print(f'{finding.name:<12} {finding.state}')
         if finding.advice:
             print(f'{"":<12} -> {finding.advice}')
+    print(verdict(findings))
     return int(any(finding.fatal and finding.advice for finding in findings))
 
 

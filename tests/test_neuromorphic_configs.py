@@ -20,6 +20,7 @@ from qsdt_mm.models.neurons import SpikingNeuron  # noqa: E402
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs/neuromorphic').glob('*.py'))
 MOVING = ROOT / 'configs/neuromorphic/e-micro-4x4_1xb16_moving-digits-direction.py'
+OWN = ROOT / 'configs/neuromorphic/e-micro-8x4_1xb16_own-events.py'
 # One for each data set, the LIF network among them.
 RUN = [
     next(p for p in reversed(CONFIGS) if name in p.stem and 'pictures' not in p.stem)
@@ -29,9 +30,9 @@ RUN = [
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """The four data sets, of two or three random samples a split."""
+    """The data sets, of two or three random samples a split."""
     root = tmp_path_factory.mktemp('events')
-    sizes = {'dvs128': (128, 128), 'cifar10': (128, 128), 'hardvs': (260, 346), 'moving': (32, 32)}
+    sizes = {'dvs128': (128, 128), 'cifar10': (128, 128), 'hardvs': (260, 346), 'moving': (32, 32), 'own': (128, 128)}
     files = {name: write(root / f'{name}.npz', **random_events(0, 2000, size)) for name, size in sizes.items()}
 
     def place(name):
@@ -54,6 +55,9 @@ def data(tmp_path_factory):
             (root / f'moving-digits-{task}/{split}_{task}.txt').write_text('0 0\n0 1\n')
             if split == 'train':
                 place(f'moving-digits-{task}/0.npz')
+    place('own-events/a.npz')
+    for split in ('train', 'val'):
+        (root / f'own-events/{split}.txt').write_text('a.npz 0\na.npz 1\n')
     return root
 
 
@@ -81,7 +85,7 @@ def shrink(cfg, path, data):
     return cfg
 
 
-@pytest.mark.parametrize('path', [*RUN, MOVING], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [*RUN, MOVING, OWN], ids=lambda path: path.stem)
 def test_one_iteration_and_a_validation(path, data, tmp_path):
     runner = short_run(shrink(cli.load_config(str(path)), path, data), tmp_path / 'run', ('backbone', 'head'))
     assert runner.iter == 1 and 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
@@ -101,6 +105,12 @@ def test_pictures_train_and_validate(tmp_path):
     neurons = [module for module in runner.model.modules() if isinstance(module, SpikingNeuron)]
     assert runner.iter == 1 and {neuron.time_steps for neuron in neurons} == {1}
     assert 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
+
+
+def test_the_config_for_own_events_is_whole_and_on_the_page():
+    text = OWN.read_text(encoding='utf-8')
+    assert f'```python\n{text}```\n' in (ROOT / 'docs/en/events.md').read_text(encoding='utf-8')
+    assert '/datasets/' not in text
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -224,6 +224,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
     from qsdt_mm.cli.deployment import CALIBRATE, calibration_batches
+    from qsdt_mm.cli.last_lines import after_test, say
     from qsdt_mm.cli.of_size import keep_images_of_size
     from qsdt_mm.cli.rehearsal import rehearse
     from qsdt_mm.cli.run import build_run, complete_config, launched
@@ -234,6 +235,7 @@ def test(args: argparse.Namespace, session) -> None:
     from qsdt_mm.datasets.tta import apply_tta, first_view, merging
     from qsdt_mm.deploy.evaluation import calibration_pixels, check_fit
     from qsdt_mm.deploy.pretrained import holds_plan_alone
+    from qsdt_mm.engine.hooks.outcome import OutcomeHook
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_weights, model_weights
     from qsdt_mm.fileio.reports import write_json
@@ -349,6 +351,8 @@ def test(args: argparse.Namespace, session) -> None:
             share = getattr(converted(model, args, run, deploy), 'float_share', None)
         if args.tta or args.inference != 'float':
             runner.register_hook(Convert())
+        outcome = OutcomeHook()
+        runner.register_hook(outcome)
         with session.setting_up():
             metrics = runner.test()
     if args.json and is_main_process():
@@ -362,6 +366,7 @@ def test(args: argparse.Namespace, session) -> None:
         if share is not None:
             report['outside_units'] = share
         write_json(args.json, report)
+    say(after_test(runner, outcome, args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from qsdt_mm.cli import ToolParser, run_tool
 
 EXAMPLE = """examples:
   python tools/train.py configs/classification/NAME.py
+  python tools/train.py CONFIG --work-dir work_dirs/short --epochs 3
   python tools/train.py CONFIG --work-dir work_dirs/try --cfg-options optim_wrapper.optimizer.lr=1e-3
   python tools/train.py CONFIG --work-dir work_dirs/try --resume auto
 
@@ -28,6 +29,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help="where logs and checkpoints go (default: the configuration's, or work_dirs/<name of the configuration>)",
     )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        '--epochs', type=int, metavar='N', help='train for N epochs, with the schedule stretched to them'
+    )
+    length.add_argument('--iters', type=int, metavar='N', help='the same where a run counts iterations')
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -57,11 +63,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help='write curves for TensorBoard too (tensorboard --logdir DIR)',
+    )
+    parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate by batch size / auto_scale_lr.base_batch_size',
     )
-    parser.add_cfg_options('model.backbone.time_steps=2 train_cfg.max_epochs=10')
+    parser.add_cfg_options('model.backbone.time_steps=2 optim_wrapper.optimizer.lr=1e-3')
     parser.add_launcher()
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -87,6 +98,23 @@ def enable_amp(cfg) -> None:
         wrapper.type = 'CpuAmpOptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
+
+
+def enable_tensorboard(cfg) -> None:
+    """Add mmengine's TensorBoard backend to the visualizer."""
+    from qsdt_mm.errors import InputError
+
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise InputError(f'--tensorboard needs tensorboard ({error}): pip install tensorboard') from error
+    visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
+    backends = visualizer.get('vis_backends')
+    if backends is None:
+        backends = [dict(type='LocalVisBackend')]
+    backends = list(backends) if isinstance(backends, (list, tuple)) else [backends]
+    if not any('TensorboardVisBackend' in str(backend.get('type')) for backend in backends):
+        visualizer.vis_backends = [*backends, dict(type='TensorboardVisBackend')]
 
 
 def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session):
@@ -178,11 +206,14 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.class_checks import check_class_weights, check_same_classes
     from qsdt_mm.cli.data_checks import check_loader
     from qsdt_mm.cli.data_settings import drop_unmeant
+    from qsdt_mm.cli.last_lines import after_training, say
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.cli.run import build_run, complete_config, launched
+    from qsdt_mm.cli.schedule import cut_short, stretch
     from qsdt_mm.cli.void_labels import check_void_labels
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
+    from qsdt_mm.engine.hooks.outcome import OutcomeHook
     from qsdt_mm.engine.launch import is_main_process as is_first_process
     from qsdt_mm.errors import CheckpointError, InputError
     from qsdt_mm.fileio.atomic import remove_leftovers
@@ -196,6 +227,11 @@ def train(args: argparse.Namespace, session) -> None:
             f'config {args.config} cannot be trained: it needs train_cfg, train_dataloader and optim_wrapper'
         )
     check_loop(cfg)
+    if remark := cut_short(cfg):
+        session.note(f'warning: {remark}')
+    for option, length in (('--epochs', args.epochs), ('--iters', args.iters)):
+        if length is not None:
+            session.note(stretch(cfg, length, option))
     work_dir = complete_config(cfg, args)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -205,6 +241,9 @@ def train(args: argparse.Namespace, session) -> None:
         session.note(f'warning: {remark}')
     if args.amp:
         enable_amp(cfg)
+    if args.tensorboard:
+        enable_tensorboard(cfg)
+        session.note(f'tensorboard --logdir {work_dir} shows the curves')
     if args.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise InputError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} does not give')
@@ -272,8 +311,11 @@ def train(args: argparse.Namespace, session) -> None:
             say_how_to_resume(runner, args, session)
         del start
         runner.register_hook(Begin(), priority='HIGHEST')
+        outcome = OutcomeHook()
+        runner.register_hook(outcome)
         with session.setting_up():
             runner.train()
+        say(after_training(runner, outcome, args.config, bool(args.cfg_options or args.epochs)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from qsdt_mm.models.layers import (
     layers_outside_units,
     named_units,
 )
-from qsdt_mm.models.layers.attention import keys_first
+from qsdt_mm.models.layers.attention import PerSlotAttention, keys_first
 from qsdt_mm.models.layers.float_layers import uncounted
 from qsdt_mm.models.neurons import SpikingNeuron
 
@@ -84,6 +84,8 @@ class NetworkCounter:
             elif isinstance(module, SpikeDrivenSelfAttention):
                 works = [Work('spikes', 'activations'), Work('spikes', 'membranes')]
                 self.rows[f'{name}.product'] = Row('attention', 'spikes', names.get(module.key_neuron), works)
+                for work in works:
+                    work.per_slot = isinstance(module.product, PerSlotAttention)
                 watch = self.watch_attention(works, module.neurons)
                 stack.callback(module.product.register_forward_hook(watch).remove)
         for name, unit in named_units(self.model):
@@ -184,7 +186,7 @@ class NetworkCounter:
                 work.nonzero_macs += torch.count_nonzero(stream).item() * row
                 work.address_bits = max(work.address_bits, address_bits(stream))
             for coding in CODINGS:
-                for work, sops in zip(works, attention_products(*counts, coding, most)):
+                for work, sops in zip(works, attention_products(*counts, coding, most, first.per_slot)):
                     work.sops[coding] += sops
                     work.effective[coding] += sops
                 fired = [number_of_spikes(x, most, coding).sum(dtype=torch.float64).item() for x in (left, right, last)]

@@ -336,8 +336,8 @@ def layer_energy(name: str, row: Row, preset: str, coding: str) -> LayerEnergy:
     layer = LayerEnergy(name, row.kind, row.driven_by, sum(work.macs for work in row.works))
     layer.dense_energy = layer.energy = layer.macs * mac
     if row.driven_by == 'spikes':
-        layer.sops = sum(work.sops[coding] for work in row.works)
-        if coding == 'bitwise':
-            layer.shifts = sum(w.outputs * (number_of_slots(w.max_spike_count, coding) - 1) for w in row.works)
+        layer.sops = sum(work.sops[work.coding(coding)] for work in row.works)
+        shifted = [work for work in row.works if work.coding(coding) == 'bitwise']
+        layer.shifts = sum(w.outputs * (number_of_slots(w.max_spike_count, coding) - 1) for w in shifted)
         layer.energy = (layer.sops + layer.shifts) * ac
     return layer

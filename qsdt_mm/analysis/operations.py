@@ -64,7 +64,12 @@ def attention_macs(query: Tensor, key: Tensor, value: Tensor) -> int:
 
 
 def attention_products(
-    query: Tensor, key: Tensor, value: Tensor, coding: str = 'unary', max_spike_count: int | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    coding: str = 'unary',
+    max_spike_count: int | None = None,
+    per_slot: bool = False,
 ) -> tuple[int, int]:
     """Count accumulates of both products of ``q k^T v`` over binary slots, counts ``(B, heads, C, L)``.
 
@@ -76,15 +81,18 @@ def attention_products(
         query, key, value: counts.
         coding: of the slots, 'unary' or 'bitwise'.
         max_spike_count: D, the largest of the two streams of the first product; needed for bits.
+        per_slot: slots are unary and do not meet, so that the left one's spikes add rows of their own slot alone.
     """
     (left, right, last), (left_row, right_row, last_row) = attention_streams(query, key, value)
     most = max_spike_count or int(max(left.max(), right.max(), 1))
     left, right, last = (x.detach().double() for x in (left, right, last))
+    coding = 'unary' if per_slot else coding
     first_slot = right >= worths(most, coding)[0]
     later = number_of_spikes(right, most, coding) - first_slot.double()
     most_of_last = max(most, int(last.max()))
     return (
-        round(number_of_spikes(left, most, coding).sum().item()) * left_row + round(later.sum().item()) * right_row,
+        round(number_of_spikes(left, most, coding).sum().item()) * left_row
+        + (0 if per_slot else round(later.sum().item()) * right_row),
         round(number_of_spikes(last, most_of_last, coding).sum().item()) * last_row,
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qsdt_mm.models.backbones import spike_driven_transformer
-from qsdt_mm.models.layers import norms, synapses
+from qsdt_mm.models.layers import norms, spiking, synapses
 from qsdt_mm.models.neurons import functional, modules
 from qsdt_mm.models.quantization import lsq
 from qsdt_mm.ops import layout
@@ -65,6 +65,7 @@ def plain_path() -> Iterator[None]:
             (norms, 'can_fuse', lambda *args: False),
             (synapses, 'can_fuse', lambda *args: False),
             (spike_driven_transformer, 'quantized_together', lambda stage: nullcontext()),
+            (spiking, 'quantized_together', lambda part: nullcontext()),
             (layout, 'to_preferred_memory_format', lambda feature: feature),
             (layout, 'is_faster_in_float32', lambda *args: False),
         ):

@@ -87,6 +87,7 @@ class Work:
         sops: accumulates, by coding.
         spikes: ones among the slots of the inputs, by coding.
         address_bits: of an event among the inputs.
+        per_slot: slots are unary and do not meet, whatever the coding of others.
 
     >>> Work('spikes').sops
     {'unary': 0.0, 'bitwise': 0.0}
@@ -105,6 +106,11 @@ class Work:
     sops: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODINGS, 0.0))
     spikes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CODINGS, 0.0))
     address_bits: int = 0
+    per_slot: bool = False
+
+    def coding(self, coding: str) -> str:
+        """Return the coding of the slots here."""
+        return 'unary' if self.per_slot else coding
 
     def per_image(self, images: int) -> None:
         """Divide by the number of images."""
@@ -251,9 +257,10 @@ class _Model:
         out_bits = FLOAT_BITS if work.driven_by == 'floats' else form.membrane_bits
         fires = work.driven_by == 'spikes'
         slotted = fires and form.coding is not None
+        coding = work.coding(form.coding) if slotted else None
         operations = work.macs
         if slotted:
-            operations = work.sops[form.coding]
+            operations = work.sops[coding]
         elif fires and form.skips_zeros:
             operations = work.nonzero_macs
         input_bits = {
@@ -268,10 +275,10 @@ class _Model:
             self.tally.operations['float_multiply', FLOAT_BITS] += operations
         elif not slotted:
             self.tally.operations['multiply', operand_bits, input_bits] += operations
-        number = number_of_slots(work.max_spike_count, form.coding) if slotted else 1
+        number = number_of_slots(work.max_spike_count, coding) if slotted else 1
         in_memory = slotted and not self.reuses
         self.accumulate(sum_bits, operations, in_memory)
-        if slotted and form.coding == 'bitwise':  # sums are doubled before each slot but the first
+        if coding == 'bitwise':  # sums are doubled before each slot but the first
             doublings = work.outputs * (number - 1)
             self.tally.operations['shift', sum_bits] += doublings
             self.accumulate(sum_bits, doublings, in_memory)
@@ -283,7 +290,7 @@ class _Model:
         else:
             self.read(work.operand, operand_bits, operations)
             if slotted:
-                self.read('activations', work.address_bits, work.spikes[form.coding])
+                self.read('activations', work.address_bits, work.spikes[coding])
             else:  # looked at to know that it is zero
                 self.read('activations', input_bits, work.macs)
         self.write('membranes', out_bits, work.outputs)

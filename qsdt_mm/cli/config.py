@@ -70,11 +70,13 @@ def _read_file(path: str) -> Any:
     from mmengine.config import Config
 
     from qsdt_mm.compat.config_files import following_links
-    from qsdt_mm.fileio.shipped import meant
+    from qsdt_mm.fileio.near import did_you_mean, kind_of
 
     absent = why_no_file(path)
     if absent:
-        raise InputError(f'config {path} {absent}{meant(path)}')
+        raise InputError(f'config {path} {absent}{did_you_mean(path, "a configuration")}')
+    if kind_of(path) in ('a checkpoint', 'a picture'):
+        raise InputError(f'config {path} is {kind_of(path)}, not a configuration')
     try:
         with following_links(lambda remark: warnings.warn(remark, InputWarning, stacklevel=3)):
             return Config.fromfile(path)

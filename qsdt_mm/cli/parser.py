@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from qsdt_mm.errors import why_no_file
-from qsdt_mm.fileio.atomic import check_writable
-from qsdt_mm.fileio.shipped import located, meant
 
 OUTPUTS = {'json', 'out', 'save_path'}  # arguments that name a file to write
 
@@ -50,6 +48,7 @@ class ToolParser(argparse.ArgumentParser):
         """Read the command line; a file to write must not be one of those to read, or the other file to write."""
         # What may be left out must not be taken for left out where an option comes in between.
         parsed = super().parse_intermixed_args(args, namespace)
+        self._check_order(parsed)
         self._complete(parsed)
         named = {key: value if isinstance(value, list) else [value] for key, value in vars(parsed).items()}
         files = {key: [str(v) for v in values if isinstance(v, (str, Path))] for key, values in named.items()}
@@ -67,18 +66,36 @@ class ToolParser(argparse.ArgumentParser):
         """Take the weights of a packed network that is named in place of its configuration."""
         if getattr(parsed, 'checkpoint', '') is not None:
             return
+        from qsdt_mm.fileio.near import did_you_mean
+        from qsdt_mm.fileio.shipped import located
+
         if located(parsed.config) is not None:
             parsed.checkpoint = parsed.config
         elif self.needs_weights:
             absent = why_no_file(parsed.config)
             self.error(
-                f'config {parsed.config} {absent}{meant(parsed.config)}'
+                f'config {parsed.config} {absent}{did_you_mean(parsed.config, "a configuration")}'
                 if absent
                 else 'the following arguments are required: checkpoint'
             )
 
+    def _check_order(self, parsed: Any) -> None:
+        """Refuse arguments that stand in each other's place, which their endings tell."""
+        from qsdt_mm.fileio.near import kind_of
+
+        wanted = {'config': 'a configuration', 'checkpoint': 'a checkpoint', 'image': 'a picture'}
+        places = [action.dest for action in self._actions if not action.option_strings and action.dest in wanted]
+        given = {place: getattr(parsed, place) for place in places if isinstance(getattr(parsed, place), str)}
+        kinds = {place: kind_of(path) for place, path in given.items()}
+        wrong = [place for place in given if kinds[place] and kinds[place] != wanted[place]]
+        if len(wrong) > 1:
+            shown = ', '.join(f'{place.upper()} is {given[place]}, {kinds[place]}' for place in wrong)
+            self.error(f'{shown}: the order is {" ".join(place.upper() for place in places)}')
+
     def check_output(self, path: str) -> None:
         """Refuse a file that cannot be written, before the work whose results it is for."""
+        from qsdt_mm.fileio.atomic import check_writable
+
         try:
             check_writable(path)
         except (OSError, ValueError) as error:

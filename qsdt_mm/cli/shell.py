@@ -24,12 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from qsdt_mm.compat.noise import quiet_imports
-from qsdt_mm.engine.launch import is_main_process
 from qsdt_mm.errors import InputError, InputWarning, NonFiniteError, disk_fault, is_own_fault, one_line, temporary_fault
-from qsdt_mm.fileio.checkpoint import force_safe_loading
-
-from .faults import CONFIG, deliver_interrupts, handed_over, missing_op, quiet_log_faults
 
 
 class Session:
@@ -87,6 +82,8 @@ class Session:
 
     def note(self, message: str) -> None:
         """Tell the user something, once however many processes there are."""
+        from qsdt_mm.engine.launch import is_main_process
+
         if is_main_process():
             print(f'{self.prog}: {message}', file=sys.stderr, flush=True)
 
@@ -137,6 +134,11 @@ def run_tool(prog: str, body: Callable[[Session], Any], show_traceback: bool = F
     Returns:
         The exit status.
     """
+    from qsdt_mm.compat.noise import quiet_imports
+    from qsdt_mm.fileio.checkpoint import force_safe_loading
+
+    from .faults import CONFIG, deliver_interrupts, handed_over, missing_op, quiet_log_faults
+
     session = Session(prog, [body.__code__.co_filename] if hasattr(body, '__code__') else [])
     show_traceback = show_traceback or os.environ.get('QSDT_TRACEBACK', '') not in ('', '0')
     hook_before, config_before = sys.unraisablehook, CONFIG.set('')

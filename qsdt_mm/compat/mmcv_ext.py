@@ -144,7 +144,10 @@ def roi_align_forward(
             input, rois, output, argmax_y, argmax_x, spatial_scale, sampling_ratio, aligned
         )
         return
-    features, boxes = _wide(input, rois)
+    (boxes,) = _wide(rois)
+    # Type and order of memory in one pass: torchvision's kernels take neither half precision nor channels last.
+    wide = torch.float32 if input.dtype in (torch.float16, torch.bfloat16) else input.dtype
+    features = input.to(wide, memory_format=torch.contiguous_format)
     pooled = roi_align(
         features, boxes.to(features.dtype), (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned
     )

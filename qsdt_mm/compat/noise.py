@@ -6,8 +6,10 @@ import contextlib
 import io
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator
+from typing import TextIO
 
 HARMLESS = (
     r'Line NMS is not compiled',
@@ -29,7 +31,14 @@ BULKY = (
     'paramwise_options',
     'System environment:',
     'Distributed training is not used',
+    'Exp name:',
 )
+REPEATED = re.compile(r'base_lr: (\S+) (?=lr: \1\s)')
+"""The rate before what a constructor makes of it for each parameter, where that is the same."""
+OF_NONE = re.compile(r'= -1\.000\s*$')
+"""Lines of COCO's table about sizes that no object has."""
+OF_NONE_SHORT = re.compile(r'\S+_(?:[sml]|[sml]@\d+): -1\.0+  ')
+NOTHING_FOUND = 'The testing results of the whole dataset is empty.'
 
 
 class _Bulky(logging.Filter):
@@ -37,8 +46,22 @@ class _Bulky(logging.Filter):
         return not record.getMessage().lstrip('-\n').startswith(BULKY)
 
 
+class _Shorter(logging.Formatter):
+    """Leaves out of a line for the console what says nothing; the log file has all of it."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.formatter = formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        return OF_NONE_SHORT.sub('', REPEATED.sub('', self.formatter.format(record)))
+
+
 class _Harmless(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg == NOTHING_FOUND:  # mmdet's error for what the first epochs of a detector are like
+            record.levelno, record.levelname = logging.WARNING, 'WARNING'
+            record.msg = 'Nothing was found in any image: there is no average precision yet'
         return not _PATTERN.search(record.getMessage())
 
 
@@ -56,12 +79,45 @@ def shorten_console(logger: logging.Logger) -> None:
     for handler in logger.handlers:
         if type(handler) is logging.StreamHandler and not any(isinstance(f, _Bulky) for f in handler.filters):
             handler.addFilter(_Bulky())
+            if handler.formatter is not None:
+                handler.setFormatter(_Shorter(handler.formatter))
 
 
 def quiet_logger(logger: logging.Logger) -> None:
     """Keep these remarks out of a log."""
     if not any(isinstance(f, _Harmless) for f in logger.filters):
         logger.addFilter(_Harmless())
+
+
+class _WithoutEmptyLines(io.TextIOBase):
+    """Passes on what is printed, line by line, but for those of ``OF_NONE``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.held = stream, ''
+
+    def write(self, text: str) -> int:
+        *lines, self.held = (self.held + text).split('\n')
+        for line in lines:
+            if not OF_NONE.search(line):
+                self.stream.write(f'{line}\n')
+        return len(text)
+
+    def finish(self) -> None:
+        """Pass on a last line without an end."""
+        if self.held:
+            self.stream.write(self.held)
+        self.stream.flush()
+
+
+@contextlib.contextmanager
+def without_sizes_of_none() -> Iterator[None]:
+    """Keep back the lines of COCO's table that are -1, for sizes that no object of the data set has."""
+    shorter = _WithoutEmptyLines(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(shorter):
+            yield
+    finally:
+        shorter.finish()
 
 
 @contextlib.contextmanager

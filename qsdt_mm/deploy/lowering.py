@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.inference.conversion import fold
 from qsdt_mm.models.layers import SpikeUnit
+from qsdt_mm.models.layers.attention import PerSlotAttention
 
 from .arithmetic import LARGEST_BYTE, WHOLE_WORTH, fitting_worth, in_whole_numbers
 from .calls import adds_nothing, factor_of, is_doubling, is_mean_over_positions, is_sum
@@ -379,6 +380,8 @@ class Lowering:
 
     def product(self, node: Node) -> Value:
         attention = node.module
+        if isinstance(attention.product, PerSlotAttention):
+            raise refuse(node, 'its attention is per slot: plans multiply counts')
         sources = [self.values[n] for n in node.inputs]
         for source in sources:
             if source.kind != 'count':

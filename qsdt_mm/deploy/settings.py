@@ -52,7 +52,7 @@ def plain_settings(config: Any) -> dict[str, Any]:
 
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, f'{where}.{k}') for k, v in value.items() if k != '_scope_'}
+        return {str(k): _plain(v, f'{where}.{k}') for k, v in value.items()}
     if isinstance(value, tuple):
         return {TUPLE: [_plain(item, where) for item in value]}
     if isinstance(value, list):
@@ -64,12 +64,13 @@ def _plain(value: Any, where: str) -> Any:
     return value
 
 
-def _restored(value: Any) -> Any:
+def settings_in(value: Any) -> Any:
+    """Return what :func:`plain_settings` was given, of what was read."""
     if isinstance(value, dict):
         if value.keys() == {TUPLE}:
-            return tuple(_restored(item) for item in value[TUPLE])
-        return {key: _restored(item) for key, item in value.items()}
-    return [_restored(item) for item in value] if isinstance(value, list) else value
+            return tuple(settings_in(item) for item in value[TUPLE])
+        return {key: settings_in(item) for key, item in value.items()}
+    return [settings_in(item) for item in value] if isinstance(value, list) else value
 
 
 def known_types(*scopes: str | None) -> set[str]:
@@ -114,6 +115,8 @@ def check_settings(value: Any, names: set[str], where: str = 'settings', depth: 
             own = kind in OWN_FILES
             written = isinstance(item, str) and bool(item) and bool(WRITES.fullmatch(key)) and not own
             require(not written, f'{where}.{key}', str(item)[:80], 'no file to write', InputError)
+            if key == '_scope_':
+                require(item in (*SCOPES, 'qsdt_mm'), f'{where}.{key}', str(item)[:80], ', '.join(SCOPES), InputError)
             if key == 'type':
                 known = isinstance(item, str) and item.rpartition('.')[2] in names
                 scope = item.rpartition('.')[0] if known else ''
@@ -152,6 +155,6 @@ def config_of(folder: PathLike) -> Config:
         raise InputError(f'{folder} needs {error.name or "a library"}, which is not installed') from error
     check_config(model, names)
     check_settings(settings, names)
-    cfg = Config(dict(default_scope=scope, model=model, **_restored(settings)))
+    cfg = Config(dict(default_scope=scope, model=model, **settings_in(settings)))
     object.__setattr__(cfg, '_filename', f'{Path(folder).resolve().name}.py')  # how a run calls its copy
     return cfg

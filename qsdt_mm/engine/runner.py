@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from qsdt_mm.analysis.strides import OPTION, check_strides
-from qsdt_mm.compat.noise import quiet_logger, shorten_console
+from qsdt_mm.compat.noise import quiet_logger, shorten_console, without_sizes_of_none
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.datasets.coco_files import as_configured, forget, metric_reading_once, reading_once
 from qsdt_mm.errors import CheckpointError, InputError
@@ -76,7 +76,9 @@ class SafeRunner(ResumingRunner):
             evaluator = metric_reading_once(evaluator)
         elif isinstance(evaluator, list):
             evaluator = [metric_reading_once(one) for one in evaluator]
-        return super().build_evaluator([evaluator] if isinstance(evaluator, BaseMetric) else evaluator)
+        built = super().build_evaluator([evaluator] if isinstance(evaluator, BaseMetric) else evaluator)
+        built.evaluate = without_sizes_of_none()(built.evaluate)
+        return built
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Return mmengine's logger, whose bulk goes to the log file only."""

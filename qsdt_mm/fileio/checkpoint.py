@@ -24,9 +24,10 @@ from qsdt_mm.errors import CheckpointError, refusal
 
 from .atomic import PathLike
 from .folders import packed_checkpoint
+from .near import did_you_mean, folder_holds
 from .own_files import LAST, inside
 from .safe_load import every_load_as_data, load_as_data, numpy_rebuilders
-from .shipped import located, meant
+from .shipped import located
 
 TRAINING_PARTS = ('meta', 'state_dict', 'message_hub')
 OPTIONAL = ('optimizer', 'param_schedulers')  # training can go on with new ones, if it is told to
@@ -75,7 +76,9 @@ def load_checkpoint_safely(path: PathLike, map_location: Any = 'cpu', extra_allo
         return packed_checkpoint(folder, map_location)
     path = Path(path)
     if not path.exists():
-        raise CheckpointError(f'checkpoint {path} does not exist{meant(path)}')
+        raise CheckpointError(f'checkpoint {path} does not exist{did_you_mean(path)}')
+    if path.is_dir():
+        raise CheckpointError(f'checkpoint {path} is a folder, not a file{folder_holds(path)}')
     if not path.is_file():
         raise CheckpointError(f'checkpoint {path} is not a file')
     allowed = [*allowed_types(), *extra_allowed]

@@ -17,6 +17,7 @@ from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.compat.wrappers import bare_copy, unwrap
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers import BNAndPad, SpikeDrivenSelfAttention, SpikeUnit, named_units
+from qsdt_mm.models.layers.attention import PerSlotAttention
 from qsdt_mm.models.layers.float_layers import float_share
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.quantization import QuantizedWeight, check_weight_bits, quantize_symmetrically
@@ -104,6 +105,12 @@ def convert(
     neurons = {unit.neuron for unit in units if unit.neuron is not None}
     for attention in attentions:
         neurons.update(attention.neurons)
+        require(
+            coding == 'unary' or not isinstance(attention.product, PerSlotAttention),
+            'coding',
+            coding,
+            'unary: the network has attention per slot, of unary slots',
+        )
     scales = {neuron: neuron.scale for neuron in neurons}
     for unit in units:
         worth = 1.0 if unit.neuron is None else scales[unit.neuron]
@@ -112,11 +119,12 @@ def convert(
         if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
             drop_norm(unit)
     for attention in attentions:
-        scale = attention.product.scale
+        scale = attention.product.factor
         for neuron in attention.neurons:
             scale *= scales[neuron]
         max_spike_count = tuple(neuron.max_spike_count for neuron in attention.neurons)
-        attention.product = ExactAttention(scale, max_spike_count, mode == 'spike', coding)
+        per_slot = isinstance(attention.product, PerSlotAttention)
+        attention.product = ExactAttention(scale, max_spike_count, mode == 'spike', coding, per_slot)
     for module in [*model.modules()]:
         for name, child in module.named_children():
             if isinstance(child, POOLS) and child.output_size in (1, (1,), (1, 1), (1, 1, 1)):

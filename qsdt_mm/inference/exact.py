@@ -23,7 +23,7 @@ from qsdt_mm.models.quantization import QuantizedWeight
 from qsdt_mm.ops import layout
 
 from . import int8
-from .slots import product_over_slots, sum_over_slots
+from .slots import product_over_slots, slots, sum_over_slots
 from .splitting import EXACT, on_device, split_sums
 
 __getattr__ = refuse_old_names(__name__, 'carrier_for')
@@ -223,6 +223,7 @@ class ExactAttention(nn.Module):
         max_spike_count: D of query, key and value.
         spiking: sum over binary slots rather than over counts.
         coding: of the slots, 'unary' or 'bitwise'.
+        per_slot: sum the products of each unary slot with its own alone, in either form.
 
     >>> counts = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
     >>> attention = ExactAttention(scale=0.25, max_spike_count=(4, 4, 4), spiking=True)
@@ -231,12 +232,18 @@ class ExactAttention(nn.Module):
     """
 
     coding = 'unary'
+    per_slot = False
 
     def __init__(
-        self, scale: float, max_spike_count: tuple[int, int, int], spiking: bool, coding: str = 'unary'
+        self,
+        scale: float,
+        max_spike_count: tuple[int, int, int],
+        spiking: bool,
+        coding: str = 'unary',
+        per_slot: bool = False,
     ) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.per_slot = scale, per_slot
         self.max_spike_count = max_spike_count
         self.spiking = spiking
         self.coding = coding
@@ -251,7 +258,11 @@ class ExactAttention(nn.Module):
         dtype = query.dtype
         accumulator_dtype = accumulator_dtype_for(self.bound(key))
         query, key, value = (x.to(on_device(accumulator_dtype, x)) for x in (query, key, value))
-        sums = self._slots(query, key, value) if self.spiking else linear_attention(query, key, value)
+        if self.per_slot:
+            streams = (slots(x, most) for x, most in zip((query, key, value), self.max_spike_count))
+            sums = sum(linear_attention(*spikes) for spikes in zip(*streams))
+        else:
+            sums = self._slots(query, key, value) if self.spiking else linear_attention(query, key, value)
         return (sums.to(torch.promote_types(accumulator_dtype, dtype)) * self.scale).to(dtype)
 
     def _slots(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -264,4 +275,5 @@ class ExactAttention(nn.Module):
 
     def extra_repr(self) -> str:
         coded = f', coding={self.coding}' if self.spiking else ''
-        return f'scale={self.scale:g}, D={self.max_spike_count}, spiking={self.spiking}{coded}'
+        apart = ', per_slot=True' if self.per_slot else ''
+        return f'scale={self.scale:g}, D={self.max_spike_count}, spiking={self.spiking}{coded}{apart}'

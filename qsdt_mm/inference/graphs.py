@@ -88,7 +88,7 @@ def require_evaluation(name: str, modules: Any) -> None:
 
 
 class State:
-    """What graphs are captured with beside inputs: modules and hooks, weights where they lie, constants of neurons.
+    """All that graphs depend on beside inputs: modules and hooks, weights where they lie, constants of neurons.
 
     Args:
         network: any module.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from qsdt_mm.deploy.settings import KEPT, check_settings, config_of, plain_settings
+from qsdt_mm.deploy.settings import KEPT, check_settings, config_of, known_types, plain_settings, settings_in
 from qsdt_mm.errors import InputError
 from qsdt_mm.fileio.shipped import located, shipped_folders
 
@@ -26,6 +26,18 @@ def test_a_configuration_comes_back_with_its_tuples():
     assert json.loads(json.dumps(plain_settings(found))) == plain_settings(file)
 
 
+@pytest.mark.slow
+def test_configurations_of_all_tasks_are_taken():
+    names = known_types('mmpretrain', 'mmdet', 'mmseg')
+    configs = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+    for path in configs:
+        file = Config.fromfile(str(path)).to_dict()
+        settings = json.loads(json.dumps(plain_settings(file), allow_nan=False))
+        check_settings(settings, names)
+        assert settings_in(settings) == {key: file[key] for key in KEPT if file.get(key) is not None}, path
+    assert len(configs) > 40
+
+
 @pytest.mark.parametrize('name', shipped_folders())
 def test_folders_of_the_package_name_no_place_of_ours(name):
     text = (located(name) / 'config.json').read_text()
@@ -41,6 +53,8 @@ NAMES = {'Hook', 'Digits', 'LearningCurvesHook'}
         dict(train_dataloader=dict(dataset=dict(type='os.system'))),
         dict(custom_hooks=[dict(type='Other')]),
         dict(custom_hooks=[dict(type=3)]),
+        dict(custom_hooks=[dict(type='Hook', _scope_='os')]),
+        dict(custom_hooks=[dict(type='Hook', _scope_=['os'])]),
         dict(custom_hooks=[dict(type='os.Hook')]),
         dict(test_dataloader=dict(dataset=dict(type='Digits', ann_file='http://host/a.json'))),
         dict(test_dataloader=dict(dataset=dict(type='Digits', ann_file='s3:x'))),
@@ -71,6 +85,7 @@ def test_settings_that_do_more_than_describe_are_refused(settings):
 
 def test_hooks_whose_files_stay_in_the_work_directory_may_name_them():
     check_settings(dict(custom_hooks=[dict(type='LearningCurvesHook', filename='curves.png')]), NAMES)
+    check_settings(dict(custom_hooks=[dict(type='Hook', _scope_='mmdet')]), NAMES)
     check_settings(dict(default_hooks=dict(checkpoint=dict(type='Hook', interval=1))), NAMES)
 
 

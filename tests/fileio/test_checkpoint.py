@@ -126,7 +126,7 @@ def test_damaged_files(tmp_path, run, loader, content):
 def test_missing_file_and_directory(tmp_path):
     with pytest.raises(CheckpointError, match='does not exist'):
         load_checkpoint_safely(tmp_path / 'none.pth')
-    with pytest.raises(CheckpointError, match='is not a file'):
+    with pytest.raises(CheckpointError, match='is a folder, not a file'):
         load_checkpoint_safely(tmp_path)
 
 

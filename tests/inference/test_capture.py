@@ -61,7 +61,7 @@ def classifier():
     from qsdt_mm.models.heads.classification import SpikeLinearClsHead
 
     head = SpikeLinearClsHead(5, 16, weight_bits=4).eval()
-    return head, ((torch.randn(2, 16, 4, 4),),)
+    return head, ((torch.randn(2, 16),),)
 
 
 def pyramid():

@@ -8,6 +8,7 @@ import toy_runs as toy
 from small_digits import CONFIG, checkpoint, options
 
 import qsdt_mm
+from qsdt_mm.fileio.folders import kinds_in
 
 pytest.importorskip('mmpretrain')
 pytest.importorskip('sklearn')
@@ -59,7 +60,7 @@ def test_the_command_of_the_readme(tmp_path, capsys):
     assert json.loads((tmp_path / 'digit_found.json').read_text())['classes'][0]['name'] == '3'
 
 
-@pytest.mark.parametrize('suffix', ['onnx', 'nir'])
+@pytest.mark.parametrize('suffix', ['onnx', pytest.param('nir', marks=pytest.mark.slow)])
 def test_plans_of_names_are_exported(suffix, tmp_path, monkeypatch):
     pytest.importorskip(suffix)
     words = [DIGITS, *(['--partial'] if suffix == 'nir' else []), str(tmp_path / f'net.{suffix}')]
@@ -103,10 +104,12 @@ def test_a_complete_folder_of_ones_own(tmp_path, capsys):
     weights = checkpoint(tmp_path / 'new.pth')
     words = ['--kind', 'complete', '--calibrate', '4', *options()]
     assert toy.tool('deployment/pack').main([str(CONFIG), str(weights), str(tmp_path / 'net'), *words]) == 0
-    for form in ('float', 'deploy'):
-        words = [str(tmp_path / 'net'), '--work-dir', str(tmp_path / 'run'), '--inference', form, *toy.options()]
-        assert toy.tool('test').main(words) == 0
-    words = [str(tmp_path / 'net'), str(tmp_path / 'again'), '--kind', 'trainable']
+    words = [str(tmp_path / 'net'), '--work-dir', str(tmp_path / 'run'), *toy.options()]
+    assert toy.tool('test').main(words) == 0
+    words = [str(tmp_path / 'net'), str(tmp_path / 'again'), '--kind', 'complete', '--calibrate', '0']
+    assert toy.tool('deployment/pack').main(words) == 0
+    assert kinds_in(tmp_path / 'net') == ('deploy', 'trainable') and kinds_in(tmp_path / 'again') == ('trainable',)
+    words = [str(tmp_path / 'net'), str(tmp_path / 'again'), '--kind', 'trainable', '--overwrite']
     assert toy.tool('deployment/pack').main(words) == 0
     capsys.readouterr()
     assert toy.tool('test').main([str(tmp_path / 'again'), '--work-dir', str(tmp_path / 'run')]) == 2

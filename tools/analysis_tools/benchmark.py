@@ -15,11 +15,15 @@ EXAMPLE = """examples:
   python tools/analysis_tools/benchmark.py CONFIG --size 448 --batch 2 --floor
   python tools/analysis_tools/benchmark.py CONFIG --loader --threads 2
   python tools/analysis_tools/benchmark.py CONFIG --count-calls --batch 2
+  python tools/analysis_tools/benchmark.py CONFIG --mode eval --batch 1 --amp --graph
 
 --mode train: forward and backward pass, mean square of the outputs as the loss; eval: norms folded, weights quantized
 once; integer, spike: as tools/test.py --inference. --compare plain runs the plain composition of the same formulas in
 turn: of a training step, or of evaluation as trained. Images are random, weights too unless there is a checkpoint; of
 a classifier the outputs are logits, of a segmenter maps, of a detector what its neck puts out.
+
+--graph, on a GPU, measures evaluation with its launches in CUDA graphs (qsdt_mm.inference.graphed), too, in turn; with
+--batch 1 that is what one image takes. Of a detector or segmenter backbone and neck replay them.
 
 --count-calls times nothing: it counts what a training step in bfloat16 autocast calls on a GPU, without one. A call is
 an operator of ATen or a launch of a Triton kernel; the optimizer's are left out. Where there is a GPU, what its
@@ -39,6 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=4, metavar='N', help='images in a batch (default: 4)')
     parser.add_argument('--size', type=int, default=224, metavar='S', help='height and width (default: 224)')
     parser.add_argument('--compare', choices=['plain'], help='measure the plain path too, in turn, and say the ratio')
+    parser.add_argument('--graph', action='store_true', help='measure CUDA graphs of evaluation too, and say the ratio')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--repeats', type=int, default=7, metavar='N', help='measured runs (default: 7)')
     parser.add_argument('--warm-up', type=int, default=2, metavar='N', help='runs before them (default: 2)')
@@ -63,6 +68,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f'--coding goes with --mode spike, got --mode {args.mode}')
     if args.require_spikes and args.mode not in ('integer', 'spike'):
         parser.error(f'--require-spikes goes with --mode integer or spike, got --mode {args.mode}')
+    if args.graph and args.mode == 'train':
+        parser.error('--graph goes with --mode eval, integer or spike, got --mode train')
     if args.loader and args.mode != 'train':
         parser.error(f'--loader goes with --mode train, got --mode {args.mode}')
     if args.count_calls:
@@ -90,8 +97,9 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
 
     from qsdt_mm.analysis.reference import plain_path
     from qsdt_mm.compat.noise import warnings_only
+    from qsdt_mm.compat.wrappers import bare_copy
     from qsdt_mm.errors import InputError
-    from qsdt_mm.inference import convert, fold_norms
+    from qsdt_mm.inference import convert, fold_norms, graphed
 
     def autocast():
         return torch.autocast(images.device.type, torch.bfloat16, enabled=args.amp)
@@ -132,6 +140,9 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
         except ValueError as error:
             raise InputError(f'--mode {args.mode}: {error}') from error
         found = {args.mode: (form, evaluate(form))}
+        if args.graph:
+            with_graphs = graphed(bare_copy(form))
+            found['graph'] = (with_graphs, evaluate(with_graphs))
     if args.compare:
         found['plain'] = (model, plainly(step if args.mode == 'train' else evaluate(model)))
     return found
@@ -187,6 +198,8 @@ def measure(args: argparse.Namespace, session) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f'--device {args.device}: {one_line(error)}') from error
+    if args.graph and device.type != 'cuda':
+        raise InputError(f'--graph needs a GPU, the device is {device}')
     cfg = cli.load_config(args.config, args.cfg_options)
     cli.import_library(cfg)
     torch.manual_seed(0)
@@ -230,6 +243,9 @@ def measure(args: argparse.Namespace, session) -> None:
         if args.compare:
             ratios = [slow / fast for slow, fast in zip(seconds['plain'], seconds[args.mode])]
             measured['plain_time_by_this'] = benchmark.summary(ratios)
+        if args.graph:
+            ratios = [slow / fast for slow, fast in zip(seconds[args.mode], seconds['graph'])]
+            measured['time_by_that_of_graphs'] = benchmark.summary(ratios)
         if args.floor:
             rates = benchmark.machine_rates(device)
             model.eval()
@@ -309,7 +325,7 @@ def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
     )
     if 'outside_units' in measured:
         print(f'{"floats":<10} {measured["outside_units"]}')
-    for name in (args.mode, 'plain'):
+    for name in (args.mode, 'graph', 'plain'):
         if name not in measured:
             continue
         row = measured[name]
@@ -327,6 +343,12 @@ def report(measured: dict[str, Any], args: argparse.Namespace) -> None:
         ratio = measured['plain_time_by_this']
         print(
             f'{"ratio":<10} {ratio["median"]:.2f} times as fast as plain '
+            f'({ratio["fastest"]:.2f} to {ratio["slowest"]:.2f})'
+        )
+    if args.graph:
+        ratio = measured['time_by_that_of_graphs']
+        print(
+            f'{"graphs":<10} {ratio["median"]:.2f} times as fast as without '
             f'({ratio["fastest"]:.2f} to {ratio["slowest"]:.2f})'
         )
     if args.floor:

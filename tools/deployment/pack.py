@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qsdt_mm.cli import ToolParser, run_tool
-from qsdt_mm.fileio.shipped import located
 
 EXAMPLE = """examples:
   python tools/deployment/pack.py CONFIG CHECKPOINT packed/NAME --calibrate 32
@@ -49,14 +48,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='of the images that the plan takes (default: as the test pipeline makes them)',
     )
     parser.add_argument(
-        '--calibrate', type=int, default=32, metavar='N', help='show the plan so many images (default: 32)'
+        '--calibrate',
+        type=int,
+        default=32,
+        metavar='N',
+        help='show the plan so many images (default: 32); 0 with --kind complete: make none',
     )
     parser.add_argument('--overwrite', action='store_true', help='replace FOLDER if it is a packed one')
     parser.add_cfg_options('model.backbone.max_spike_count=8')
     args = parser.parse_args(argv)
-    for name, values in (('calibrate', [args.calibrate]), ('size', args.size or [])):
-        if any(value < 1 for value in values):
-            parser.error(f'--{name} must be at least 1, got {" ".join(map(str, values))}')
+    least = 0 if args.kind == 'complete' else 1
+    for name, lowest, values in (('calibrate', least, [args.calibrate]), ('size', 1, args.size or [])):
+        if any(value < lowest for value in values):
+            parser.error(f'--{name} must be at least {lowest}, got {" ".join(map(str, values))}')
+    from qsdt_mm.fileio.shipped import located
+
     path = (located(args.checkpoint) or Path(args.checkpoint)).resolve()
     if Path(args.folder).resolve() in (path, *path.parents):
         parser.error(f'FOLDER {args.folder} holds the checkpoint, and would take its place')
@@ -90,11 +96,16 @@ def pack(args: argparse.Namespace, session) -> None:
         task = task_of(model)
         if args.kind == 'complete' and task == 'features':
             session.note(f'{type(model).__name__} has no single head: the folder has no plan')
-        elif args.kind != 'trainable':
+        elif args.kind != 'trainable' and args.calibrate:
             if task == 'features':
                 session.note(f'{type(model).__name__} has no single head: the plan ends with maps of backbone and neck')
             samples = calibration_batches(cfg, args.calibrate, model, session)
-            images, run = calibration_pixels(model, samples, args.size), run_of(task)
+            try:
+                images, run = calibration_pixels(model, samples, args.size), run_of(task)
+            except InputError as error:
+                ways = '--size H W brings them to one'
+                ways += ', --calibrate 0 leaves the plan out' if args.kind == 'complete' else ''
+                raise InputError(f'{error}: {ways}' if args.size is None else str(error)) from error
         meta = metainfo(cfg)
     with session.stage('packing'):
         folder = save_pretrained(

@@ -10,6 +10,7 @@ from .figures import LearningCurvesHook, PredictionGridHook
 from .firing import FiringRateHook
 from .labels import LabelRangeHook
 from .non_finite import NonFiniteGuardHook
+from .outcome import OutcomeHook
 from .reconstruction import ReconstructionHook
 from .reseed import ReseedHook, seed_worker
 from .run_state import RunStateHook
@@ -24,6 +25,7 @@ __all__ = [
     'LabelRangeHook',
     'LearningCurvesHook',
     'NonFiniteGuardHook',
+    'OutcomeHook',
     'PredictionGridHook',
     'ReseedHook',
     'RunStateHook',

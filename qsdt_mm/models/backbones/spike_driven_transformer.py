@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from qsdt_mm.compat.renamed import refuse_old_arguments
 from qsdt_mm.errors import InputError, require, require_positive_int
 from qsdt_mm.models.layers import UnitFactory
+from qsdt_mm.models.layers.attention import ATTENTIONS
 from qsdt_mm.models.layers.blocks import downsampling
 from qsdt_mm.models.layers.norm_counters import counted_at_once
 from qsdt_mm.models.layers.time import mean_over_time
@@ -108,6 +109,8 @@ class SpikeDrivenTransformer(BaseModule):
             same gradients. None: on GPUs, and on CPUs from :data:`~qsdt_mm.ops.compact_saving.FEWEST_PIXELS` on.
         time_mean: average the outputs over time. False keeps time folded into the batch, ``(T * N, ...)``, time
             first, for heads that have neurons of their own.
+        attention: 'summed': ``q k^T v`` of counts; 'per_slot': of each unary slot's own spikes, added up, for hardware
+            that keeps no sums from slot to slot; another function, to be trained (docs/en/spike_driven_inference.md).
 
     Shapes: ``(N, C, H, W)`` or ``(N, T, C, H, W)`` in, H and W of 32 or more; a tuple of ``(N, C_i, H_i, W_i)``
     real-valued membrane potentials out, one for each of ``out_indices``; with channels last in memory if the image has
@@ -141,6 +144,7 @@ class SpikeDrivenTransformer(BaseModule):
         time_mean: bool = True,
         output_strides: int | Sequence[int] | None = None,
         compact_saving: bool | None = None,
+        attention: str = 'summed',
     ) -> None:
         super().__init__(init_cfg)
         self.arch = resolve_arch(arch)
@@ -185,7 +189,8 @@ class SpikeDrivenTransformer(BaseModule):
         self.time_mean = time_mean
         self.compact_saving = compact_saving
 
-        factory = UnitFactory(neuron, max_spike_count, time_steps, weight_bits, preset=family.neuron)
+        require(attention in ATTENTIONS, 'attention', attention, ' or '.join(ATTENTIONS))
+        factory = UnitFactory(neuron, max_spike_count, time_steps, weight_bits, family.neuron, attention)
         kept = sum(self.arch.depths[: family.drop_from])
         last = max(sum(self.arch.depths) - kept - 1, 1)
         rates = iter(drop_path_rate * max(i - kept, 0) / last for i in range(sum(self.arch.depths)))

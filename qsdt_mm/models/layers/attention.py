@@ -16,6 +16,8 @@ from .norms import Residual
 from .synapses import PointwiseChain, RepConvBN
 from .unit import SpikeUnit, UnitFactory, register_parameters_once, response
 
+ATTENTIONS = ('summed', 'per_slot')
+"""Products of slots, by name: of all with all, as counts multiply, or of each with its own."""
 USUAL_TOKENS = 80
 """Tokens that a new attention is set for: the geometric mean of 16 (images of 64 px) and 400 (320 px)."""
 
@@ -63,12 +65,89 @@ class LinearAttention(nn.Module):
         super().__init__()
         self.scale = scale
 
+    @property
+    def factor(self) -> float:
+        """Return the factor on the product of counts, but for what spikes are worth."""
+        return self.scale
+
+    def expected(self, outputs: Tensor) -> float:
+        """Return the expectation of the product for one token and channel, of the outputs of a neuron before it."""
+        return self.factor * outputs.mean().item() ** 3
+
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multiply q, k, v, ``(B, heads, C, L)`` each, to the membrane potential ``(B, heads, C_v, L)``."""
         return linear_attention(query, key, value) * self.scale
 
     def extra_repr(self) -> str:
         return f'scale={self.scale:g}'
+
+
+def slots_with_gradient(count: Tensor, max_spike_count: int) -> Tensor:
+    """Return the unary slots of counts, ``(D, ...)``: ones where ``n >= d``, with a straight-through gradient.
+
+    A count next to a slot's threshold on either side, d - 1 or d, passes half of the slot's gradient; so the gradients
+    of equal slots add up to that of the count, within its range.
+    """
+    whole = torch.round(count.detach())
+    through = count - count.detach()  # zero, with the gradient of the count
+    fired = [
+        (whole >= d).to(count.dtype) + through * (0.5 * ((whole == d) | (whole == d - 1)).to(count.dtype))
+        for d in range(1, max_spike_count + 1)
+    ]
+    return torch.stack(fired)
+
+
+class PerSlotAttention(LinearAttention):
+    """Product ``scale * D^2 * w_q w_k w_v * sum_d q_d k_d^T v_d`` of unary slots, w the worth of each neuron's spike.
+
+    Where all slots fire, and with D = 1 everywhere, it is :class:`LinearAttention`; elsewhere the products of different
+    slots are left out, to which a network has to be trained.
+
+    Args:
+        scale: factor on the product.
+        neurons: of query, key and value; all with the same D.
+
+    Raises:
+        ValueError: a neuron does not spike, or D differs.
+
+    >>> from qsdt_mm.models import IELIF
+    >>> spikes = torch.full((1, 1, 1, 1), 0.5)  # 2 of 4 slots: sum_d of products of ones is 2, times 16 / 64
+    >>> PerSlotAttention(1.0, (IELIF(max_spike_count=4),) * 3)(spikes, spikes, spikes).item()
+    0.5
+    """
+
+    def __init__(self, scale: float, neurons: tuple[nn.Module, nn.Module, nn.Module]) -> None:
+        super().__init__(scale)
+        most = [getattr(neuron, 'max_spike_count', None) for neuron in neurons]
+        require(
+            None not in most and len(set(most)) == 1,
+            'attention',
+            'per_slot',
+            f'spiking neurons with the same D on query, key and value, not D = {most}',
+        )
+        self.max_spike_count = most[0]
+        self.neurons = neurons  # in a tuple: registered where the attention holds them
+
+    @property
+    def factor(self) -> float:
+        return self.scale * self.max_spike_count**2
+
+    def expected(self, outputs: Tensor) -> float:
+        worth, slots = self.neurons[0].scale, range(1, self.max_spike_count + 1)
+        count = torch.round(outputs / worth)
+        return sum((count >= d).double().mean().item() ** 3 for d in slots) * self.factor * worth**3
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Multiply q, k, v, ``(B, heads, C, L)`` each, slot by slot, to the membrane ``(B, heads, C_v, L)``."""
+        factor, streams = self.factor, []
+        for spikes, neuron in zip((query, key, value), self.neurons):
+            streams.append(slots_with_gradient(spikes / neuron.scale, self.max_spike_count).flatten(0, 1))
+            factor *= neuron.scale
+        products = linear_attention(*streams).unflatten(0, (self.max_spike_count, -1))
+        return products.sum(0) * factor
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, D={self.max_spike_count}'
 
 
 class SpikeDrivenSelfAttention(nn.Module):
@@ -82,6 +161,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         neurons: three neurons, for the outputs of query, key and value.
         num_heads: must divide the channels.
         scale: factor on the product.
+        attention: 'summed': products of all slots with all; 'per_slot': of each with its own.
 
     Source: Spike-driven Transformer V2 (arXiv 2404.03663); QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
 
@@ -100,12 +180,14 @@ class SpikeDrivenSelfAttention(nn.Module):
         neurons: tuple[nn.Module, nn.Module, nn.Module],
         num_heads: int,
         scale: float,
+        attention: str = 'summed',
     ) -> None:
         super().__init__()
+        require(attention in ATTENTIONS, 'attention', attention, ' or '.join(ATTENTIONS))
         self.query, self.key, self.value, self.projection = query, key, value, projection
         self.query_neuron, self.key_neuron, self.value_neuron = neurons
         self.num_heads = num_heads
-        self.product = LinearAttention(scale)
+        self.product = PerSlotAttention(scale, neurons) if attention == 'per_slot' else LinearAttention(scale)
         register_parameters_once(self)
         self.reset_parameters()
 
@@ -119,9 +201,9 @@ class SpikeDrivenSelfAttention(nn.Module):
         """Set the norms of query, key and value so that a new attention drives its neuron, but not all the way.
 
         ``E[a] = scale * L * d * m^3``, with L tokens, d channels a head, m the mean output of a neuron for a membrane
-        of deviation g, the norms' weight. With g = 1, QSD's neurons on many tokens all fire D spikes, and no gradient
-        reaches query, key and value. So g is the largest up to 1 at which E[a] is at most half of what the neuron after
-        it can count, for :data:`USUAL_TOKENS` tokens.
+        of deviation g, the norms' weight (per slot: with a mean of the slots' cubes). With g = 1, QSD's neurons on many
+        tokens all fire D spikes, and no gradient reaches query, key and value. So g is the largest up to 1 at which
+        E[a] is at most half of what the neuron after it can count, for :data:`USUAL_TOKENS` tokens.
         """
         if not all(has_values(parameter) for parameter in self.parameters()):  # nothing to set, or to set it by
             return
@@ -131,8 +213,8 @@ class SpikeDrivenSelfAttention(nn.Module):
         low, high = 0.0, 2.0
         for _ in range(20):
             weight = (low + high) / 2
-            mean = response(self.query_neuron, weight).mean().item()
-            low, high = (low, weight) if self.product.scale * USUAL_TOKENS * width * mean**3 > half else (weight, high)
+            expected = USUAL_TOKENS * width * self.product.expected(response(self.query_neuron, weight))
+            low, high = (low, weight) if expected > half else (weight, high)
         for unit in (self.query, self.key, self.value):
             unit.norm.weight.fill_(min(low, 1.0))
 
@@ -183,7 +265,7 @@ def chain_attention(
     query, key, value = (SpikeUnit(spikes, make_synapse(), nn.BatchNorm2d(channels)) for _ in range(3))
     projection = SpikeUnit(factory.make_neuron(scale_after), make_synapse(), nn.BatchNorm2d(channels))
     neurons = tuple(factory.make_neuron() for _ in range(3))
-    return SpikeDrivenSelfAttention(query, key, value, projection, neurons, num_heads, scale)
+    return SpikeDrivenSelfAttention(query, key, value, projection, neurons, num_heads, scale, factory.attention)
 
 
 def rep_conv_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
@@ -212,5 +294,5 @@ def pointwise_attention(
     projection = factory.conv_unit(wide, channels)
     neurons = tuple(factory.make_neuron() for _ in range(3))
     return SpikeDrivenSelfAttention(
-        query, key, value, projection, neurons, num_heads, scale=2 * (channels // num_heads) ** -0.5
+        query, key, value, projection, neurons, num_heads, 2 * (channels // num_heads) ** -0.5, factory.attention
     )

@@ -11,6 +11,7 @@ from qsdt_mm.compat.renamed import refuse_old_arguments, refuse_old_names
 from qsdt_mm.errors import require_positive_int
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
+from qsdt_mm.models.quantization.bank import quantized_together
 from qsdt_mm.ops import layout
 
 from .unit import SpikeUnit, UnitFactory, register_parameters_once
@@ -60,6 +61,9 @@ def _unit(factory: UnitFactory, layer: nn.Module, norm: nn.Module | None = None)
 def in_preferred_memory_format(unit: nn.Module, args: tuple) -> tuple:
     """Take up the layout again in which the backbone computes, for it puts out what any code takes."""
     return tuple(layout.to_preferred_memory_format(arg) for arg in args)
+
+
+in_preferred_memory_format.leaves_weights = True
 
 
 class UnitsDraw:
@@ -112,6 +116,11 @@ class SpikingMixin:
         super().__init__(*args, **kwargs)
         make_spiking(self, UnitFactory(neuron, max_spike_count, 1, weight_bits, preset=self.NEURON))
         register_parameters_once(self)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute as the library's class does; all weights are quantized, or cast, at once."""
+        with quantized_together(self):
+            return super().forward(*args, **kwargs)
 
     def init_weights(self) -> None:
         """Apply ``init_cfg``; LSQ steps follow the weights."""

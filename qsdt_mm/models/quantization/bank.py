@@ -226,8 +226,8 @@ def is_stock_property(kind: type, name: str) -> bool:
 
 
 def layers_below(module: nn.Module) -> Iterator[QuantWeightMixin]:
-    """Yield the layers that may share a bank; none below a hook, which might change weights before it is their turn."""
-    if module._forward_pre_hooks:
+    """Yield the layers that may share a bank; none below a hook that might change weights before it is their turn."""
+    if not all(getattr(hook, 'leaves_weights', False) for hook in module._forward_pre_hooks.values()):
         return
     if isinstance(module, QuantWeightMixin):
         if can_share(module):

@@ -247,12 +247,15 @@ class Evt3(EvtReader):
 
             at = np.flatnonzero((kinds == 0x2) | (run > 0))
             single, found = kinds[at] == 0x2, words[at]
-            valid = np.where(single, 1, np.where(kinds[at] == 0x5, found & 0xFF, found & 0xFFF)).astype('<u2')
-            hit = np.flatnonzero(np.unpackbits(valid.view(np.uint8), bitorder='little'))
-            word = hit >> 4
-            columns = np.where(single, found & 0x7FF, base_at[at])[word] + (hit & 15)
+            if single.all():
+                word, bit = slice(None), 0
+            else:
+                valid = np.where(single, 1, np.where(kinds[at] == 0x5, found & 0xFF, found & 0xFFF)).astype('<u2')
+                hit = np.flatnonzero(np.unpackbits(valid.view(np.uint8), bitorder='little'))
+                word, bit = hit >> 4, hit & 15
+            columns = np.where(single, found & 0x7FF, base_at[at])[word] + bit
             if len(columns) and columns.max() > 0x7FF:
-                place = at[word[int((columns > 0x7FF).argmax())]]
+                place = at[word][int((columns > 0x7FF).argmax())]
                 raise fault(self.path, offset + 2 * int(place), f'a run of pixels ends at x={columns.max()}')
             time = (high_at[at] << 12) | low_at[at]
             events = Events(
