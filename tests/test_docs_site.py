@@ -71,12 +71,15 @@ class TestHooks:
         assert '**Data**: none.' in page and page.endswith('```python\n_base_ = []\nx = 1\n```\n')
 
     def test_figures_stay_in_one_piece(self):
-        html = self.hooks.on_page_content(
-            'T x D = 1 x 4, 4 bits, 3 Milan <code>1 x 4</code><pre>2 x 2\n3 MB</pre> 3 MB'
-        )
-        assert html == (
-            'T&nbsp;x&nbsp;D = 1&nbsp;x&nbsp;4, 4&nbsp;bits, 3 Milan <code class="whole">1 x 4</code><pre>2 x 2\n3 MB</pre> 3&nbsp;MB'
-        )
+        html = self.hooks.on_page_content('T x D = 1 x 4, 4 bits, 3 Milan <pre>2 x 2\n3 MB</pre> 3 MB')
+        assert html == 'T&nbsp;x&nbsp;D = 1&nbsp;x&nbsp;4, 4&nbsp;bits, 3 Milan <pre>2 x 2\n3 MB</pre> 3&nbsp;MB'
+        assert self.hooks.on_page_content('<code>1 x 4</code>') == '<code class="whole">1 x 4</code>'
+        long = f'<code>{"long " * 8}</code>'
+        assert self.hooks.on_page_content(long) == long
+
+    def test_words_of_a_command_stay_in_one_piece(self):
+        html = self.hooks.on_page_content('<pre><code>a.py --cfg-options b\n</code></pre><p>x-y</p>')
+        assert html == '<pre><code>a.py <span class="word">--cfg-options</span> b\n</code></pre><p>x-y</p>'
 
     def test_words_of_the_glossary(self):
         words = self.hooks.glossary('| word | what it means |\n|---|---|\n| count, counts | Spikes of `one` step |\n')
@@ -96,7 +99,10 @@ class TestHooks:
         assert text == '> [!WARNING] Not trained here\n> Nobody has.\n'
 
     def test_roles(self):
-        assert self.hooks.on_page_content('as in :func:<code>spike_count</code>') == 'as in <code>spike_count</code>'
+        assert (
+            self.hooks.on_page_content('as in :func:<code>spike_count</code>')
+            == 'as in <code class="whole">spike_count</code>'
+        )
 
 
 class TestCheck:

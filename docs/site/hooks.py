@@ -17,7 +17,9 @@ ABBR = re.compile(r'<abbr title="([^"]*)">(.*?)</abbr>')
 HEADING = re.compile(r'(<h\d.*?</h\d>)', re.DOTALL)
 CODE = re.compile(r'(<pre.*?</pre>|<code.*?</code>)', re.DOTALL)
 COMMAND = re.compile(r'^(?:(?:python |tools/)(?:.*\\\n)*.*\n?)+', re.MULTILINE)
-NAME = re.compile(r'(?<!<pre>)<code>([^<\n]{1,28})</code>')
+NAME = re.compile(r'(?<!<pre>)<code>([^<\n]{1,32})</code>')
+TEXT = re.compile(r'(?<=>)[^<]+')
+HYPHENED = re.compile(r'[^\s<>]*-[^\s<>]*')
 UNIT = re.compile(r'(?<=\d) (?=(?:bits?|[GMk]B?|ms|mJ|px|%)(?![\w]))')
 
 
@@ -110,6 +112,9 @@ def on_page_markdown(markdown, page=None, files=None, **_):
 def unbroken(html):
     """Return the page with figures and short names that no line end tears apart: 1 x 4, 4 bits, max_spike_count."""
     parts = CODE.split(NAME.sub(r'<code class="whole">\1</code>', html))
+    for i in range(1, len(parts), 2):
+        if parts[i].startswith('<pre'):  # lines end at spaces, not within --cfg-options
+            parts[i] = TEXT.sub(lambda text: HYPHENED.sub(r'<span class="word">\g<0></span>', text[0]), parts[i])
     for i in range(0, len(parts), 2):
         parts[i] = UNIT.sub('&nbsp;', re.sub(r'(?<=[\dT]) x (?=[\dD])', '&nbsp;x&nbsp;', parts[i]))
     return ''.join(parts)
