@@ -108,13 +108,15 @@ def enable_tensorboard(cfg) -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise InputError(f'--tensorboard needs tensorboard ({error}): pip install tensorboard') from error
-    visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
+    if cfg.get('visualizer') is None:
+        cfg.visualizer = dict(type='Visualizer')
+    visualizer = cfg.visualizer
     backends = visualizer.get('vis_backends')
     if backends is None:
         backends = [dict(type='LocalVisBackend')]
     backends = list(backends) if isinstance(backends, (list, tuple)) else [backends]
     if not any('TensorboardVisBackend' in str(backend.get('type')) for backend in backends):
-        visualizer.vis_backends = [*backends, dict(type='TensorboardVisBackend')]
+        visualizer['vis_backends'] = [*backends, dict(type='TensorboardVisBackend')]
 
 
 def choose_start(cfg, args: argparse.Namespace, directories: list[Path], session):
@@ -209,7 +211,7 @@ def train(args: argparse.Namespace, session) -> None:
     from qsdt_mm.cli.last_lines import after_training, say
     from qsdt_mm.cli.rehearsal import MonitorHook, check_monitored, monitored, rehearse, restore_monitors
     from qsdt_mm.cli.run import build_run, complete_config, launched
-    from qsdt_mm.cli.schedule import cut_short, stretch
+    from qsdt_mm.cli.schedule import cut_short, stretch, without_empty
     from qsdt_mm.cli.void_labels import check_void_labels
     from qsdt_mm.datasets.labels import Limits
     from qsdt_mm.engine.hooks.checkpoint import protect_other_runs
@@ -282,6 +284,7 @@ def train(args: argparse.Namespace, session) -> None:
         with session.stage(building_val):
             if runner.val_loop is not None:
                 loops['val'] = runner.val_loop
+        runner.param_schedulers = without_empty(runner.param_schedulers, runner.train_loop)
         check_void_labels(cfg, model, loops)
         check_class_weights(model)
         with session.stage(building_train):

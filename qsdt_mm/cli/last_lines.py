@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,11 @@ def shown(name: str, value: float) -> str:
     """
     if not math.isfinite(value):
         return str(value)
-    return f'{value:.1f} %' if PERCENT.match(name) else f'{value:.3g}' if abs(value) < 1000 else f'{value:.0f}'
+    if PERCENT.match(name):
+        return f'{value:.1f} %'
+    if 'mAP' in name or 'AR' in name:  # of 1, in three digits, as their library gives them
+        return f'{value:.3f}'
+    return f'{value:.3g}' if abs(value) < 1000 else f'{value:.0f}'
 
 
 def chosen(metrics: Mapping[str, Any], wanted: Iterable[str] = ()) -> str | None:
@@ -55,8 +60,13 @@ def chosen(metrics: Mapping[str, Any], wanted: Iterable[str] = ()) -> str | None
     >>> chosen({'accuracy/top5': 100.0, 'accuracy/top1': 98.0})
     'accuracy/top1'
     """
-    numbers = [key for key, value in metrics.items() if isinstance(value, (int, float))]
-    return next((key for key in (*wanted, *FIRST) if key in numbers), numbers[0] if numbers else None)
+    return next(iter(ranked(metrics, wanted)), None)
+
+
+def ranked(metrics: Mapping[str, Any], wanted: Iterable[str] = ()) -> dict[str, float]:
+    """Return the results that are numbers, those to speak of first; not COCO's -1, which says that there is none."""
+    numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, Real) and value != -1}
+    return {key: numbers[key] for key in (*wanted, *FIRST, *numbers) if key in numbers}
 
 
 def command(tool: str, *words: Any) -> str:
@@ -170,10 +180,7 @@ def after_test(runner: Any, outcome: OutcomeHook, args: Any) -> list[str]:
         outcome: of its run.
         args: of the command line.
     """
-    name = chosen(outcome.metrics)
-    numbers = {key: float(value) for key, value in outcome.metrics.items() if isinstance(value, (int, float))}
-    others = [key for key, value in numbers.items() if key != name and value >= 0]  # COCO's -1: there is none of it
-    result = ', '.join(f'{key} {shown(key, numbers[key])}' for key in [*filter(None, [name]), *others[:3]])
+    result = ', '.join(f'{key} {shown(key, value)}' for key, value in [*ranked(outcome.metrics).items()][:4])
     result = f': {result}' if result else ''
     form = '' if args.inference == 'float' else f' as {args.inference}'
     work_dir = Path(runner.work_dir)

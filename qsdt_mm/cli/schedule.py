@@ -114,8 +114,29 @@ def stretch(cfg: Any, length: int, option: str) -> str:
         if isinstance(hook, dict) and key == 'max_epochs':
             hook.update({name: _scaled(hook[name], factor) for name in SWITCHES if name in hook})
     cfg.train_cfg[key] = length
-    kept = ', and the schedule with them' if changed else '; the schedule has nothing to stretch'
-    return f'{length} {unit} in place of {before}{kept}'
+    kept = ', with a schedule as long' if changed else '; the schedule has nothing to stretch'
+    return f'{length} {unit if length > 1 else unit[:-1]} in place of {before}{kept}'
+
+
+def without_empty(schedulers: Any, loop: Any) -> Any:
+    """Return schedulers without those that begin and end within one iteration, which mmengine refuses.
+
+    Args:
+        schedulers: of a runner, not built yet.
+        loop: of the training.
+    """
+    if not isinstance(schedulers, list):
+        return schedulers
+    batches = len(loop.dataloader)
+
+    def empty(scheduler: Any) -> bool:
+        if not (isinstance(scheduler, Mapping) and scheduler.get('convert_to_iter_based')):
+            return False
+        begin, end = scheduler.get('begin', 0), scheduler.get('end')
+        parts = isinstance(begin, float) or isinstance(end, float)  # of epochs, as stretching makes them
+        return parts and end is not None and int(begin * batches) >= int(end * batches)
+
+    return [scheduler for scheduler in schedulers if not empty(scheduler)]
 
 
 def end_of(cfg: Any) -> int | None:

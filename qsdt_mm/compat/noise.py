@@ -35,6 +35,8 @@ BULKY = (
 )
 REPEATED = re.compile(r'base_lr: (\S+) (?=lr: \1\s)')
 """The rate before what a constructor makes of it for each parameter, where that is the same."""
+COPIED = re.compile(r'\w+_copypaste: ')
+"""A line of what the table above and the line below it say."""
 OF_NONE = re.compile(r'= -1\.000\s*$')
 """Lines of COCO's table about sizes that no object has."""
 OF_NONE_SHORT = re.compile(r'\S+_(?:[sml]|[sml]@\d+): -1\.0+  ')
@@ -43,7 +45,8 @@ NOTHING_FOUND = 'The testing results of the whole dataset is empty.'
 
 class _Bulky(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().lstrip('-\n').startswith(BULKY)
+        message = record.getMessage()
+        return not (message.lstrip('-\n').startswith(BULKY) or COPIED.match(message))
 
 
 class _Shorter(logging.Formatter):

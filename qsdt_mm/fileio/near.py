@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def did_you_mean(path: PathLike, what: str = 'a checkpoint') -> str:
             found = None
         if found is None and what == 'a configuration':
             found = _of_that_name(given)
-        if found is not None:
+        another = found is not None and re.sub(r'\d', '', found.name) == re.sub(r'\d', '', given.name) != given.name
+        if found is not None and not (another and what == 'a checkpoint' and found.parent == given.parent):
             return f' (did you mean {found}?)'
         if what == 'a checkpoint' and given.parent.is_dir():
             return _listed(given.parent)

@@ -1,11 +1,12 @@
 """Lengths of runs: schedules that are stretched with them, and those that are cut."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
-from qsdt_mm.cli.schedule import cut_short, end_of, rates, stretch
+from qsdt_mm.cli.schedule import cut_short, end_of, rates, stretch, without_empty
 from qsdt_mm.errors import InputError
 
 SCHEDULES = {
@@ -43,7 +44,7 @@ def test_a_stretched_schedule_ends_with_the_run_and_at_the_same_rate(name, epoch
     cfg = config(SCHEDULES[name])
     (before,) = rates(cfg, [12])
     said = stretch(cfg, epochs, '--epochs')
-    assert cfg.train_cfg.max_epochs == epochs and f'{epochs} epochs in place of 12' in said
+    assert cfg.train_cfg.max_epochs == epochs and f'{epochs} epoch' in said and ' in place of 12, ' in said
     assert cut_short(cfg) is None or epochs == 1
     if epochs > 3:  # shorter runs may not have every step
         assert math.isclose(rates(cfg, [epochs])[0], before, rel_tol=0.3, abs_tol=0.01)
@@ -62,6 +63,14 @@ def test_warm_ups_that_mmengine_counts_in_iterations_become_parts_of_epochs():
     stretch(cfg, 3, '--epochs')
     warm_up, cosine = cfg.param_scheduler
     assert warm_up.end == cosine.begin == 0.5 and cosine.end == 3
+
+
+def test_a_warm_up_of_less_than_an_iteration_goes():
+    cfg = config(SCHEDULES['cosine'])
+    stretch(cfg, 1, '--epochs')
+    warm_up, cosine = schedulers = list(cfg.param_scheduler)
+    assert without_empty(schedulers, SimpleNamespace(dataloader=[0] * 2)) == [cosine]
+    assert without_empty(schedulers, SimpleNamespace(dataloader=[0] * 20)) == [warm_up, cosine]
 
 
 def test_runs_that_count_iterations():

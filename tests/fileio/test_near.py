@@ -62,7 +62,8 @@ def test_checkpoints(tree):
         'epoch_1.pth',
     ]
     near = {
-        'work_dirs/first/epoch_12.pth': r'does not exist \(did you mean work_dirs/first/epoch_[12].pth\?\)',
+        'work_dirs/first/epoch_12.pth': r'does not exist \(there are best_accuracy_top1_epoch_1.pth, epoch_2.pth, ',
+        'work_dirs/first/epcoh_2.pth': r'does not exist \(did you mean work_dirs/first/epoch_2.pth\?\)',
         'work_dir/first/epoch_2.pth': r'\(did you mean work_dirs/first/epoch_2.pth\?\)',
         'work_dirs/first/latest.pth': r'does not exist \(there are best_accuracy_top1_epoch_1.pth, epoch_2.pth, ',
         'work_dirs/first': r'is a folder, not a file \(there are best_accuracy_top1_epoch_1.pth, ep',
