@@ -40,6 +40,10 @@ class NothingWaits(TorchDispatchMode):
 
     Raises:
         CannotCaptureError: there is one.
+
+    >>> with NothingWaits(torch.device('cpu')):
+    ...     torch.ones(3).sum().shape
+    torch.Size([])
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -79,6 +83,9 @@ class Captured:
         inputs: tensors that it reads.
         outputs: nested, what it has returned.
         held: tensors that have to live as long as it does.
+
+    >>> Captured(graph=None, inputs=[torch.ones(2)], outputs=(), held=[]).inputs
+    [tensor([1., 1.])]
     """
 
     def __init__(self, graph: Any, inputs: list[Tensor], outputs: Any, held: list[Tensor]) -> None:
@@ -90,6 +97,8 @@ class CudaRecorder:
 
     Args:
         device: a CUDA device.
+
+    >>> recorder = CudaRecorder(torch.device('cuda')) if torch.cuda.is_available() else None
     """
 
     def __init__(self, device: torch.device) -> None:
