@@ -1,4 +1,4 @@
-"""What a path that is not there may have meant, and what a folder holds that was given for a file."""
+"""Near misses: files that a path which is not there may have meant, and those in a folder given for a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = 6
 def kind_of(path: PathLike) -> str | None:
     """Return what a path is by its ending: 'a configuration', 'a checkpoint', 'a picture', or None.
 
-    >>> kind_of('work_dirs/first/epoch_2.pth'), kind_of('configs/mine.py'), kind_of('qsd-tiny_1xb32_digits')
+    >>> kind_of('work_dirs/first/epoch_2.pth'), kind_of('mine/net.py'), kind_of('qsd-tiny_1xb32_digits')
     ('a checkpoint', 'a configuration', None)
     """
     ending = os.path.splitext(os.fspath(path))[1].lower()
