@@ -12,7 +12,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from qsdt_mm.engine.hooks.firing import FiringRateHook
 from qsdt_mm.engine.hooks.outcome import OutcomeHook
+from qsdt_mm.models.neurons import SpikingNeuron
 
 PERCENT = re.compile(
     r'accuracy/|single-label/|multi-label/|retrieval/|[am]Acc$|aAcc$|mIoU$|m(Dice|Fscore|Precision|Recall)$'
@@ -112,8 +114,8 @@ def _figures(folder: Path, since: float) -> str:
     return f'{short(folder)}: {", ".join(names)}' if names else ''
 
 
-def _rate(outcome: OutcomeHook) -> str:
-    return '' if outcome.firing_rate is None else f', mean firing rate {outcome.firing_rate:.2f}'
+def _rate(rate: float | None) -> str:
+    return '' if rate is None else f', mean firing rate {rate:.2f}'
 
 
 def _lines(head: str, rows: Iterable[tuple[str, str]]) -> list[str]:
@@ -142,10 +144,13 @@ def after_training(runner: Any, outcome: OutcomeHook, config: str, changed: bool
             checkpoint = best
     elif (losses := runner.message_hub.log_scalars.get('train/loss')) is not None and losses.data[0].size:
         result = f': loss {losses.mean(min(losses.data[0].size, 20)):.3g}'
+    rate = outcome.firing_rate
+    if rate is None:  # nobody has validated
+        rate = next((hook.mean_rate for hook in runner.hooks if isinstance(hook, FiringRateHook)), None)
     written = work_dir / Path(runner.cfg.filename or config).name
     usable = str(written) if changed and written.is_file() else config
     return _lines(
-        f'done in {duration(outcome.seconds)}{result}{_rate(outcome)}',
+        f'done in {duration(outcome.seconds)}{result}{_rate(rate)}',
         [
             ('checkpoint', short(checkpoint) if checkpoint else ''),
             ('figures', _figures(work_dir, outcome.started)),
@@ -160,7 +165,8 @@ def _next_of_training(runner: Any, config: str, checkpoint: Any) -> str:
         return ''
     words = (config, short(checkpoint))
     if runner.cfg.get('test_dataloader') is not None:
-        return command('test.py', *words, '--inference', 'spike')
+        spiking = any(isinstance(module, SpikingNeuron) for module in _network(runner).modules())
+        return command('test.py', *words, *(['--inference', 'spike'] if spiking else []))
     if type(_network(runner)).__name__ == 'SpikeMAE':
         return command('analysis_tools/vis_mae.py', *words)
     return ''
@@ -185,12 +191,13 @@ def after_test(runner: Any, outcome: OutcomeHook, args: Any) -> list[str]:
     form = '' if args.inference == 'float' else f' as {args.inference}'
     work_dir = Path(runner.work_dir)
     following = ''
-    if args.inference in ('float', 'folded') and not args.tta:
+    spiking = outcome.firing_rate is not None
+    if args.inference in ('float', 'folded') and spiking and not args.tta:
         following = command('test.py', args.config, args.checkpoint, '--inference', 'spike')
     elif args.inference in ('integer', 'spike'):
         following = command('analysis_tools/energy.py', args.config, args.checkpoint)
     return _lines(
-        f'done in {duration(outcome.seconds)}{form}{result}{_rate(outcome)}',
+        f'done in {duration(outcome.seconds)}{form}{result}{_rate(outcome.firing_rate)}',
         [
             ('results', args.json or ''),
             ('predictions', args.out or ''),

@@ -66,6 +66,7 @@ class FiringRateHook(Hook):
         self._handles: list = []
         self._seen: dict[str, Tensor] = {}
         self._warned: set[str] = set()
+        self.mean_rate: float | None = None  # over neurons, when they were last watched
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Start watching, when it is time."""
@@ -93,6 +94,7 @@ class FiringRateHook(Hook):
             return
         names, values = list(self._seen), torch.stack(list(self._seen.values())).tolist()  # one synchronisation
         self._seen = {}
+        self.mean_rate = sum(row[0] for row in values) / len(values)
         scalars = {f'firing/{name}/{what}': v for name, row in zip(names, values) for what, v in zip(self.NAMES, row)}
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
         for name, (rate, *_) in zip(names, values):

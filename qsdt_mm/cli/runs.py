@@ -1,0 +1,115 @@
+"""Trainings as their work directories tell of them: results by step, firing rates, and in what configs differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qsdt_mm.errors import InputError
+
+from .last_lines import ranked
+
+NOT_RESULTS = {'lr', 'base_lr', 'time', 'data_time', 'iter', 'step', 'epoch', 'memory', 'grad_norm'}
+NOT_SETTINGS = ('work_dir', 'experiment_name', 'load_from', 'resume', 'launcher', 'filename')
+"""Keys of a configuration in which any two runs differ."""
+SMALLER_IS_BETTER = ('loss', 'error', 'mae', 'rmse')
+
+
+@dataclass
+class Run:
+    """One training.
+
+    Args:
+        name: of its work directory.
+        results: of each validation: the step, and figures by name.
+        losses: pairs of an iteration and the training loss.
+        rate: mean firing rate over neurons when they were last watched; None if they never were.
+        settings: of its configuration, flat, by ``a.b.c``.
+    """
+
+    name: str
+    results: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    rate: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """Return pairs of a step and a result."""
+        return [(step, values[metric]) for step, values in self.results if metric in values]
+
+
+def flat(node: Any, prefix: str = '') -> dict[str, Any]:
+    """Return the leaves of nested dicts and lists by their path.
+
+    >>> flat(dict(model=dict(bits=4), steps=[8, 11], hooks=[dict(type='A')]))
+    {'model.bits': 4, 'steps': [8, 11], 'hooks.0.type': 'A'}
+    """
+    if isinstance(node, Mapping) and node:
+        pairs = node.items()
+    elif isinstance(node, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in node):
+        pairs = enumerate(node)
+    else:
+        return {prefix: node}
+    return {key: value for name, part in pairs for key, value in flat(part, f'{prefix}.{name}'.lstrip('.')).items()}
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read a work directory; of a training that was resumed, later lines take the place of earlier ones.
+
+    Raises:
+        InputError: it holds no ``scalars.json`` of a training, or one cannot be read.
+    """
+    files = sorted(folder.glob('*/vis_data/scalars.json'))
+    results: dict[int, dict[str, float]] = {}
+    losses: dict[int, float] = {}
+    run = Run(name)
+    for file in files:
+        lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                values = json.loads(line)
+                step = int(values['step'])
+            except (ValueError, TypeError, KeyError):
+                if number == len(lines):
+                    continue  # cut off where the run was killed
+                raise InputError(f'{file}, line {number}: no JSON with a step') from None
+            rates = [value for key, value in values.items() if key.startswith('firing/') and key.endswith('/rate')]
+            if rates:
+                run.rate = sum(rates) / len(rates)
+            elif 'lr' in values:
+                losses.update({step: values['loss']} if 'loss' in values else {})
+            else:
+                found = {k: v for k, v in ranked(values).items() if k not in NOT_RESULTS and '/lr' not in k}
+                results.update({step: found} if found else {})
+    if not losses and not results:
+        raise InputError(f'{folder} holds no training (no */vis_data/scalars.json with figures)')
+    run.results, run.losses = sorted(results.items()), sorted(losses.items())
+    configs = sorted(files[-1].parent.glob('config.py'))
+    if configs:
+        from .cfg_options import names_read
+        from .config import load_config
+
+        cfg = load_config(str(configs[0]))
+        names = names_read(cfg).difference(NOT_SETTINGS)  # without variables, of which the others have been made
+        run.settings = flat({name: value for name, value in cfg._cfg_dict.to_dict().items() if name in names})
+    return run
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Return the settings in which runs differ, each with its value in every run; None where a run lacks it."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    values = {key: [run.settings.get(key) for run in runs] for key in keys}
+    return {key: given for key, given in values.items() if any(value != given[0] for value in given)}
+
+
+def best_of(curve: Sequence[tuple[int, float]], metric: str) -> tuple[int, float]:
+    """Return the best result and its step; of losses the smallest.
+
+    >>> best_of([(1, 0.5), (2, 0.7), (3, 0.6)], 'coco/bbox_mAP')
+    (2, 0.7)
+    """
+    smallest = any(word in metric.lower() for word in SMALLER_IS_BETTER)
+    return (min if smallest else max)(curve, key=lambda point: point[1])
