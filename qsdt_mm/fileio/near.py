@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Guesses for paths that are not there, and contents of folders that were given for files."""
-=======
 """Near misses: files that a path which is not there may have meant, and those in a folder given for a file."""
->>>>>>> ends
 
 from __future__ import annotations
 
@@ -25,11 +21,7 @@ SHOWN = 6
 def kind_of(path: PathLike) -> str | None:
     """Return what a path is by its ending: 'a configuration', 'a checkpoint', 'a picture', or None.
 
-<<<<<<< HEAD
-    >>> kind_of('work_dirs/first/epoch_2.pth'), kind_of('mine.py'), kind_of('qsd-tiny_1xb32_digits')
-=======
     >>> kind_of('work_dirs/first/epoch_2.pth'), kind_of('mine/net.py'), kind_of('qsd-tiny_1xb32_digits')
->>>>>>> ends
     ('a checkpoint', 'a configuration', None)
     """
     ending = os.path.splitext(os.fspath(path))[1].lower()
