@@ -2,6 +2,7 @@
 
 python tools/train.py configs/classification/qsd-4m_1xb128_cifar10.py --amp
 Data: mmpretrain downloads it to data/cifar10. Test images are met in tools/test.py alone: nothing is chosen by them.
+Expect: not trained here; on nine tenths of the images 86.86 % top-1 of the rest.
 """
 
 _base_ = [

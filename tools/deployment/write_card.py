@@ -18,7 +18,7 @@ EXAMPLE = """examples:
   python tools/deployment/write_card.py weights/NAME weights/cards.yml --images 8
 
 FOLDER's README.md is written anew. What cannot be measured is in FACTS, under the folder's name: task (as the Hugging
-Face hub calls it), what, data, licence, split, recipe, minutes, limits; metrics, by their names in the results of
+Face hub calls it), what, data, licence, split, recipe, minutes, limits; machine, which took them (else two cores); metrics, by their names in the results of
 test.py how the card calls them; options, further words for test.py; picture, to look at. Without metrics no accuracy
 is measured: a network has none on its own training images, and "other" says which figure another network of the same
 recipe has.
@@ -26,7 +26,7 @@ recipe has.
 exit status: 0 done, 2 bad input or a failed evaluation, 130 interrupted
 """
 NEEDED = ('task', 'what', 'data', 'licence', 'recipe', 'minutes', 'limits')
-ALLOWED = (*NEEDED, 'split', 'metrics', 'options', 'other', 'picture')
+ALLOWED = (*NEEDED, 'machine', 'split', 'metrics', 'options', 'other', 'picture')
 FORMS = dict(float='trainable', integer='trainable', deploy='deploy')
 LINES = 120
 
@@ -130,7 +130,7 @@ def card(
         lines += [facts['other'], '']
     lines += [f'{size}. Firing rate: {rate:.3f} of what neurons can count.', '']
     lines += ['## Training', '', f'Data: {facts["data"]}. {facts["licence"]}', '', f'    {facts["recipe"]}', '']
-    lines += [f'{facts["minutes"]} minutes on two cores.', '', '## Limits', '']
+    lines += [f'{facts["minutes"]} minutes on {facts.get("machine", "two cores")}.', '', '## Limits', '']
     lines += [f'- {limit}' for limit in facts['limits']]
     return (
         f'---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=LINES)}---\n' + '\n'.join(lines) + '\n'
