@@ -132,7 +132,7 @@ def test_nothing_is_overwritten_unless_asked(made, tmp_path, capsys):
     [
         (['{made}/none.pth', '{tmp}/net'], 'does not exist'),
         (['{made}/both/deploy', '{tmp}/net'], 'is of kind deploy'),
-        (['{made}', '{tmp}/net'], 'is not a file'),
+        (['{made}', '{tmp}/net'], 'is a folder, not a file'),
         (['{made}/new.pth', '{made}/both'], 'is in the way'),
     ],
 )

@@ -74,7 +74,7 @@ def test_refusals_are_one_line_and_write_nothing(tool, capsys, tmp_path, source)
     out = tmp_path / 'out.pth'
     before = sorted(tmp_path.iterdir())
     assert 'nothing.pth does not exist' in refused(tool, capsys, tmp_path / 'nothing.pth', out)
-    assert 'is not a file' in refused(tool, capsys, tmp_path, out)
+    assert 'is a folder, not a file' in refused(tool, capsys, tmp_path, out)
     assert 'it has widths' in refused(tool, capsys, source, out, '--arch', 'qsd-15m')
     assert "error: arch='qsd-16m' is not allowed" in refused(tool, capsys, source, out, '--arch', 'qsd-16m')
     assert 'num_heads=7' in refused(tool, capsys, source, out, '--num-heads', '7')

@@ -33,8 +33,6 @@ SHOWN = 5
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    from qsdt_mm.datasets.events.windows import duration
-
     parser = ToolParser('events_to_npz.py', __doc__, EXAMPLE)
     parser.add_argument('source', type=Path, help='folder of recordings, or one recording')
     parser.add_argument('folder', type=Path, metavar='OUT', help='folder to make')
@@ -65,6 +63,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--overwrite', action='store_true', help='replace a data set that this tool made')
     args = parser.parse_args(argv)
+    from qsdt_mm.datasets.events.windows import duration
+
     for name in ('window', 'stride'):
         try:
             setattr(args, name, getattr(args, name) and duration(getattr(args, name)))
