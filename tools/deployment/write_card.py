@@ -18,10 +18,10 @@ EXAMPLE = """examples:
   python tools/deployment/write_card.py weights/NAME weights/cards.yml --images 8
 
 FOLDER's README.md is written anew. What cannot be measured is in FACTS, under the folder's name: task (as the Hugging
-Face hub calls it), what, data, licence, split, recipe, minutes, limits; machine, which took them (else two cores); metrics, by their names in the results of
-test.py how the card calls them; options, further words for test.py; picture, to look at. Without metrics no accuracy
-is measured: a network has none on its own training images, and "other" says which figure another network of the same
-recipe has.
+Face hub calls it), what, data, licence, split, recipe, minutes, limits; machine, which took the minutes (else two
+cores); metrics, by their names in the results of test.py how the card calls them; options, further words for test.py;
+picture, to look at. Without metrics no accuracy is measured: a network has none on its own training images, and
+"other" says which figure another network of the same recipe has.
 
 exit status: 0 done, 2 bad input or a failed evaluation, 130 interrupted
 """
