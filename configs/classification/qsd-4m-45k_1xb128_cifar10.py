@@ -2,7 +2,7 @@
 
 python tools/train.py configs/classification/qsd-4m-45k_1xb128_cifar10.py --amp
 Data: mmpretrain downloads it to data/cifar10; the last 500 training images of each class are for validation.
-Expect: as with images in folders: 86.86 % top-1 on those 5,000.
+Expect: not trained here; with images in folders 86.86 % top-1 on those 5,000.
 """
 
 _base_ = [

@@ -28,6 +28,9 @@ class Run:
         losses: pairs of an iteration and the training loss.
         rate: mean firing rate over neurons when they were last watched; None if they never were.
         settings: of its configuration, flat, by ``a.b.c``.
+
+    >>> Run('first', results=[(1, {'accuracy/top1': 90.0})]).results[-1][0]
+    1
     """
 
     name: str

@@ -134,7 +134,11 @@ def without_empty(schedulers: Any, loop: Any) -> Any:
             return False
         begin, end = scheduler.get('begin', 0), scheduler.get('end')
         parts = isinstance(begin, float) or isinstance(end, float)  # of epochs, as stretching makes them
-        return parts and end is not None and int(begin * batches) >= int(end * batches)
+        return (
+            parts
+            and all(isinstance(n, (int, float)) and n < math.inf for n in (begin, end))
+            and int(begin * batches) >= int(end * batches)
+        )
 
     return [scheduler for scheduler in schedulers if not empty(scheduler)]
 
@@ -146,7 +150,10 @@ def end_of(cfg: Any) -> int | None:
         if not counted_alike(scheduler, key):
             continue
         begin, end = scheduler.get('begin', 0), scheduler.get('end')
-        last = [end, *(begin + value for value in (scheduler.get('T_max'), scheduler.get('total_steps')) if value)]
+        if not isinstance(begin, (int, float)):  # what is wrong with it, who builds it says
+            continue
+        lengths = (scheduler.get('T_max'), scheduler.get('total_steps'))
+        last = [end, *(begin + value for value in lengths if isinstance(value, (int, float)) and value)]
         marks = scheduler.get('milestones')
         last += [marks[-1]] if isinstance(marks, (list, tuple)) and marks else []
         numbers = [math.ceil(value) for value in last if isinstance(value, (int, float)) and value < math.inf]
