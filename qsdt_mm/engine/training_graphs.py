@@ -226,7 +226,7 @@ class _Replayed(torch.autograd.Function):
         ctx.recorder, ctx.captured, ctx.parameters = recorder, captured, tensors[count:]
         outputs = recorder.replay(captured, tensors[:count], lambda found: copies(captured.tensors))
         ctx.ticket = captured.take_ticket()
-        fixed = [out for out, own in zip(outputs, captured.tensors) if not own.requires_grad]
+        fixed = [out for out, learned in zip(outputs, captured.learned) if not learned]
         ctx.mark_non_differentiable(*fixed)
         ctx.set_materialize_grads(False)
         return tuple(outputs)
@@ -241,7 +241,7 @@ class _Replayed(torch.autograd.Function):
             kept = parameter.grad
             if found is not None and kept is not None and kept.data_ptr() == found.data_ptr():
                 parameter.grad = kept.clone()
-        of_outputs = [grad for grad, own in zip(grads, captured.tensors) if own.requires_grad]
+        of_outputs = [grad for grad, learned in zip(grads, captured.learned) if learned]
         found = ctx.recorder.replay_backward(captured, of_outputs)
         return None, None, None, *(None if grad is None else grad.detach() for grad in found)
 

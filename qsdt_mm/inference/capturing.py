@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from qsdt_mm.errors import one_line
 from qsdt_mm.ops.holding import holding
@@ -127,9 +127,13 @@ class CapturedStep(Captured):
         grads: list[Tensor],
         found: list[Tensor | None],
     ) -> None:
-        super().__init__(graph, inputs, outputs, held)
+        learned = {id(end) for end in differentiable(outputs)}
+        given = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+        self.learned = [id(tensor) in learned for tensor in given]
+        # Without the nodes of autograd: those of parameters would go on adding gradients in the capture's stream.
+        super().__init__(graph, inputs, tree_map_only(Tensor, Tensor.detach, outputs), held)
         self.backward, self.grads, self.found = backward, grads, found
-        self.tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+        self.tensors = [leaf for leaf in tree_leaves(self.outputs) if isinstance(leaf, Tensor)]
         self.last: Callable[[], Ticket | None] = lambda: None
 
     def take_ticket(self) -> Ticket:
