@@ -55,7 +55,7 @@ def draw_sum(image: torch.Tensor, membranes: torch.Tensor, counts: torch.Tensor,
     channel = int(correlation(counts, image).argmax())
     membrane, count = membranes[channel], counts[channel]
     bound = membrane.abs().max()
-    figure = new_figure(10.4, 1.9)
+    figure = new_figure(10.4, 1.5)
     grid = figure.subplots(1, 2 * (most + 3) - 1, width_ratios=[1, 0.3] * (most + 2) + [1])
     for sign, axes in zip('→→=' + '+' * (most - 1), grid[1::2]):
         axes.axis('off')
