@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def register_models() -> list[str]:
         known += classifiers
     for library in INFERENCERS:
         models = {name: _Lazy(folder) for name, (folder, scope) in networks.items() if scope == library}
-        if models:
+        if models and find_spec(library) is not None:
             add_inferencer_models(library, models)
             known += models
     return sorted(known)

@@ -12,7 +12,9 @@ from mmengine.infer import BaseInferencer
 
 import qsdt_mm
 from qsdt_mm.compat import inferencers
+from qsdt_mm.deploy import listing
 from qsdt_mm.deploy.listing import card_facts
+from qsdt_mm.deploy.settings import config_of
 from qsdt_mm.errors import InputError
 from qsdt_mm.fileio.shipped import located, shipped_folders
 
@@ -113,6 +115,21 @@ def test_inferencers_know_others(registered):
     own = qsdt_mm.from_pretrained(CELLS).state_dict()
     assert all(torch.equal(value, own[name]) for name, value in infer.model.state_dict().items())
     assert BaseInferencer.list_models('mmseg', 'semantic-fpn_qsd') == [CELLS]
+
+
+def test_a_library_that_is_absent_is_passed_over(monkeypatch):
+    monkeypatch.setattr(inferencers, 'MODELS', {})
+    monkeypatch.setattr(listing, 'find_spec', lambda name: None)
+    monkeypatch.setattr(listing, '_add_classifiers', lambda folders: False)
+    assert qsdt_mm.register_models() == [] and inferencers.MODELS == {}
+
+
+@pytest.mark.parametrize('load', [qsdt_mm.from_pretrained, config_of], ids=['network', 'configuration'])
+def test_a_network_of_an_absent_library_says_what_brings_it(load, monkeypatch):
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'mmseg'] + ['mmseg']:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=r'needs mmseg, which is not installed: pip install (onedl-)?mmsegmentation$'):
+        load(located(CELLS))
 
 
 def test_inferencers_still_know_their_own(registered):

@@ -44,5 +44,5 @@ def test_source_distribution_is_the_tree(tmp_path):
             assert path.relative_to(ROOT.resolve()).as_posix() in names, f'{page.name}: {target}'
     assert {'Makefile', 'requirements/lock.txt', 'tests/packaging/test_release.py', 'mkdocs.yml'} <= names
     rooms = {name.partition('/')[0] for name in names if '/' in name} - {'qsdt_mm.egg-info'}
-    assert rooms == {'.github', *'configs demo docs qsdt_mm requirements tests tools weights'.split()}
-    assert not [name for name in names if name.endswith(('.pth', '.pyc', '.ipynb')) and not name.endswith('qsdt_mm.pth')]
+    assert rooms == {'.github', 'configs', 'demo', 'docs', 'qsdt_mm', 'requirements', 'tests', 'tools', 'weights'}
+    assert [name for name in names if name.endswith(('.pth', '.pyc'))] == ['qsdt_mm/compat/startup/qsdt_mm.pth']
