@@ -65,7 +65,7 @@ def description() -> str:
 
 def mim_files() -> list[tuple[str, list[str]]]:
     """What .mim holds, once for each package: folder in the wheel, files."""
-    files = [Path('model-index.yml'), Path('dataset-index.yml')]
+    files = [Path('model-index.yml'), Path('dataset-index.yml'), Path('demo/digit.png')]
     for room in ('configs', 'tools', 'demo'):
         files += sorted(path.relative_to(HERE) for path in (HERE / room).rglob('*') if path.suffix in MIM_SUFFIXES)
     return [

@@ -79,7 +79,7 @@ def test_wheel_holds_the_package_and_mims_files_and_nothing_else(tree, wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {path.relative_to(tree).as_posix() for path in (tree / 'qsdt_mm').rglob('*.py')}
-    mim = {'model-index.yml', 'dataset-index.yml'}
+    mim = {'model-index.yml', 'dataset-index.yml', 'demo/digit.png'}
     for folder, patterns in dict(configs=('*.py', '*.yml'), tools=('*.py', '*.sh'), demo=('*.py',)).items():
         mim |= {path.relative_to(tree).as_posix() for pattern in patterns for path in (tree / folder).rglob(pattern)}
     assert {
