@@ -211,7 +211,8 @@ class CudaRecorder:
             with torch.cuda.stream(self.stream):
                 for _ in range(WARM_UP):
                     run()
-                with holding(), NothingWaits(self.device):  # a capture that fails may leave the device's memory in disorder
+                # A capture that fails may leave the device's memory in disorder.
+                with holding(), NothingWaits(self.device):
                     run()
             torch.cuda.current_stream().wait_stream(self.stream)
             graph = torch.cuda.CUDAGraph()
@@ -224,9 +225,7 @@ class CudaRecorder:
                 raise CannotCaptureError(one_line(error)) from error
         return Captured(graph, inputs, outputs, held)
 
-    def capture_step(
-        self, run: Callable[[], Any], inputs: list[Tensor], parameters: Sequence[Tensor]
-    ) -> CapturedStep:
+    def capture_step(self, run: Callable[[], Any], inputs: list[Tensor], parameters: Sequence[Tensor]) -> CapturedStep:
         """Capture a forward pass that reads ``inputs`` and parameters, and its backward pass.
 
         Its memory is its own, for what the forward pass keeps has to stay until the other.

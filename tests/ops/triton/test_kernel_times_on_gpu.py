@@ -81,6 +81,8 @@ CASES = ['neuron', 'half bytes', 'time steps', 'quantizer', 'depthwise weight', 
 def test_kernels_are_faster(device, dtype, name, monkeypatch):
     from triton.testing import do_bench_cudagraph
 
+    if name == 'depthwise weight' and dtype is not torch.float32:
+        pytest.skip("used in float32 alone: in half precision cuDNN's is faster with channels last")
     run = case(name, device, dtype)
     found = do_bench_cudagraph(run, rep=10, return_mode='median')
     monkeypatch.setattr(dispatch, 'find', lambda *args: None)
