@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,17 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def literal(text: str) -> str:
+    """Return a text that matplotlib draws letter by letter; between two dollars it would read a formula.
+
+    >>> print(literal('from $5 to $9'))
+    from \\$5 to \\$9
+    """
+    return text.replace('$', r'\$')
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG file that is either whole or not there."""
-    with atomic_open(path) as file:
+    """Write a PNG file that is either whole or not there; letters that the font lacks are drawn as boxes."""
+    with atomic_open(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph .* missing from')
         figure.savefig(file, format='png', dpi=150)

@@ -94,9 +94,10 @@ class LearningCurvesHook(Hook):
 
 @HOOKS.register_module()
 class PredictionGridHook(Hook):
-    """Draws images with the class that was predicted to ``predictions.png`` when a classifier is tested.
+    """Draws images with the class that was predicted to ``predictions.png``, of a test or a training's last validation.
 
-    Mistakes come first, so that they are seen; the title says how many there are.
+    Mistakes come first, so that they are seen; the title says how many there are. In a training the figure is drawn
+    once, at its end.
 
     Args:
         filename: name of the file in the work directory.
@@ -118,12 +119,23 @@ class PredictionGridHook(Hook):
         self._wrong: list[tuple] = []
         self._count = self._mistakes = 0
 
+    def before_val_epoch(self, runner) -> None:
+        """Start anew."""
+        self._reset()
+
     def before_test_epoch(self, runner) -> None:
         """Start anew."""
         self._reset()
 
+    def after_val_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None) -> None:
+        """Keep what may be drawn."""
+        self._keep(data_batch, outputs)
+
     def after_test_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None) -> None:
         """Keep what may be drawn."""
+        self._keep(data_batch, outputs)
+
+    def _keep(self, data_batch: Any, outputs: Sequence | None) -> None:
         if not is_main_process() or not isinstance(data_batch, Mapping):
             return
         most = self.rows * self.columns
@@ -141,11 +153,19 @@ class PredictionGridHook(Hook):
     @master_only
     def after_test_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
         """Write the figure."""
+        self._draw(runner, 'test_dataloader')
+
+    @master_only
+    def after_train(self, runner) -> None:
+        """Write the figure of the last validation."""
+        self._draw(runner, 'val_dataloader')
+
+    def _draw(self, runner, loader: str) -> None:
         if not self._count:
             return
         model = unwrap(runner.model)
         reverse = getattr(model.data_preprocessor, 'to_rgb', False)
-        classes = (getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        classes = (getattr(getattr(runner, loader).dataset, 'metainfo', None) or {}).get('classes')
         shown = (self._wrong[: self.rows * self.columns // 2] + self._right)[: self.rows * self.columns]
         right = self._count - self._mistakes
         figure = draw_prediction_grid(shown, self.columns, right, self._count, classes, reverse)

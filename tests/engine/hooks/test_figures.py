@@ -93,7 +93,7 @@ def test_mistakes_come_first(tmp_path, monkeypatch):
             )
         hook.after_test_epoch(runner)
     titles = [axes.get_title() for axes in figures[-1].axes]
-    assert titles == ['cat 75 %\nis dog', 'cat 75 %', 'cat 75 %', 'cat 75 %', '', ''][: len(titles)]
+    assert titles == ['said cat (75 %),\nis dog', 'cat 75 %', 'cat 75 %', 'cat 75 %', '', ''][: len(titles)]
     assert figures[-1].get_suptitle() == '3 of 4 right (75.0 %)'
     assert figures[-1].axes[0].images[0].get_array()[0, 0].tolist() == [1, 0, 0]
 
