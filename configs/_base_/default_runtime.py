@@ -20,6 +20,8 @@ default_hooks = dict(
     classes=dict(type='ClassResultsHook'),
     # energy.json and energy.png, at the end of a training
     energy=dict(type='EnergyHook'),
+    # report.html, a page of all that, and firing_rates_by_epoch.png
+    report=dict(type='RunReportHook'),
     # firing/<neuron>/{rate,silent,saturated} in scalars.json; a warning when a neuron falls silent
     firing=dict(type='FiringRateHook', interval=100),
 )

@@ -48,8 +48,10 @@ def add_hooks(runner: Any, cfg: Any) -> None:
     """Register hooks that every run has whose ``default_hooks`` says nothing of them; ``NAME=None`` is without."""
     from qsdt_mm.engine.hooks import ClassResultsHook, EnergyHook
 
+    from .run_report import RunReportHook
+
     absent = cfg.get('absent_hooks') or ()
-    for name, kind in dict(classes=ClassResultsHook, energy=EnergyHook).items():
+    for name, kind in dict(classes=ClassResultsHook, energy=EnergyHook, report=RunReportHook).items():
         if name not in absent and not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())
 
