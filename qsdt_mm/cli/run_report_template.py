@@ -22,10 +22,12 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .9rem; margin:
 .tile { background: var(--card); border-radius: .5rem; padding: .7rem .9rem; font-size: .85rem; color: var(--dim) }
 .tile b { display: block; font-size: 1.45rem; line-height: 1.3; color: var(--ink) }
 img { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: .5rem }
-figure { margin: .5rem 0 } .narrow { max-width: 48rem }
+figure { margin: .5rem 0; overflow-x: auto } .narrow { max-width: 48rem }
 pre { background: var(--card); border-radius: .5rem; padding: .7rem .9rem; white-space: pre-wrap; font-size: .85rem }
 table { border-collapse: collapse; font-size: .85rem; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line) }
+td, th { overflow-wrap: normal } td.mono, td.any { overflow-wrap: anywhere }
+@media (max-width: 700px) { img { min-width: 38rem } th, td { padding-right: .4rem } }
 th { color: var(--dim); font-weight: 600 } .number { text-align: right; font-variant-numeric: tabular-nums }
 .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .8rem }
 .bad { color: var(--bad); font-weight: 600 }
@@ -100,7 +102,7 @@ saturated if it always fires all it can: neither carries information. Red: half 
 <table>
 <tr><th>class</th><th class="number">{{ things }}</th><th class="number">{{ score }}</th></tr>
 {% for name, count, value in classes %}
-<tr><td>{{ name }}</td><td class="number">{{ count }}</td><td class="number">{{ value }}</td></tr>
+<tr><td class="any">{{ name }}</td><td class="number">{{ count }}</td><td class="number">{{ value }}</td></tr>
 {% endfor %}
 </table>
 </details>

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import new_figure
+from .figures import new_figure, whole_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,8 @@ def draw_learning_curves(
     left, right = figure.subplots(1, 2)
     left.plot(times, losses, color=FAINT, linewidth=0.6, label='each iteration')
     window = max(len(losses) // 50, 1)
-    left.plot(times, running_mean(losses, window), color='#2166ac', label=f'mean of {window}')
+    if window > 1:
+        left.plot(times, running_mean(losses, window), color='#2166ac', label=f'mean of {window}')
     left.set(title='Training loss', xlabel=unit)
     left.legend(frameon=False)
     for name, points in metrics.items():
@@ -47,6 +48,7 @@ def draw_learning_curves(
     if right.lines:
         right.legend(frameon=False)
     for axes in (left, right):
+        whole_epochs(axes, unit)
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     return figure

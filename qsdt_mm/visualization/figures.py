@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qsdt_mm.fileio.atomic import atomic_open
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -20,6 +21,12 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
+
+
+def whole_epochs(axes: Axes, unit: str) -> None:
+    """Put ticks of a time axis at whole epochs, if it counts them."""
+    if unit == 'epoch':
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def literal(text: str) -> str:

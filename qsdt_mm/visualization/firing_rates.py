@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .energy import part_of
-from .figures import literal, new_figure
+from .figures import literal, new_figure, whole_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +98,7 @@ def draw_firing_rates(times: Sequence[float], watched: Sequence[Watched], unit: 
     right.set_ylim(0, max(10.0, 1.3 * right.get_ylim()[1]))
     right.legend(frameon=False, fontsize=8)
     for axes in (left, right):
+        whole_epochs(axes, unit)
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     return figure

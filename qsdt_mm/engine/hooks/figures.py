@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real  # numpy's numbers, too
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class LearningCurvesHook(Hook):
         """Note the metrics and draw."""
         if not self._training:
             return
-        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, (int, float))}
+        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, Real)}
         history = list(runner.message_hub.runtime_info.get(self.HISTORY, []))
         runner.message_hub.update_info(self.HISTORY, [*history, dict(iter=runner.iter, **numbers)])
         self.draw(runner)
