@@ -240,4 +240,4 @@ class RunReportHook(Hook):
         try:
             write_report(Path(runner.work_dir))
         except Exception as error:
-            runner.logger.warning(f'{NAME} was not written: {one_line(error)}')
+            runner.logger.warning(f'report.html was not written: {one_line(error)}')
