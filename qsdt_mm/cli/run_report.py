@@ -150,7 +150,7 @@ def cut(value: Any) -> str:
 
 
 def last_test(work_dir: Path) -> dict[str, float]:
-    """Return the newest test's results, as mmengine's LoggerHook leaves them in ``TIME/TIME.json``."""
+    """Return the newest test's results, which LoggerHook leaves in a JSON file with the name of its folder."""
     for folder in sorted((path for path in work_dir.iterdir() if path.is_dir()), reverse=True):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             found = json.loads((folder / f'{folder.name}.json').read_text(encoding='utf-8'))

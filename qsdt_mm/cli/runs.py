@@ -87,33 +87,31 @@ def read_run(folder: Path, name: str, settings: bool = True) -> Run:
         InputError: it holds no ``scalars.json`` of a training, or one cannot be read.
     """
     files = sorted(folder.glob('*/vis_data/scalars.json'))
+    parts = [(file, _figures(file)) for file in files]
+    # A training that began anew (--overwrite) logs all steps again: what was there before is another's.
+    begins = [min((step for step, values in lines if 'lr' in values), default=None) for _, lines in parts]
+    known = [begin for begin in begins if begin is not None]
+    if known:
+        newest = max(i for i, begin in enumerate(begins) if begin is not None and begin <= known[0])
+        parts = parts[newest:]
     results: dict[int, dict[str, float]] = {}
     losses: dict[int, float] = {}
     firing: dict[int, dict[str, tuple[float, float, float]]] = {}
     run = Run(name)
-    for file in files:
-        lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                values = json.loads(line)
-                step = int(values['step'])
-            except (ValueError, TypeError, KeyError):
-                if number == len(lines):
-                    continue  # cut off where the run was killed
-                raise InputError(f'{file}, line {number}: no JSON with a step') from None
-            rates = [value for key, value in values.items() if key.startswith('firing/') and key.endswith('/rate')]
-            if rates:
-                run.rate = sum(rates) / len(rates)
-                firing[step] = _firing_of(values)
+    for _, lines in parts:
+        for step, values in lines:
+            if watched := _firing_of(values):
+                run.rate = sum(rate for rate, *_ in watched.values()) / len(watched)
+                firing[step] = watched
             elif 'lr' in values:
-                losses.update({step: values['loss']} if 'loss' in values else {})
+                losses.update({step: values['loss']} if isinstance(values.get('loss'), (int, float)) else {})
             else:
                 found = {k: v for k, v in ranked(values).items() if k not in NOT_RESULTS and '/lr' not in k}
                 results.update({step: found} if found else {})
     if not losses and not results:
         raise InputError(f'{folder} holds no training (no */vis_data/scalars.json with figures)')
     run.results, run.losses, run.firing = sorted(results.items()), sorted(losses.items()), sorted(firing.items())
-    for file in files:
+    for file, _ in parts:
         _read_log(file.parents[1], run)
     run.energy, run.dense_energy = _energies(folder / 'energy.json')
     configs = sorted(files[-1].parent.glob('config.py'))
@@ -125,6 +123,20 @@ def read_run(folder: Path, name: str, settings: bool = True) -> Run:
         names = names_read(cfg).difference(NOT_SETTINGS)  # without variables, of which the others have been made
         run.settings = flat({name: value for name, value in cfg._cfg_dict.to_dict().items() if name in names})
     return run
+
+
+def _figures(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return the steps and figures of ``scalars.json``; a last line may be cut off, where the run was killed."""
+    found = []
+    lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            values = json.loads(line)
+            found.append((int(values['step']), values))
+        except (ValueError, TypeError, KeyError):
+            if number < len(lines):
+                raise InputError(f'{file}, line {number}: no JSON with a step') from None
+    return found
 
 
 def _firing_of(values: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:

@@ -13,12 +13,12 @@ def main(*words):
     return toy.tool('analysis_tools/compare_runs').main([str(word) for word in words])
 
 
-def written(folder, lr, accuracies, stamp='20260101_000000', metric='accuracy/top1', config=True, energy=None):
+def written(folder, lr, accuracies, stamp='20260101_000000', metric='accuracy/top1', config=True, energy=None, begin=1):
     """A work directory as a training leaves it."""
     at = folder / stamp / 'vis_data'
     at.mkdir(parents=True)
     lines = []
-    for step, value in enumerate(accuracies, 1):
+    for step, value in enumerate(accuracies, begin):
         lines.append(dict(lr=lr, loss=2.0 / step, time=0.1, step=10 * step))
         lines.append(
             {'firing/a/rate': 0.1 * step, 'firing/b/rate': 0.3 * step, 'firing/a/silent': 0.9, 'step': 10 * step}
@@ -69,7 +69,7 @@ def test_firing_energy_and_time(tmp_path):
     run = read_run(written(tmp_path / 'run', 0.1, [50.0, 60.0], energy=0.5), 'run')
     assert run.firing[1] == (20, {'a': (0.2, 0.9, 0.0), 'b': (0.6, 0.0, 0.0)})
     assert (run.per_epoch, run.seconds, run.energy, run.dense_energy) == (10, 90.0, 0.5, 1.0)
-    written(tmp_path / 'run', 0.1, [60.0], stamp='20260102_000000')
+    written(tmp_path / 'run', 0.1, [60.0], stamp='20260102_000000', begin=2)
     assert read_run(tmp_path / 'run', 'run').seconds == 180.0  # of both parts of a run that was resumed
 
 
@@ -89,6 +89,14 @@ def test_a_dot_for_each_run(of_energy):
     dots = figure.axes[2]
     assert [line.get_xydata().tolist() for line in dots.lines] == [[[0.1, 50.0]], [[0.2, 60.0]]]
     assert dots.get_xlabel() == ('mJ an image, operations' if of_energy else 'mean firing rate')
+
+
+def test_a_run_that_began_anew_is_not_mixed_with_the_one_before(tmp_path):
+    folder = written(tmp_path / 'run', 0.1, [50.0, 60.0, 99.0])
+    written(folder, 0.1, [51.0], stamp='20260102_000000')
+    written(folder, 0.1, [52.0], stamp='20260103_000000', begin=2)
+    run = read_run(folder, 'run')
+    assert run.curve('accuracy/top1') == [(1, 51.0), (2, 52.0)] and run.seconds == 180.0
 
 
 def test_losses_are_compared_where_nothing_is_validated(tmp_path, capsys):

@@ -162,7 +162,9 @@ def names_of(loop: Any) -> list[str]:
 
 def ignored_by(loop: Any) -> int | None:
     """Return the label that the loop's metrics ignore."""
-    labels = (getattr(metric, 'ignore_index', None) for metric in getattr(loop.evaluator, 'metrics', []))
+    labels = (
+        getattr(metric, 'ignore_index', None) for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', [])
+    )
     return next((label for label in labels if isinstance(label, int)), None)
 
 
