@@ -72,7 +72,7 @@ def differences_from_base(cfg: Any) -> list[list[Any]]:
         for settings in (base, cfg._cfg_dict.to_dict())
     )
     keys = [key for key in dict.fromkeys([*there, *here]) if there.get(key) != here.get(key)]
-    filled = {key for key in keys if key not in there and key.rpartition('.')[2] in FILLED_IN}
+    filled = {key for key in keys if key not in there and not {*key.split('.')}.isdisjoint(FILLED_IN)}
     return [[key, there.get(key), here.get(key)] for key in keys if key not in filled]
 
 

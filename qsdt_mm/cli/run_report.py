@@ -115,7 +115,7 @@ def head_of(work_dir: Path, run: Run) -> dict[str, Any]:
         tiles.append(('last loss', f'{run.losses[-1][1]:.4g}', f'iteration {run.losses[-1][0]}'))
     if tested := last_test(work_dir):
         name = chosen(tested)
-        rest = ', '.join(f'{key} {shown(key, value)}' for key, value in list(tested.items())[1:4])
+        rest = ', '.join(f'{key} {shown(key, value)}' for key, value in list(tested.items())[1:3])
         tiles.append((f'test: {name}', shown(name, tested[name]), rest))
     if run.rate is not None:
         tiles.append(('mean firing rate', f'{run.rate:.3f}', 'of neurons, when they were last watched'))
@@ -123,7 +123,7 @@ def head_of(work_dir: Path, run: Run) -> dict[str, Any]:
         factor = f'{run.dense_energy / run.energy:.1f} times less than dense ({run.dense_energy:.3g} mJ)'
         tiles.append(('energy of operations', f'{run.energy:.3g} mJ', f'an image; {factor}'))
     if run.seconds is not None:
-        last = run.losses[-1][0] if run.losses else 0
+        last = max((steps[-1][0] for steps in (run.losses, run.firing) if steps), default=0)
         tiles.append(('time', duration(run.seconds), f'{last:,} iterations'))
     notes = read_notes(work_dir)
     rows = notes.get('differences')

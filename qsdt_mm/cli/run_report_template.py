@@ -111,7 +111,6 @@ saturated if it always fires all it can: neither carries information. Red: half 
 {% if pictures.predictions or pictures.reconstructions %}
 <h2 id="predictions">Predictions</h2>
 {% if pictures.predictions %}
-<p>Mistakes come first.</p>
 <figure class="narrow"><img src="{{ pictures.predictions }}" alt="Images and what the network says"></figure>
 {% endif %}
 {% if pictures.reconstructions %}

@@ -114,7 +114,7 @@ def draw_scenes(scenes: Sequence[Scene], count: int, meta: Mapping[str, Any], re
     titles = ('truth', f'found, scores above {SCORE}') if of_boxes else ('image', 'truth', 'the network says')
     names = [str(name) for name in meta.get('classes') or ()]
     colours = colours_of(meta, len(names))
-    figure = new_figure(3.2 * len(titles) + 1.6, 2.6 * len(scenes) + 0.6)
+    figure = new_figure(2.8 * len(titles) + 1.6, 2.6 * len(scenes) + 0.6)
     grid = figure.subplots(len(scenes), len(titles), squeeze=False)
     for scene, row in zip(scenes, grid):
         picture = to_picture(scene.image, reverse)
@@ -134,7 +134,8 @@ def draw_scenes(scenes: Sequence[Scene], count: int, meta: Mapping[str, Any], re
         if of_boxes:
             _draw_boxes(row[0], *scene.truth, None, names, colours)
             _draw_boxes(row[1], *scene.found, scene.scores, names, colours)
-        words = f'{scene.mistakes:.0f} mistakes' if of_boxes else f'{100 * scene.mistakes:.1f} % wrong'
+        plural = '' if scene.mistakes == 1 else 's'
+        words = f'{scene.mistakes:.0f} mistake{plural}' if of_boxes else f'{100 * scene.mistakes:.1f} % wrong'
         row[0].set_ylabel(words, fontsize=8)
     for axes, title in zip(grid[0], titles):
         axes.set_title(title, fontsize=9)

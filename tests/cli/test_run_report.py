@@ -143,7 +143,14 @@ def test_settings_that_differ_from_the_base(tmp_path, monkeypatch):
     config = tmp_path / 'config.py'
     config.write_text("_base_ = './base.py'\nmodel = dict(bits=2)\n")
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict({'train_dataloader.batch_size': 8, 'train_dataloader.pin_memory': False, 'work_dir': 'x'})
+    cfg.merge_from_dict(
+        {
+            'train_dataloader.batch_size': 8,
+            'train_dataloader.pin_memory': False,
+            'val_dataloader': dict(collate_fn=dict(type='x')),
+            'work_dir': 'x',
+        }
+    )
     assert differences_from_base(cfg) == [['model.bits', 4, 2], ['train_dataloader.batch_size', 1, 8]]
     assert differences_from_base(Config.fromfile(tmp_path / 'base.py')) == []
     monkeypatch.setattr('sys.argv', ['tools/train.py', 'a b.py'])
