@@ -66,8 +66,11 @@ class EnergyHook(Hook):
         finally:
             model.train(training)
         folder = Path(runner.work_dir)
-        write_json(folder / 'energy.json', self.report.as_dict())
-        plot_energy(self.report, folder / 'energy.png')
+        try:
+            write_json(folder / 'energy.json', self.report.as_dict())
+            plot_energy(self.report, folder / 'energy.png')
+        except OSError as error:  # the training is done, and as good without
+            runner.logger.warning(f'energy was not written: {one_line(error)}')
 
     def _batches(self, loader: Any) -> Iterator[Any]:
         """Yield batches of one image, until there are enough or it took long enough."""

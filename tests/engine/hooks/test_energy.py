@@ -65,3 +65,10 @@ def test_nothing_to_count(tmp_path, without):
     runner.val_loop = None if without == 'images' else 1
     EnergyHook().after_train(runner)
     assert not list(tmp_path.iterdir()) and not runner.warnings
+
+
+def test_a_disk_that_takes_no_more_is_a_warning(tmp_path):
+    runner = run(tmp_path / 'file' / 'run', Network(QuantConv2d(2, 2, 1)))
+    (tmp_path / 'file').touch()
+    EnergyHook(images=1).after_train(runner)
+    assert len(runner.warnings) == 1 and 'energy was not written' in runner.warnings[0]
