@@ -20,6 +20,7 @@ NOT_SETTINGS = ('work_dir', 'experiment_name', 'load_from', 'resume', 'launcher'
 WRITTEN_AT = re.compile(r'(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ')
 ITERATIONS = re.compile(r'Epoch\(train\)\s+\[\s*\d+\]\[\s*\d+/(\d+)\]')
 FIRING = re.compile(r'firing/(.+)/(rate|silent|saturated)')
+OF_PICTURES = re.compile(r'default_hooks\.(curves|predictions|classes|energy|report)(\.|$)')
 SMALLER_IS_BETTER = ('loss', 'error', 'mae', 'rmse')
 
 
@@ -188,8 +189,11 @@ def _energies(path: Path) -> tuple[float | None, float | None]:
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Return the settings in which runs differ, each with its value in every run; None where a run lacks it."""
-    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    """Return the settings in which runs differ, each with its value in every run; None where a run lacks it.
+
+    Hooks that only say how a run ended make no difference.
+    """
+    keys = dict.fromkeys(key for run in runs for key in run.settings if not OF_PICTURES.match(key))
     values = {key: [run.settings.get(key) for run in runs] for key in keys}
     return {key: given for key, given in values.items() if any(value != given[0] for value in given)}
 

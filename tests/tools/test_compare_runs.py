@@ -55,6 +55,8 @@ def test_settings_that_differ(tmp_path):
     runs = [read_run(written(tmp_path / str(lr), lr, [1.0]), str(lr)) for lr in (0.1, 0.2)]
     assert differences(runs) == {'optim_wrapper.optimizer.lr': [0.1, 0.2]}
     assert differences(runs[:1]) == {}
+    runs[0].settings['default_hooks.energy.type'] = 'EnergyHook'  # a run of before there was one is no other training
+    assert len(differences(runs)) == 1
 
 
 def test_a_resumed_run_and_one_that_was_killed(tmp_path):
