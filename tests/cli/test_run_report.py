@@ -11,7 +11,8 @@ import toy_runs as toy
 from mmengine.config import Config
 
 from qsdt_mm.analysis.class_results import ClassResults
-from qsdt_mm.cli import run_report
+from qsdt_mm.cli import load_config, run_report
+from qsdt_mm.cli.builders import add_hooks
 from qsdt_mm.cli.run_notes import differences_from_base, read_notes, write_notes
 from qsdt_mm.cli.run_report import RunReportHook, firing_of, last_test, write_report
 from qsdt_mm.cli.runs import Run
@@ -172,7 +173,7 @@ def test_a_page_that_cannot_be_written_is_a_warning(tmp_path):
 
 
 def test_a_training_and_its_test_leave_the_page(tmp_path, capsys):
-    hooks = "default_hooks = dict(report=dict(_delete_=True, type='RunReportHook'))"
+    hooks = "default_hooks = dict(report=dict(type='RunReportHook'))"
     config = toy.variant(tmp_path / 'config.py', hooks)
     work_dir = tmp_path / 'run'
     assert toy.train(work_dir, '--epochs', 1, config=config, train_dataloader__num_workers=0) == 0
@@ -181,3 +182,13 @@ def test_a_training_and_its_test_leave_the_page(tmp_path, capsys):
     page.write_text('old')
     assert toy.evaluate(work_dir / 'epoch_1.pth', work_dir, config=config) == 0
     assert 'test: ' in page.read_text()
+
+
+@pytest.mark.parametrize('text', ['default_hooks = dict(energy=None)', "absent_hooks = ['energy']"])
+def test_hooks_that_a_configuration_does_not_want(tmp_path, text):
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    hooks = []
+    runner = SimpleNamespace(hooks=hooks, register_hook=lambda hook: hooks.append(type(hook).__name__))
+    add_hooks(runner, load_config(str(path)))
+    assert hooks == ['ClassResultsHook', 'RunReportHook']
