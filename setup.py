@@ -22,6 +22,7 @@ CORE = [
     'safetensors>=0.4',
     'huggingface_hub>=0.20',
     'matplotlib>=3.7',
+    'jinja2>=3.1',
     'tensorboard>=2.15',
 ]
 DET = ['onedl-mmdetection>=3.5.1', 'pycocotools>=2.0.6']

@@ -62,6 +62,17 @@ def test_a_resumed_run_draws_all_of_its_history(tmp_path, drawn):
     assert metric[:, 0].tolist() == [1, 2, 3, 4]
 
 
+def test_results_that_are_numpys_are_drawn(tmp_path, drawn):
+    """As mmseg gives them, in 32 bits."""
+    hub = SimpleNamespace(runtime_info={}, log_scalars={'train/loss': SimpleNamespace(data=([1.0, 0.5], [1, 1]))})
+    hub.update_info = hub.runtime_info.__setitem__
+    runner = SimpleNamespace(message_hub=hub, iter=2, work_dir=str(tmp_path), train_loop=None)
+    hook = LearningCurvesHook()
+    hook.before_train(runner)
+    hook.after_val_epoch(runner, dict(mIoU=np.float32(41.5), names=['a']))
+    assert drawn[-1].axes[1].lines[0].get_xydata().tolist() == [[2, 41.5]]
+
+
 def test_validation_alone_draws_nothing(tmp_path):
     hook = LearningCurvesHook()
     hook.after_val_epoch(SimpleNamespace(work_dir=str(tmp_path)), dict(top1=3.0))
@@ -93,7 +104,7 @@ def test_mistakes_come_first(tmp_path, monkeypatch):
             )
         hook.after_test_epoch(runner)
     titles = [axes.get_title() for axes in figures[-1].axes]
-    assert titles == ['cat 75 %\nis dog', 'cat 75 %', 'cat 75 %', 'cat 75 %', '', ''][: len(titles)]
+    assert titles == ['said cat (75 %),\nis dog', 'cat 75 %', 'cat 75 %', 'cat 75 %', '', ''][: len(titles)]
     assert figures[-1].get_suptitle() == '3 of 4 right (75.0 %)'
     assert figures[-1].axes[0].images[0].get_array()[0, 0].tolist() == [1, 0, 0]
 
