@@ -1,11 +1,13 @@
 """What all tests share: one thread, a fixed seed, a plain environment, and the toy runs."""
 
+import ast
 import faulthandler
 import gc
 import multiprocessing
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -39,10 +41,7 @@ def frozen():
 
 @pytest.fixture(autouse=True)
 def libraries_are_no_garbage(frozen):
-    """The libraries' objects stay for good: walking over a million of them, often, was a third of the tests' time.
-
-    mmengine alone collects for each data set that it builds.
-    """
+    """The libraries' objects stay for good: walking over a million of them, often, was a third of the tests' time."""
     if len(sys.modules) > frozen[0] + 50:
         gc.collect()
         gc.freeze()
@@ -69,6 +68,28 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def as_it_is(text, **_):
+    """In place of yapf's formatting of code: what is no Python is an error there, too."""
+    ast.parse(text)
+    return text, False
+
+
+@pytest.fixture(scope='session', autouse=True)
+def unformatted():
+    """Configurations are noted as they are: to format one takes as long as a toy run, and every run does it twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', as_it_is)
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_collection_for_a_data_set():
+    """mmengine collects garbage, all objects of all libraries looked at, for each data set that it builds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=int))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
     """A fixed seed; no test sees another's default scope, log or visualizer, or the variables set for launchers.
@@ -83,14 +104,6 @@ def plain_environment(monkeypatch):
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'QSDT_TRACEBACK', 'TOY_TRACE'):
         monkeypatch.setenv(name, 'x')
         monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope='module')
-def unformatted():
-    """Configurations are noted as they are: to format one takes as long as a toy run, and every checkpoint does it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False))
-        yield
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import toy_runs as toy
 import toy_states as states
 from mmengine.runner import loops
 
-pytestmark = pytest.mark.usefixtures('unformatted')
 EPOCHS = 'train_cfg = dict(max_epochs=2)\ndefault_hooks = dict(checkpoint=dict(by_epoch=False, interval=2))\n'
 CASES = {
     'in the middle of an epoch': (EPOCHS, False, 'iter_2', 'iter_6'),
