@@ -42,7 +42,7 @@ def frozen():
 @pytest.fixture(autouse=True)
 def libraries_are_no_garbage(frozen):
     """The libraries' objects stay for good: walking over a million of them, often, was a third of the tests' time."""
-    if len(sys.modules) > frozen[0] + 50:
+    if len(sys.modules) > frozen[0] + 150:
         gc.collect()
         gc.freeze()
         frozen[0] = len(sys.modules)
@@ -87,6 +87,15 @@ def no_collection_for_a_data_set():
     """mmengine collects garbage, all objects of all libraries looked at, for each data set that it builds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=int))
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def figures_are_rough():
+    """A figure takes as long as a toy run: to place its parts, and then for its pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('qsdt_mm.visualization.figures.DPI', 30)
+        patch.setattr('qsdt_mm.visualization.figures.LAYOUT', None)
         yield
 
 
