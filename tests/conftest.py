@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import pkgutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,29 +75,34 @@ def as_it_is(text, **_):
     return text, False
 
 
-@pytest.fixture(scope='session', autouse=True)
-def unformatted():
-    """Configurations are noted as they are: to format one takes as long as a toy run, and every run does it twice."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('yapf.yapflib.yapf_api.FormatCode', as_it_is)
-        yield
+QUICKER = {
+    # Configurations are noted as they are: to format one takes as long as a toy run, which does it six times.
+    'yapf.yapflib.yapf_api.FormatCode': as_it_is,
+    # mmengine collects garbage, and looks at all objects of all libraries, for each data set that it builds.
+    'mmengine.dataset.base_dataset.gc': SimpleNamespace(collect=int),
+    # It rests two seconds after each epoch of a loop of iterations.
+    'mmengine.runner.loops.time': SimpleNamespace(sleep=lambda seconds: None),
+    # To place the parts of a figure takes as long as a toy run, too, and then its pixels do.
+    'qsdt_mm.visualization.figures.DPI': 30,
+    'qsdt_mm.visualization.figures.LAYOUT': None,
+}
 
 
 @pytest.fixture(scope='session', autouse=True)
-def no_collection_for_a_data_set():
-    """mmengine collects garbage, all objects of all libraries looked at, for each data set that it builds."""
+def quicker():
+    """What takes half of the tests' time and decides nothing. Returns what was there before."""
+    before = {name: pkgutil.resolve_name(name) for name in QUICKER}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.dataset.base_dataset.gc', SimpleNamespace(collect=int))
-        yield
+        for name, value in QUICKER.items():
+            patch.setattr(name, value)
+        yield before
 
 
-@pytest.fixture(scope='session', autouse=True)
-def figures_are_rough():
-    """A figure takes as long as a toy run: to place its parts, and then for its pixels."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('qsdt_mm.visualization.figures.DPI', 30)
-        patch.setattr('qsdt_mm.visualization.figures.LAYOUT', None)
-        yield
+@pytest.fixture
+def as_in_use(quicker, monkeypatch):
+    """Nothing is quicker than in use."""
+    for name, value in quicker.items():
+        monkeypatch.setattr(name, value)
 
 
 @pytest.fixture(autouse=True)

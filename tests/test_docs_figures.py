@@ -41,6 +41,6 @@ def test_numbers_are_the_tables_own(figure):
 
 def test_it_is_drawn_from_the_page(figure, tmp_path):
     figure.main(picture=str(tmp_path / 'drawn.png'))
-    assert (tmp_path / 'drawn.png').stat().st_size > 10_000 and figure.PICTURE.is_file()
+    assert (tmp_path / 'drawn.png').stat().st_size > 5_000 and figure.PICTURE.is_file()
     (tmp_path / 'page.md').write_text(PAGE)
     figure.main(str(tmp_path / 'page.md'), str(tmp_path / 'other.png'))
