@@ -7,11 +7,14 @@ import multiprocessing
 import os
 import pkgutil
 import sys
+import tempfile
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.fileio import load
 from mmengine.utils import ManagerMixin
 
 # The toy model, its configuration and the helpers are imported here and in data loading workers.
@@ -75,9 +78,20 @@ def as_it_is(text, **_):
     return text, False
 
 
+MEMORY = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
+
 QUICKER = {
     # Configurations are noted as they are: to format one takes as long as a toy run, which does it six times.
     'yapf.yapflib.yapf_api.FormatCode': as_it_is,
+    # For each base of a configuration a folder is made and removed: on a disk that is most of the time of reading it.
+    'mmengine.config.config.tempfile': SimpleNamespace(
+        TemporaryDirectory=partial(tempfile.TemporaryDirectory, dir=MEMORY),
+        NamedTemporaryFile=tempfile.NamedTemporaryFile,
+    ),
+    # The list of a library's configurations is read for each that is taken from there.
+    'mmengine.config.utils.load': cache(load),
+    # Nobody switches the machine off: what is written is there, on the disk or not yet.
+    'os.fsync': os.fstat,
     # mmengine collects garbage, and looks at all objects of all libraries, for each data set that it builds.
     'mmengine.dataset.base_dataset.gc': SimpleNamespace(collect=int),
     # It rests two seconds after each epoch of a loop of iterations.
