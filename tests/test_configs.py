@@ -70,7 +70,7 @@ def shrink(cfg, images):
 
 
 # The larger sizes take most of the time, and run the code of the smaller ones of their family.
-SLOW_SIZES = ('qsd-15m', 'qsd-31m', 'qsd-55m', 'e-5m', 'e-10m', 'e-19m')
+SLOW_SIZES = ('qsd-9m', 'qsd-15m', 'qsd-31m', 'qsd-55m', 'e-5m', 'e-10m', 'e-19m')
 SIZES = [
     pytest.param(path, marks=pytest.mark.slow) if any(size in path.stem for size in SLOW_SIZES) else path
     for path in CLASSIFICATION
