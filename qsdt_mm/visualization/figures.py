@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DPI = 150
+LAYOUT = 'constrained'
+
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches, drawn without a display and without touching pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout='constrained')
+    figure = Figure(figsize=(width, height), layout=LAYOUT)
     FigureCanvasAgg(figure)
     return figure
 
@@ -42,4 +45,4 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG file that is either whole or not there; letters that the font lacks are drawn as boxes."""
     with atomic_open(path) as file, warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph .* missing from')
-        figure.savefig(file, format='png', dpi=150)
+        figure.savefig(file, format='png', dpi=DPI)

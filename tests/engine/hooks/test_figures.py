@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import toy_runs as toy
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qsdt_mm.engine.hooks import figures as figures_module
@@ -14,12 +14,14 @@ from qsdt_mm.engine.hooks.figures import LearningCurvesHook, PredictionGridHook
 from qsdt_mm.visualization.curves import running_mean
 from qsdt_mm.visualization.predictions import to_picture
 
+pytestmark = pytest.mark.usefixtures('as_in_use')
 PNG = b'\x89PNG\r\n\x1a\n'
 CURVES = """
 default_hooks = dict(curves=dict(type='LearningCurvesHook'))
 """
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=30), st.integers(1, 40))
 def test_running_mean(values, window):
     expected = [np.mean(values[max(i + 1 - window, 0) : i + 1]) for i in range(len(values))]
