@@ -1,4 +1,4 @@
-"""The picture of the page about deployment shows the numbers of its tables."""
+"""Pictures of the pages about deployment and energy show the numbers of their tables; slots are drawn as they are."""
 
 import importlib.util
 from pathlib import Path
@@ -26,12 +26,34 @@ PAGE = """
 """
 
 
-@pytest.fixture(scope='module')
-def figure():
-    spec = importlib.util.spec_from_file_location('draw_deployment', ROOT / 'docs/figures/draw_deployment.py')
+ENERGY = """
+### Measured
+
+Words.
+
+| form | operations | each-read |
+|---|---|---|
+| spike, unary | 1.5 | 20 |
+| integer | 2 | 4.25 |
+
+Other words.
+
+| form | operations |
+|---|---|
+| other | 1 |
+"""
+
+
+def module(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f'docs/figures/{name}.py')
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
+
+
+@pytest.fixture(scope='module')
+def figure():
+    return module('draw_deployment')
 
 
 def test_numbers_are_the_tables_own(figure):
@@ -44,3 +66,22 @@ def test_it_is_drawn_from_the_page(figure, tmp_path):
     assert (tmp_path / 'drawn.png').stat().st_size > 10_000 and figure.PICTURE.is_file()
     (tmp_path / 'page.md').write_text(PAGE)
     figure.main(str(tmp_path / 'page.md'), str(tmp_path / 'other.png'))
+
+
+def test_energy_is_drawn_from_its_own_table(tmp_path):
+    energy = module('draw_energy')
+    assert energy.table(ENERGY) == {
+        'operations': {'spike, unary': 1.5, 'integer': 2},
+        'each-read': {'spike, unary': 20, 'integer': 4.25},
+    }
+    energy.main(picture=str(tmp_path / 'drawn.png'))
+    assert (tmp_path / 'drawn.png').stat().st_size > 10_000 and energy.PICTURE.is_file()
+
+
+def test_slots_are_drawn_and_shown(tmp_path):
+    drawn = module('draw_slots')
+    drawn.main(str(tmp_path))
+    page = (ROOT / 'docs/en/spike_driven_inference.md').read_text(encoding='utf-8')
+    for name in drawn.FIGURES:
+        assert (tmp_path / f'{name}.png').stat().st_size > 10_000
+        assert f'(images/{name}.png)' in page and (ROOT / f'docs/en/images/{name}.png').is_file()
