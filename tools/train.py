@@ -59,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='start anew in a work directory that holds checkpoints, and remove them',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='mixed precision: with loss scaling on a GPU, bfloat16 on a CPU'
+        '--amp', action='store_true', help='mixed precision: bfloat16, on GPUs without it float16 with loss scaling'
     )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
@@ -93,6 +93,8 @@ def enable_amp(cfg) -> None:
         raise InputError(f'--amp works with optim_wrapper.type OptimWrapper or AmpOptimWrapper, got {kind}')
     if torch.cuda.is_available():
         wrapper.type = 'AmpOptimWrapper'
+        if not {'dtype', 'loss_scale'} & set(wrapper) and torch.cuda.is_bf16_supported(including_emulation=False):
+            wrapper.update(dtype='bfloat16', loss_scale=dict(enabled=False))  # its range is float32's
         wrapper.setdefault('loss_scale', 'dynamic')
     else:
         wrapper.type = 'CpuAmpOptimWrapper'
