@@ -75,7 +75,7 @@ demo: $(STAMP)
 	@$(BIN)/python -c 'import json; m = json.load(open("$(DEMO_DIR)/metrics.json"))["metrics"]; print("\nTop-1 on held-out digits: %.1f %%" % m["accuracy/top1"])'
 	@echo "  checkpoint   $(CHECKPOINT)"
 	@echo "  metrics      $(DEMO_DIR)/metrics.json"
-	@echo "  figures      $(DEMO_DIR)/learning_curves.png  $(DEMO_DIR)/predictions.png"
+	@echo "  page         $(DEMO_DIR)/report.html (curves, mistakes, firing rates, energy: open it in a browser)"
 	@echo "Try next:"
 	@echo "  source $(BIN)/activate"
 	@echo "  python tools/train.py $(DEMO_CONFIG) --work-dir work_dirs/binary --cfg-options model.backbone.max_spike_count=1"

@@ -22,6 +22,7 @@ CORE = [
     'safetensors>=0.4',
     'huggingface_hub>=0.20',
     'matplotlib>=3.7',
+    'jinja2>=3.1',
     'tensorboard>=2.15',
 ]
 DET = ['onedl-mmdetection>=3.5.1', 'pycocotools>=2.0.6']
@@ -52,9 +53,20 @@ WEIGHT_FILES = ('config.json', 'model.safetensors', 'README.md')
 PTH = 'qsdt_mm/compat/startup/qsdt_mm.pth'
 
 
+def description() -> str:
+    """Return the README for a page on its own: files of the tree are named, not linked, and their pictures left out."""
+    own = r'(?![a-z]+:|#)'  # neither an address nor a place on the page
+    pictures = re.compile(rf'!\[[^]]*\]\({own}[^)]*\)\n?|<(img|source)\b[^>]*\b(src|srcset)="{own}[^>]*>\n?')
+    links = re.compile(rf'\[([^]]+)\]\({own}([^)\s#]+)[^)]*\)')
+    tags = re.compile(rf'<a\b[^>]*\bhref="{own}[^>]*>(.*?)</a>', re.DOTALL)
+    text = pictures.sub('', (HERE / 'README.md').read_text(encoding='utf-8'))
+    text = links.sub(lambda link: link[1] if link[1] == link[2] else f'{link[1]} ({link[2]})', text)
+    return tags.sub(r'\1', text)
+
+
 def mim_files() -> list[tuple[str, list[str]]]:
     """What .mim holds, once for each package: folder in the wheel, files."""
-    files = [Path('model-index.yml'), Path('dataset-index.yml')]
+    files = [Path('model-index.yml'), Path('dataset-index.yml'), Path('demo/digit.png')]
     for room in ('configs', 'tools', 'demo'):
         files += sorted(path.relative_to(HERE) for path in (HERE / room).rglob('*') if path.suffix in MIM_SUFFIXES)
     return [
@@ -97,7 +109,7 @@ setup(
     name='qsdt_mm',
     version=VERSION,
     description='Quantized, spike-driven vision transformers for OpenMMLab',
-    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description=description(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',

@@ -98,5 +98,6 @@ register_on_demand(ROOT_TRANSFORMS, 'LoadLabelMap', {'mmseg': 'qsdt_mm.datasets.
 for _name in ('LoadEvents', 'LoadEventFrames', 'LoadDrawnEvents', 'EventsToFrames', 'AugmentFrames', 'RandomRoll'):
     register_on_demand(ROOT_TRANSFORMS, _name, {'mmcv': 'qsdt_mm.datasets.events.transforms'})
 register_on_demand(ROOT_HOOKS, 'EventVisualizationHook', {'mmpretrain': 'qsdt_mm.engine.hooks.event_pictures'})
+register_on_demand(ROOT_HOOKS, 'RunReportHook', {'mmengine': 'qsdt_mm.cli.run_report'})
 refuse_old_types(ROOT_MODELS)
 MovedModules.install()

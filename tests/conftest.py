@@ -1,14 +1,20 @@
 """What all tests share: one thread, a fixed seed, a plain environment, and the toy runs."""
 
+import ast
 import faulthandler
 import gc
 import multiprocessing
 import os
+import pkgutil
 import sys
+import tempfile
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.fileio import load
 from mmengine.utils import ManagerMixin
 
 # The toy model, its configuration and the helpers are imported here and in data loading workers.
@@ -39,11 +45,8 @@ def frozen():
 
 @pytest.fixture(autouse=True)
 def libraries_are_no_garbage(frozen):
-    """The libraries' objects stay for good: walking over a million of them, often, was a third of the tests' time.
-
-    mmengine alone collects for each data set that it builds.
-    """
-    if len(sys.modules) > frozen[0] + 50:
+    """The libraries' objects stay for good: walking over a million of them, often, was a third of the tests' time."""
+    if len(sys.modules) > frozen[0] + 150:
         gc.collect()
         gc.freeze()
         frozen[0] = len(sys.modules)
@@ -69,6 +72,53 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def as_it_is(text, **_):
+    """In place of yapf's formatting of code: what is no Python is an error there, too."""
+    ast.parse(text)
+    return text, False
+
+
+MEMORY = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
+
+QUICKER = {
+    # Configurations are noted as they are: to format one takes as long as a toy run, which does it six times.
+    'yapf.yapflib.yapf_api.FormatCode': as_it_is,
+    # For each base of a configuration a folder is made and removed: on a disk that is most of the time of reading it.
+    'mmengine.config.config.tempfile': SimpleNamespace(
+        TemporaryDirectory=partial(tempfile.TemporaryDirectory, dir=MEMORY),
+        NamedTemporaryFile=tempfile.NamedTemporaryFile,
+    ),
+    # The list of a library's configurations is read for each that is taken from there.
+    'mmengine.config.utils.load': cache(load),
+    # Nobody switches the machine off: what is written is there, on the disk or not yet.
+    'os.fsync': os.fstat,
+    # mmengine collects garbage, and looks at all objects of all libraries, for each data set that it builds.
+    'mmengine.dataset.base_dataset.gc': SimpleNamespace(collect=int),
+    # It rests two seconds after each epoch of a loop of iterations.
+    'mmengine.runner.loops.time': SimpleNamespace(sleep=lambda seconds: None),
+    # To place the parts of a figure takes as long as a toy run, too, and then its pixels do.
+    'qsdt_mm.visualization.figures.DPI': 30,
+    'qsdt_mm.visualization.figures.LAYOUT': None,
+}
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quicker():
+    """What takes half of the tests' time and decides nothing. Returns what was there before."""
+    before = {name: pkgutil.resolve_name(name) for name in QUICKER}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUICKER.items():
+            patch.setattr(name, value)
+        yield before
+
+
+@pytest.fixture
+def as_in_use(quicker, monkeypatch):
+    """Nothing is quicker than in use."""
+    for name, value in quicker.items():
+        monkeypatch.setattr(name, value)
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
     """A fixed seed; no test sees another's default scope, log or visualizer, or the variables set for launchers.
@@ -83,14 +133,6 @@ def plain_environment(monkeypatch):
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'QSDT_TRACEBACK', 'TOY_TRACE'):
         monkeypatch.setenv(name, 'x')
         monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope='module')
-def unformatted():
-    """Configurations are noted as they are: to format one takes as long as a toy run, and every checkpoint does it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False))
-        yield
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def shrink(cfg, images):
 
 
 # The larger sizes take most of the time, and run the code of the smaller ones of their family.
-SLOW_SIZES = ('qsd-15m', 'qsd-31m', 'qsd-55m', 'e-10m', 'e-19m')
+SLOW_SIZES = ('qsd-9m', 'qsd-15m', 'qsd-31m', 'qsd-55m', 'e-5m', 'e-10m', 'e-19m')
 SIZES = [
     pytest.param(path, marks=pytest.mark.slow) if any(size in path.stem for size in SLOW_SIZES) else path
     for path in CLASSIFICATION
@@ -147,6 +147,14 @@ def test_base_names_are_unique():
     """mim finds a config by its name alone."""
     names = [path.name for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('[!_]*/*.py')), ids=lambda path: path.stem)
+def test_the_text_that_a_run_keeps(path, as_in_use):
+    """Formatted, as no other test lets it be, it says the same."""
+    cfg = cli.load_config(str(path))
+    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
 
 
 @pytest.mark.parametrize('room', ['classification', 'neuromorphic'])

@@ -16,6 +16,8 @@ QUOTED = re.findall(r'^```text\n\$ (.+)\n(.+)\n```', PAGE, re.MULTILINE)
 INLINE = [
     'LABELS.png has the label 151: expected 0 to 149, or 255 for pixels to ignore',
     'NEURON fires no spike at iteration 300: what follows learns nothing',
+    'energy was not counted: WHY',
+    'report.html was not written: WHY',
     'checkpoint FILE cannot be resumed: it has no optimizer, param_schedulers',
     'the schedule and the optimizer settings of the checkpoint go on, not those of the configuration: lr is 0.001, not',
     'checkpoint FILE is truncated or damaged (ERROR: WHY)',

@@ -17,13 +17,23 @@ def run(*words):
     return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=200)
 
 
-def test_report():
-    done = run('-m', 'qsdt_mm.doctor')
-    assert (done.returncode, done.stderr) == (0, '')
-    names = [line.split()[0] for line in done.stdout.splitlines() if line[0] != ' ']
+def check_report(text):
+    names = [line.split()[0] for line in text.splitlines() if line[0] != ' ']
     assert names[:2] == ['Python', 'qsdt_mm'] and {'torch', 'mmengine', 'mmcv', 'CPU'} <= set(names)
     if not compat.ops_are_compiled():
-        assert 'stood in for: nms, softnms, roi_align, sigmoid_focal_loss, nms_match, ' in done.stdout
+        assert 'stood in for: nms, softnms, roi_align, sigmoid_focal_loss, nms_match, ' in text
+
+
+def test_report(capsys):
+    assert doctor.main() == 0
+    check_report(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_report_of_a_program():
+    done = run('-m', 'qsdt_mm.doctor')
+    assert (done.returncode, done.stderr) == (0, '')
+    check_report(done.stdout)
 
 
 def test_what_is_missing_comes_with_advice(monkeypatch):

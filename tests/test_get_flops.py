@@ -21,6 +21,8 @@ NETWORKS = dict(
     mmdet='detection/mask-rcnn_qsd-small_fpn_1xb4_shapes',
     mmseg='segmentation/semantic-fpn_qsd-small_1xb4_shapes-64x64',
 )
+# Each takes seconds, for these counters trace a network several times.
+SLOW = [pytest.param(library, marks=pytest.mark.slow) for library in ('mmdet', 'mmseg')]
 
 
 def library_tool(library):
@@ -46,14 +48,14 @@ def shapes(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('library', NETWORKS)
+@pytest.mark.parametrize('library', ['mmpretrain', *SLOW])
 def test_the_tool_itself(library, shapes, monkeypatch, capsys):
     tool = library_tool(library)
     options = ['--shape', '64', '64']
     if library == 'mmdet':  # counts on the images of the validation set
         data = 'val_dataloader.dataset'
         options = ['--num-images', '1', '--cfg-options', f'{data}.data_root={shapes}/', 'val_dataloader.num_workers=0']
-        options.append('val_dataloader.persistent_workers=False')
+        options += ['val_dataloader.persistent_workers=False', 'model.test_cfg.rpn.max_per_img=20']
     monkeypatch.setattr(sys, 'argv', ['get_flops.py', str(ROOT / f'configs/{NETWORKS[library]}.py'), *options])
     tool.main()
     said = capsys.readouterr().out
@@ -72,8 +74,17 @@ def build(library):
         return MODELS.build(model).eval()
 
 
-@pytest.mark.parametrize('mode', [None, 'integer'])
-@pytest.mark.parametrize('library', NETWORKS)
+@pytest.mark.parametrize(
+    ('library', 'mode'),
+    [
+        ('mmpretrain', 'integer'),
+        pytest.param('mmpretrain', None, marks=pytest.mark.slow),
+        ('mmseg', None),
+        pytest.param('mmseg', 'integer', marks=pytest.mark.slow),
+        pytest.param('mmdet', None, marks=pytest.mark.slow),
+        pytest.param('mmdet', 'integer', marks=pytest.mark.slow),
+    ],
+)
 def test_it_agrees_with_ours(library, mode):
     model, image = build(library), torch.randn(1, 3, 64, 64)
     extra = {}

@@ -61,6 +61,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: bfloat16, on GPUs without it float16 with loss scaling'
     )
+    parser.add_argument(
+        '--graph',
+        action='store_true',
+        help='train with CUDA graphs, where the GPU waits for Python (cuda_graphs=True of a configuration)',
+    )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
         '--tensorboard',
@@ -245,6 +250,8 @@ def train(args: argparse.Namespace, session) -> None:
         session.note(f'warning: {remark}')
     if args.amp:
         enable_amp(cfg)
+    if args.graph:
+        cfg.cuda_graphs = True
     if args.tensorboard:
         enable_tensorboard(cfg)
         session.note(f'tensorboard --logdir {work_dir} shows the curves')

@@ -14,9 +14,14 @@ default_hooks = dict(
     # A resumed run equals an uninterrupted one; a loss that is not finite stops it.
     reseed=dict(type='ReseedHook'),
     guard=dict(type='NonFiniteGuardHook'),
-    # learning_curves.png while training, predictions.png when testing
+    # learning_curves.png while training; predictions.png, confusion.png and classes.json of a validation or test
     curves=dict(type='LearningCurvesHook'),
     predictions=dict(type='PredictionGridHook'),
+    classes=dict(type='ClassResultsHook'),
+    # energy.json and energy.png, at the end of a training
+    energy=dict(type='EnergyHook'),
+    # report.html, a page of all that, and firing_rates_by_epoch.png
+    report=dict(type='RunReportHook'),
     # firing/<neuron>/{rate,silent,saturated} in scalars.json; a warning when a neuron falls silent
     firing=dict(type='FiringRateHook', interval=100),
 )

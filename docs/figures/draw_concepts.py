@@ -1,4 +1,4 @@
-"""Draw the figures of docs/en/concepts.md: neuron.png, t_x_d.png, lsq.png, slots.png, break_even.png.
+"""Draw neuron.png, t_x_d.png, lsq.png, slots.png, break_even.png and cross_terms.png, which explain how things work.
 
 python docs/figures/draw_concepts.py docs/en/images
 """
@@ -148,12 +148,40 @@ def draw_break_even(path: Path) -> None:
     save_figure(figure, path)
 
 
+def draw_cross_terms(path: Path) -> None:
+    """Pairs of slots of a key and a value: those of their product, those of equal slots, and when each is added."""
+    key, value, slots = 3, 2, 4
+    row, column = np.mgrid[1 : slots + 1, 1 : slots + 1]
+    fires = (row <= key) & (column <= value)
+    parts = {
+        f'k v = {key} x {value}: {fires.sum()} pairs': np.where(fires, 1, 0),
+        f'slot by slot: {(fires & (row == column)).sum()} pairs': np.where(fires & (row == column), 1, 0),
+        'as it runs here: all, slot after slot': np.where(fires, np.maximum(row, column), 0),
+    }
+    figure = new_figure(8.6, 2.9)
+    for axes, (title, shown) in zip(figure.subplots(1, 3), parts.items()):
+        axes.imshow(shown, cmap='Blues', vmin=0, vmax=1.6 if shown.max() == 1 else 4.5)
+        for (y, x), pair in np.ndenumerate(shown):
+            if pair:
+                text = f'slot {pair}' if shown.max() > 1 else '1'
+                axes.text(x, y, text, ha='center', va='center', fontsize=9, color='white' if pair > 2 else 'black')
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks(range(slots), [f'v {d}' for d in range(1, slots + 1)])
+        axes.set_yticks(range(slots), [f'k {d}' for d in range(1, slots + 1)])
+        axes.set_xticks(np.arange(slots - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(slots - 1) + 0.5, minor=True)
+        axes.grid(which='minor', color='black', lw=0.6)
+        axes.tick_params(which='both', length=0)
+    save_figure(figure, path)
+
+
 FIGURES = {
     'neuron': draw_neuron,
     't_x_d': draw_time_and_counts,
     'lsq': draw_lsq,
     'slots': draw_slots,
     'break_even': draw_break_even,
+    'cross_terms': draw_cross_terms,
 }
 
 

@@ -37,10 +37,23 @@ def build_runner(cfg: Any) -> Any:
         runner.register_hook(DropCodeHook(), priority='HIGHEST')
         if not any(isinstance(hook, RunStateHook) for hook in runner.hooks):
             runner.register_hook(RunStateHook())
+    add_hooks(runner, cfg)
     runner.register_hook(LabelRangeHook())
     runner.register_hook(AbsentClassesHook())
     quiet_logger(runner.logger)
     return runner
+
+
+def add_hooks(runner: Any, cfg: Any) -> None:
+    """Register hooks that every run has whose ``default_hooks`` says nothing of them; ``NAME=None`` is without."""
+    from qsdt_mm.engine.hooks import ClassResultsHook, EnergyHook
+
+    from .run_report import RunReportHook
+
+    absent = cfg.get('absent_hooks') or ()
+    for name, kind in dict(classes=ClassResultsHook, energy=EnergyHook, report=RunReportHook).items():
+        if name not in absent and not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind())
 
 
 def build_model(cfg: Any, checkpoint: str | None, session: Session) -> Any:

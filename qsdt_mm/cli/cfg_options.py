@@ -34,6 +34,7 @@ _TOP_LEVEL = {
     'activation_checkpointing',
     'allow_stride_mismatch',
     'compile',
+    'cuda_graphs',
     'custom_imports',
     'efficient_conv_bn_eval',
     'find_unused_parameters',
@@ -316,6 +317,10 @@ def check_loop(cfg: Config) -> None:
         require(whole and (value != 0 or name != 'val_interval'), f'train_cfg.{name}', value, allowed, InputError)
 
 
+ADDED_HOOKS = ('classes', 'energy', 'report')
+"""Hooks that the tools add to a run whose ``default_hooks`` does not name them; ``absent_hooks`` says which not."""
+
+
 def drop_absent_hooks(cfg: Config) -> None:
     """Leave out hooks that are None, in place; mmengine takes None for its own default hooks alone.
 
@@ -330,6 +335,8 @@ def drop_absent_hooks(cfg: Config) -> None:
             require(fits, f'default_hooks.{name}', hook, 'a dict, or None for no such hook', InputError)
             if hook is None and name not in MMENGINE_HOOKS:
                 del default[name]
+                if name in ADDED_HOOKS:
+                    cfg.absent_hooks = sorted({*cfg.get('absent_hooks', ()), name})
     if custom is not None:
         require(isinstance(custom, (list, tuple)), 'custom_hooks', custom, 'a list of hooks', InputError)
         for i, hook in enumerate(custom):

@@ -12,6 +12,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from qsdt_mm.engine.hooks.classes import ClassResultsHook
+from qsdt_mm.engine.hooks.energy import EnergyHook
 from qsdt_mm.engine.hooks.firing import FiringRateHook
 from qsdt_mm.engine.hooks.outcome import OutcomeHook
 from qsdt_mm.models.neurons import SpikingNeuron
@@ -114,6 +116,35 @@ def _figures(folder: Path, since: float) -> str:
     return f'{short(folder)}: {", ".join(names)}' if names else ''
 
 
+def _worst(runner: Any, most: int = 3) -> str:
+    """Return the worst classes of the last evaluation, with their scores."""
+    results = next((hook.results for hook in runner.hooks if isinstance(hook, ClassResultsHook)), None)
+    if results is None:
+        return ''
+    found = [i for i in results.worst(most) if results.scores[i] < 1]
+    return ', '.join(f'{printable(results.names[i])} {results.shown(i)}' for i in found) + (
+        f' ({results.score}, by class)' if found else ''
+    )
+
+
+def _energy(runner: Any) -> str:
+    """Return what the network's operations cost, if they were counted."""
+    report = next((hook.report for hook in runner.hooks if isinstance(hook, EnergyHook)), None)
+    if report is None:
+        return ''
+    return f'{report.energy_mj:.3g} mJ an image, dense {report.dense_energy_mj:.3g} (operations alone)'
+
+
+def printable(name: str, longest: int = 30) -> str:
+    """Return a name that came with data as a terminal may print it: no control characters, not long.
+
+    >>> printable('cat\\x1b[31m')
+    'cat?[31m'
+    """
+    name = ''.join(letter if letter.isprintable() else '?' for letter in name)
+    return name if len(name) <= longest else f'{name[: longest - 3]}...'
+
+
 def _rate(rate: float | None) -> str:
     return '' if rate is None else f', mean firing rate {rate:.2f}'
 
@@ -152,6 +183,8 @@ def after_training(runner: Any, outcome: OutcomeHook, config: str, changed: bool
     return _lines(
         f'done in {duration(outcome.seconds)}{result}{_rate(rate)}',
         [
+            ('worst', _worst(runner)),
+            ('energy', _energy(runner)),
             ('checkpoint', short(checkpoint) if checkpoint else ''),
             ('figures', _figures(work_dir, outcome.started)),
             ('log', short(runner.log_dir)),
@@ -199,6 +232,7 @@ def after_test(runner: Any, outcome: OutcomeHook, args: Any) -> list[str]:
     return _lines(
         f'done in {duration(outcome.seconds)}{form}{result}{_rate(outcome.firing_rate)}',
         [
+            ('worst', _worst(runner)),
             ('results', args.json or ''),
             ('predictions', args.out or ''),
             ('pictures', str(args.show_dir or '')),

@@ -30,3 +30,11 @@ def to_install(module: str) -> str:
     maintained, *original = DISTRIBUTIONS.get(module, (module,))
     of_engine = DISTRIBUTIONS['mmengine']
     return original[0] if original and not version_of(of_engine[0]) and version_of(*of_engine[1:]) else maintained
+
+
+def needed(error: ImportError) -> str:
+    """Return what an import asked for in vain, that it is not installed, and what brings it."""
+    if not error.name:
+        return 'a library, which is not installed'
+    module = error.name.partition('.')[0]
+    return f'{module}, which is not installed: pip install {to_install(module)}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def register_models() -> list[str]:
         known += classifiers
     for library in INFERENCERS:
         models = {name: _Lazy(folder) for name, (folder, scope) in networks.items() if scope == library}
-        if models:
+        if models and find_spec(library) is not None:
             add_inferencer_models(library, models)
             known += models
     return sorted(known)
@@ -116,6 +117,27 @@ def _add_classifiers(folders: dict[str, Path]) -> bool:
         ]
         return kind(name=name, results=results or None, weights=folder, _filepath=str(Path(folder) / CARD))
 
-    for name, folder in folders.items():
-        ModelHub._models_dict[name.lower()] = _model(name, str(folder), Shipped)
+    models = {name.lower(): _model(name, str(folder), Shipped) for name, folder in folders.items()}
+    ModelHub._models_dict.update(models)
+    _keep_through_indices(ModelHub, models)
     return True
+
+
+def _keep_through_indices(hub: type, models: dict[str, Any]) -> None:
+    """Let an index of models be registered that lists some of these, as this project's does: theirs are kept."""
+    register = hub.register_model_index
+    if getattr(register, 'kept', None) is not None:
+        register.kept.update(models)
+        return
+    kept = dict(models)
+
+    def register_model_index(cls: type, *args: Any, **kwargs: Any) -> None:
+        for name in kept:
+            cls._models_dict.pop(name, None)
+        try:
+            register(*args, **kwargs)
+        finally:
+            cls._models_dict.update(kept)
+
+    register_model_index.kept = kept
+    hub.register_model_index = classmethod(register_model_index)

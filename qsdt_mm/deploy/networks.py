@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, TASK_UTILS, DefaultScope, Registry
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from qsdt_mm.compat.distributions import needed
 from qsdt_mm.compat.noise import without_noise
 from qsdt_mm.errors import InputError, one_line, require
 from qsdt_mm.fileio.checkpoint import load_weights
@@ -175,7 +176,7 @@ def build_network(config: Any, scope: str | None, weights: Mapping[str, Tensor])
     try:
         names = registered_names(scope, *scopes_in(config))
     except ImportError as error:
-        raise InputError(f'the network needs {error.name or "a library"}, which is not installed') from error
+        raise InputError(f'the network needs {needed(error)}') from error
     check_config(config, names)
     with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
         for device in ('meta', 'cpu'):  # at first without memory, to see that all weights have their place

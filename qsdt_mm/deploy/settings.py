@@ -13,6 +13,7 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from qsdt_mm.compat.distributions import needed
 from qsdt_mm.compat.noise import without_noise
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.fileio.atomic import PathLike
@@ -152,7 +153,7 @@ def config_of(folder: PathLike) -> Config:
     try:
         names = known_types(scope, *scopes_in(model), *scopes_in(settings))
     except ImportError as error:
-        raise InputError(f'{folder} needs {error.name or "a library"}, which is not installed') from error
+        raise InputError(f'{folder} needs {needed(error)}') from error
     check_config(model, names)
     check_settings(settings, names)
     cfg = Config(dict(default_scope=scope, model=model, **settings_in(settings)))

@@ -18,12 +18,13 @@ from qsdt_mm.analysis.strides import OPTION, check_strides
 from qsdt_mm.compat.noise import quiet_logger, shorten_console, without_sizes_of_none
 from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.datasets.coco_files import as_configured, forget, metric_reading_once, reading_once
-from qsdt_mm.errors import CheckpointError, InputError
+from qsdt_mm.errors import CheckpointError, InputError, require
 from qsdt_mm.fileio.checkpoint import drop_code, load_checkpoint_safely, load_weights, model_weights, note_versions
 from qsdt_mm.fileio.own_files import cut_links
 
 from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
 from .resuming import ResumingRunner
+from .training_graphs import graphed_training
 
 
 @RUNNERS.register_module()
@@ -125,7 +126,13 @@ class SafeRunner(ResumingRunner):
             self.release_workers()
 
     def _maybe_compile(self, target: str) -> None:
-        options = compile_options(self.cfg.get('compile'))
+        options, graphs = compile_options(self.cfg.get('compile')), self.cfg.get('cuda_graphs')
+        require(graphs is None or isinstance(graphs, bool), 'cuda_graphs', graphs, 'True or False', InputError)
+        if graphs:
+            for other in ('compile', 'activation_checkpointing'):
+                if self.cfg.get(other):
+                    raise InputError(f'cuda_graphs and {other} exclude each other: leave one of them out')
+            graphed_training(unwrap(self.model))
         if options is None:
             return
         if self.cfg.get('activation_checkpointing'):

@@ -429,7 +429,7 @@ def force_safe_loading() -> AbstractContextManager[None]:
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_local(filename: str, map_location: Any) -> Any:
+def load_from_disk(filename: str, map_location: Any) -> Any:
     """Load a local file as mmengine does, or the weights of a packed folder, wherever mmengine takes a checkpoint.
 
     The folder may be named by its path, or as a network that comes with the package.

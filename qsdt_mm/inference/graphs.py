@@ -108,6 +108,7 @@ class State:
         self.plain = [tensor for tensor in tensors if type(tensor) in PLAIN]  # others may have no memory of their own
         self.devices = {tensor.device if type(tensor) in PLAIN else None for tensor in tensors}
         self.addresses = self._addresses()
+        self.storages = [tensor.untyped_storage() for tensor in self.plain]  # graphs may read them once too often
         hooks = [(m._forward_pre_hooks, m._forward_hooks) for m in self.modules]
         self.hooks = [*chain.from_iterable(hooks)]
         self.own_hooks = sum(hook is in_preferred_memory_format for h in self.hooks for hook in h.values())
@@ -177,9 +178,10 @@ class Graphs:
         if is_compiling() or is_recording():
             return self.module._call_impl(*args, **kwargs)
         with self.lock:
-            if self.state is None or not self.state.holds():
-                self.forget()
-                self.state = State(self.module)
+            if self.state is None or not self.graphs and not self.state.holds():
+                self.renew()
+            if any(map(attrgetter('training'), self.state.modules)) and not self.state.holds():
+                self.renew()  # it may be gone by now
         require_evaluation(self.name, self.state.modules)
         leaves, structure = tree_flatten((args, kwargs))
         inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -187,11 +189,22 @@ class Graphs:
         require(not with_gradient, 'requires_grad', with_gradient, 'inputs without gradients, for CUDA graphs')
         with torch.no_grad():
             if self.applies(leaves, inputs):
+                key = repr(structure), *map(kind_of, leaves)
                 with self.lock:
-                    captured = self.find((repr(structure), *map(kind_of, leaves)), args, kwargs)
+                    captured = self.find(key, args, kwargs)
                     if captured is not None:
-                        return self.recorder.replay(captured, inputs, own_copy)
+                        found = self.recorder.replay(captured, inputs, own_copy)
+                        if self.state.holds():  # asked while the device computes
+                            return found
+                        self.renew()
+                if captured is not None:
+                    return self(*args, **kwargs)
             return self.module._call_impl(*args, **kwargs)
+
+    def renew(self) -> None:
+        """Look at the module anew, and give the graphs of what it was back."""
+        self.forget()
+        self.state = State(self.module)
 
     def applies(self, leaves: Sequence[Any], inputs: Sequence[Tensor]) -> bool:
         """Return whether these inputs can be a graph's, and nobody wants to see what is computed."""
@@ -224,6 +237,9 @@ class Graphs:
         if captured is not None:
             self.graphs.move_to_end(key)
             return captured
+        if self.graphs and not self.state.holds():
+            self.renew()
+            again, self.last = False, key
         full = len(self.graphs) >= self.max_graphs
         if self.refused or full and not again:
             return None

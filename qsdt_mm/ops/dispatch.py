@@ -48,7 +48,7 @@ PLAIN_MODULES = {
     'quantize_many_backward': 'weight_bank',
 }
 """Module of each kernel's plain twin, a function of the same name and arguments."""
-LAUNCHES: dict[str, int] = {'batch_norm': 3, 'batch_norm_backward': 2}
+LAUNCHES: dict[str, int] = {'batch_norm': 2, 'batch_norm_backward': 2}
 """Number of launches that a kernel's function makes, where it is not one."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

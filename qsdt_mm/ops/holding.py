@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
 
-
-class _Held(threading.local):
-    """Tensors that kernels have read, where somebody asks."""
-
-    tensors: list[Tensor] | None = None
-
-
-_held = _Held()
+# Of all threads: a backward pass on a GPU runs in one of autograd's own.
+_listeners: list[list[Tensor]] = []
 
 
 @contextmanager
 def holding() -> Iterator[list[Tensor]]:
     """Collect what kernels that are launched in the context read, but nobody else keeps: tables of addresses."""
-    before, _held.tensors = _held.tensors, []
+    tensors: list[Tensor] = []
+    _listeners.append(tensors)
     try:
-        yield _held.tensors
+        yield tensors
     finally:
-        _held.tensors = before
+        _listeners[:] = [other for other in _listeners if other is not tensors]
 
 
 def hold(*tensors: Tensor) -> None:
     """Note tensors that a launch reads, and that a cache may drop."""
-    if _held.tensors is not None:
-        _held.tensors += tensors
+    for listener in tuple(_listeners):
+        listener += tensors
+
+
+def is_holding() -> bool:
+    """Return whether somebody collects tensors, to repeat the launches that read them."""
+    return bool(_listeners)

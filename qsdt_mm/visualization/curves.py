@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .figures import new_figure
+from .figures import literal, new_figure, whole_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FAINT = '#b0b0b0'
+FAINT, STRONG = '#b0b0b0', '#2166ac'
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
@@ -36,17 +36,20 @@ def draw_learning_curves(
     """
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
-    left.plot(times, losses, color=FAINT, linewidth=0.6, label='each iteration')
     window = max(len(losses) // 50, 1)
-    left.plot(times, running_mean(losses, window), color='#2166ac', label=f'mean of {window}')
+    look = dict(color=FAINT, linewidth=0.6) if window > 1 else dict(color=STRONG)
+    left.plot(times, losses, label='each iteration', **look)
+    if window > 1:
+        left.plot(times, running_mean(losses, window), color=STRONG, label=f'mean of {window}')
     left.set(title='Training loss', xlabel=unit)
     left.legend(frameon=False)
     for name, points in metrics.items():
-        right.plot(*zip(*points), marker='o', markersize=3, label=f'{name}: {points[-1][1]:.4g}')
+        right.plot(*zip(*points), marker='o', markersize=3, label=literal(f'{name}: {points[-1][1]:.4g}'))
     right.set(title='Validation', xlabel=unit)
     if right.lines:
         right.legend(frameon=False)
     for axes in (left, right):
+        whole_epochs(axes, unit)
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     return figure

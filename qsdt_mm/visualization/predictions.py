@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .events import event_picture
-from .figures import new_figure
+from .figures import literal, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,8 +66,9 @@ def draw_prediction_grid(
     for axes, (image, truth, label, score) in zip(figure.axes, shown):
         axes.imshow(to_picture(image, reverse), cmap='gray')
         names = [str(classes[i]) if classes else str(i) for i in (label, truth)]
-        text = f'{names[0]} {100 * score:.0f} %' + ('' if label == truth else f'\nis {names[1]}')
-        axes.set_title(text, fontsize=8, color=RIGHT if label == truth else WRONG, pad=2)
+        says, sure = ('', f'{100 * score:.0f} %') if label == truth else ('said ', f'({100 * score:.0f} %)')
+        text = f'{says}{names[0]} {sure}' + ('' if label == truth else f',\nis {names[1]}')
+        axes.set_title(literal(text), fontsize=8, color=RIGHT if label == truth else WRONG, pad=2)
     return figure
 
 

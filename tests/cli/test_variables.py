@@ -185,7 +185,7 @@ def test_every_tool_reads_configurations_so(words, capsys):
     assert f'--cfg-options {words} does nothing: ' in line
 
 
-def test_a_remark_is_one_line_and_the_run_goes_on(tmp_path, capsys):
+def test_a_remark_is_one_line_and_the_run_goes_on(tmp_path, capsys, as_in_use):
     config = toy.variant(tmp_path / 'c.py', 'mine = 3')
     assert toy.tool('misc/print_config').main([str(config), '--cfg-options', 'mine=4']) == 0
     said = capsys.readouterr()

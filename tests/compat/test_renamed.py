@@ -1,4 +1,4 @@
-"""Names from before 0.1.0 are refused in one line that says the new one: in configs, options, Python, by every tool."""
+"""Names from before 0.2.0 are refused in one line that says the new one: in configs, options, Python, by every tool."""
 
 import importlib
 import importlib.util

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,13 @@ from mmengine.infer import BaseInferencer
 
 import qsdt_mm
 from qsdt_mm.compat import inferencers
+from qsdt_mm.deploy import listing
 from qsdt_mm.deploy.listing import card_facts
+from qsdt_mm.deploy.settings import config_of
 from qsdt_mm.errors import InputError
 from qsdt_mm.fileio.shipped import located, shipped_folders
 
+ROOT = Path(__file__).parents[2]
 DIGITS = 'qsd-tiny_1xb32_digits'
 CELLS = 'semantic-fpn_qsd-small_1xb8-500i_cells-256x256'
 
@@ -66,6 +70,7 @@ def registered(monkeypatch):
     """The libraries as they were, afterwards."""
     hub = pytest.importorskip('mmpretrain.apis.model').ModelHub
     monkeypatch.setattr(hub, '_models_dict', dict(hub._models_dict))
+    monkeypatch.setattr(hub, 'register_model_index', hub.register_model_index)
     monkeypatch.setattr(inferencers, 'MODELS', {})
     monkeypatch.setattr(BaseInferencer, 'list_models', BaseInferencer.list_models)
     monkeypatch.setattr(BaseInferencer, '_load_model_from_metafile', BaseInferencer._load_model_from_metafile)
@@ -85,6 +90,22 @@ def test_mmpretrain_knows_classifiers(registered):
     assert found[0]['pred_class'] in '0123456789'
 
 
+def test_an_index_that_lists_them_too_can_be_registered(registered):
+    """As this project's does: what comes with the package keeps its weights, the rest is there as well."""
+    from mmpretrain import get_model
+    from mmpretrain.apis.model import ModelHub
+
+    before = set(ModelHub._models_dict)
+    ModelHub.register_model_index(ROOT / 'model-index.yml', config_prefix=ROOT)
+    assert {'qsd-15m_8xb196_in1k', DIGITS} <= set(ModelHub._models_dict) - before | {DIGITS}
+    assert ModelHub.get(DIGITS).weights == str(located(DIGITS))
+    assert sum(value.numel() for value in get_model('qsd-15m_8xb196_in1k', device='meta').parameters()) == 15_160_432
+    with pytest.raises(ValueError, match='conflict'):  # of others, as ever
+        ModelHub.register_model_index(ROOT / 'model-index.yml', config_prefix=ROOT)
+    assert qsdt_mm.register_models() == sorted(shipped_folders())
+    assert ModelHub.get(DIGITS).weights == str(located(DIGITS))
+
+
 def test_inferencers_know_others(registered):
     pytest.importorskip('mmseg')
     from mmseg.apis import MMSegInferencer
@@ -94,6 +115,21 @@ def test_inferencers_know_others(registered):
     own = qsdt_mm.from_pretrained(CELLS).state_dict()
     assert all(torch.equal(value, own[name]) for name, value in infer.model.state_dict().items())
     assert BaseInferencer.list_models('mmseg', 'semantic-fpn_qsd') == [CELLS]
+
+
+def test_a_library_that_is_absent_is_passed_over(monkeypatch):
+    monkeypatch.setattr(inferencers, 'MODELS', {})
+    monkeypatch.setattr(listing, 'find_spec', lambda name: None)
+    monkeypatch.setattr(listing, '_add_classifiers', lambda folders: False)
+    assert qsdt_mm.register_models() == [] and inferencers.MODELS == {}
+
+
+@pytest.mark.parametrize('load', [qsdt_mm.from_pretrained, config_of], ids=['network', 'configuration'])
+def test_a_network_of_an_absent_library_says_what_brings_it(load, monkeypatch):
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'mmseg'] + ['mmseg']:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=r'needs mmseg, which is not installed: pip install (onedl-)?mmsegmentation$'):
+        load(located(CELLS))
 
 
 def test_inferencers_still_know_their_own(registered):

@@ -3,9 +3,7 @@
 import pytest
 import toy_runs as toy
 import toy_states as states
-from mmengine.runner import loops
 
-pytestmark = pytest.mark.usefixtures('unformatted')
 EPOCHS = 'train_cfg = dict(max_epochs=2)\ndefault_hooks = dict(checkpoint=dict(by_epoch=False, interval=2))\n'
 CASES = {
     'in the middle of an epoch': (EPOCHS, False, 'iter_2', 'iter_6'),
@@ -54,8 +52,7 @@ def with_workers():
 
 
 @pytest.mark.parametrize(('case', 'workers'), list(with_workers()))
-def test_data(tmp_path, monkeypatch, case, workers):
-    monkeypatch.setattr(loops.time, 'sleep', lambda seconds: None)
+def test_data(tmp_path, case, workers):
     rest, iterations, start, last = CASES[case]
     config = states.config(tmp_path / 'c.py', rest, iterations)
     changes = dict(train_dataloader__num_workers=workers)

@@ -7,7 +7,6 @@ import toy_runs as toy
 import toy_states as states
 from torch import nn
 
-pytestmark = pytest.mark.usefixtures('unformatted')
 ACCUMULATED = 'optim_wrapper = dict(accumulative_counts=2)\n'
 WITH_BEST = "default_hooks = dict(checkpoint=dict(save_best='acc', rule='greater', max_keep_ckpts=2))\n"
 # what is held: configuration, by iteration or not, the checkpoint that the run goes on from

@@ -4,7 +4,6 @@ import pytest
 import toy_runs as toy
 import toy_states as states
 
-pytestmark = pytest.mark.usefixtures('unformatted')
 BEST = "save_best='acc', rule='greater', max_keep_ckpts=3"
 STOPPING = "dict(type='EarlyStoppingHook', monitor='acc', min_delta=0.0, patience=2)"
 LOOPS = {

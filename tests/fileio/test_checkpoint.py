@@ -19,6 +19,8 @@ from qsdt_mm.fileio.checkpoint import (
     model_weights,
 )
 
+pytestmark = pytest.mark.usefixtures('as_in_use')
+
 
 class Getter:
     """Reaches for an attribute when unpickled."""

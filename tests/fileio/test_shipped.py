@@ -3,10 +3,11 @@
 import shutil
 
 import pytest
+from mmengine.runner import CheckpointLoader
 
 from qsdt_mm.errors import CheckpointError, InputError
 from qsdt_mm.fileio import shipped
-from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_local
+from qsdt_mm.fileio.checkpoint import load_checkpoint_safely, load_from_disk
 from qsdt_mm.fileio.folders import FILES, OF_PLAN, kinds_in, packed_checkpoint, read_packed, write_packed
 
 DIGITS = 'qsd-tiny_1xb32_digits'
@@ -23,10 +24,15 @@ def test_every_folder_is_whole_and_small():
 
 def test_a_name_is_a_path_wherever_a_checkpoint_is_taken():
     whole = packed_checkpoint(shipped.shipped_folders()[DIGITS])
-    for load in (load_checkpoint_safely, lambda name: load_local(name, 'cpu')):
+    for load in (load_checkpoint_safely, lambda name: load_from_disk(name, 'cpu')):
         found = load(DIGITS)
         assert found['meta'] == dict(dataset_meta=dict(classes=tuple('0123456789')))
         assert all(found['state_dict'][key].equal(value) for key, value in whole['state_dict'].items())
+
+
+def test_mmengine_names_the_loader():
+    """It says which backend loads a file, from the tenth letter of a loader's name on."""
+    assert CheckpointLoader._get_checkpoint_loader(DIGITS).__name__[10:] == 'disk'
 
 
 def test_what_lies_there_comes_first(tmp_path, monkeypatch):

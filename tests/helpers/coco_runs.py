@@ -29,7 +29,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file={root!r} + '/val.json')
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=1)
-default_hooks = dict(checkpoint=dict(_delete_=True, type='SafeCheckpointHook', interval=1))
+default_hooks = dict(
+    checkpoint=dict(_delete_=True, type='SafeCheckpointHook', interval=1), classes=None, energy=None, report=None
+)
 experiment_name = {name!r}
 visualizer = dict(name={name!r})
 {more}

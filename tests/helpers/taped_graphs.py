@@ -17,9 +17,11 @@ class Tape(TorchDispatchMode):
         self.calls.append((func, args, kwargs or {}, out))
         return out
 
+    @torch.no_grad()
     def replay(self):
         for func, args, kwargs, out in self.calls:
-            again = func(*args, **kwargs)
+            with torch.autocast('cpu', enabled=False):  # what is on the tape has been cast
+                again = func(*args, **kwargs)
             for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
                 if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
                     old.copy_(new)
@@ -30,6 +32,7 @@ class TapeRecorder:
 
     def __init__(self, device):
         self.device, self.captures, self.replays, self.waits, self.free = device, 0, 0, 0, True
+        self.replays_back = 0
 
     def is_free(self):
         return self.free
@@ -46,9 +49,30 @@ class TapeRecorder:
                 leaf.fill_(float('nan') if leaf.is_floating_point() else 0)
         return capturing.Captured(tape, inputs, outputs, [])
 
+    def capture_step(self, run, inputs, parameters):
+        sources = [*inputs, *parameters]
+        capturing.gradients(run(), sources)
+        with capturing.NothingWaits(self.device):
+            capturing.gradients(run(), sources)
+        with Tape() as forward:
+            outputs = run()
+        grads = [torch.zeros_like(end) for end in capturing.differentiable(outputs)]
+        with Tape() as backward:
+            found = capturing.gradients(outputs, sources, grads)
+        self.captures += 1
+        for leaf in tree_leaves((outputs, found)):  # a capture computes nothing
+            if isinstance(leaf, torch.Tensor):
+                leaf.detach().fill_(float('nan') if leaf.is_floating_point() else 0)
+        return capturing.CapturedStep(forward, inputs, outputs, [], backward, grads, found)
+
+    def replay_backward(self, captured, grads):
+        capturing.fill(captured.grads, grads)
+        captured.backward.replay()
+        self.replays_back += 1
+        return captured.found
+
     def replay(self, captured, inputs, take):
-        for own, given in zip(captured.inputs, inputs, strict=True):
-            own.copy_(given)
+        capturing.fill(captured.inputs, inputs)
         captured.graph.replay()
         self.replays += 1
         return take(captured.outputs)

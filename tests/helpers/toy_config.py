@@ -31,6 +31,7 @@ default_hooks = dict(
     reseed=dict(type='ReseedHook'),
     guard=dict(type='NonFiniteGuardHook'),
 )
+absent_hooks = ['classes', 'energy', 'report']  # what is drawn at the end of a run takes time
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
 auto_scale_lr = dict(base_batch_size=8, enable=False)

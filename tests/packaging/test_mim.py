@@ -1,5 +1,6 @@
 """mim, of both lines, on an installed wheel: slow, and openmim has to come from a package index."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / 'downstream'))
 import plain  # noqa: E402
 
+from qsdt_mm import list_pretrained  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
 CONFIG = 'qsd-tiny_1xb32_digits'
+PICTURES = ('found.png', 'found.json', 'firing.png')
 PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check', '-q')
 
 pytestmark = pytest.mark.slow
@@ -95,6 +99,31 @@ def test_train_test_and_run(mim, tmp_path):
     assert 'accuracy/top1' in said
     said = mim('run', 'qsdt_mm', 'print_config', f'run/{CONFIG}.py', cwd=tmp_path)
     assert 'SpikeDrivenTransformer' in said
+
+
+def test_networks_by_name(mim, tmp_path):
+    """Tools and demo of the installed wheel, outside the tree."""
+    said = mim('run', 'qsdt_mm', 'test', CONFIG, '--inference', 'deploy', '--json', 'figures.json', cwd=tmp_path)
+    assert str(ROOT) not in said
+    figures = json.loads((tmp_path / 'figures.json').read_text())['metrics']
+    assert round(figures['accuracy/top1'], 4) == list_pretrained()[CONFIG]['metrics']['top-1, deploy']
+    (demo,) = mim.python.parents[1].glob('lib/python*/site-packages/qsdt_mm/.mim/demo/image_demo.py')
+    subprocess.run(
+        [str(mim.python), demo, demo.with_name('digit.png'), CONFIG, '--out-dir', 'digit'],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != 'PYTHONPATH'},
+        check=True,
+        timeout=600,
+    )
+    assert {path.name for path in (tmp_path / 'digit').iterdir()} == {f'digit_{e}' for e in PICTURES}
+
+
+def test_shipped_config_in_the_librarys_own_tool(mim, tmp_path):
+    (config,) = mim.python.parents[1].glob(f'lib/python*/site-packages/qsdt_mm/.mim/configs/*/{CONFIG}.py')
+    few = ['train_dataloader.dataset.indices=64', 'val_dataloader.dataset.indices=32', 'train_cfg.max_epochs=1']
+    library = 'onedl-mmpretrain' if mim.line == 'onedl-mim' else 'qsdt_mm'  # openmim looks for one called mmpretrain
+    mim('train', library, config, '--gpus', 0, '--work-dir', 'run', '--cfg-options', *few, cwd=tmp_path)
+    assert (tmp_path / 'run/epoch_1.pth').is_file()
 
 
 def test_download_of_what_has_no_weights_is_refused(mim, tmp_path):

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 
 import qsdt_mm
 from qsdt_mm import compat, doctor
@@ -78,7 +79,7 @@ def test_wheel_holds_the_package_and_mims_files_and_nothing_else(tree, wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {path.relative_to(tree).as_posix() for path in (tree / 'qsdt_mm').rglob('*.py')}
-    mim = {'model-index.yml', 'dataset-index.yml'}
+    mim = {'model-index.yml', 'dataset-index.yml', 'demo/digit.png'}
     for folder, patterns in dict(configs=('*.py', '*.yml'), tools=('*.py', '*.sh'), demo=('*.py',)).items():
         mim |= {path.relative_to(tree).as_posix() for pattern in patterns for path in (tree / folder).rglob(pattern)}
     assert {
@@ -99,6 +100,30 @@ def test_wheel_holds_the_package_and_mims_files_and_nothing_else(tree, wheel):
 def test_building_leaves_nothing_behind(tree, wheel):
     assert not list(tree.glob('*.egg-info'))
     assert {path.name for path in (tree / 'build').iterdir()} == {'lib'}  # the one that was there
+
+
+def test_metadata_is_valid_and_its_page_links_nothing_of_the_tree(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        metadata = Metadata.from_email(archive.read(name))  # validates every field, as an index does
+    assert (metadata.name, str(metadata.version)) == ('qsdt_mm', qsdt_mm.__version__)
+    assert metadata.description_content_type == 'text/markdown'
+    targets = re.findall(r'\]\(([^)]*)\)|\b(?:src|srcset|href)="([^"]*)"', metadata.description)
+    targets = [one or other for one, other in targets]
+    assert targets and all(target.startswith(('https://', '#')) for target in targets)
+    assert len(metadata.description) > 0.9 * len((ROOT / 'README.md').read_text())
+    extras = {name for need in metadata.requires_dist for name in metadata.provides_extra if name in str(need.marker)}
+    assert extras == set(metadata.provides_extra)
+
+
+def test_weights_are_most_of_a_small_wheel(wheel):
+    """Once: what mim reads holds none, and nothing else is large."""
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    weights = {name for name, size in sizes.items() if size > 150_000}
+    assert weights and all(re.fullmatch(r'qsdt_mm/weights/[^/]+/model\.safetensors', name) for name in weights)
+    assert wheel.stat().st_size - sum(sizes[name] for name in weights) < 2_000_000
+    assert wheel.stat().st_size < 40_000_000
 
 
 def run_in(site, code, *paths):

@@ -17,6 +17,7 @@ from qsdt_mm.cli.shell import run_tool
 from qsdt_mm.errors import InputError, one_line, why_no_file, written_file
 from qsdt_mm.fileio.atomic import atomic_open, check_writable
 
+pytestmark = pytest.mark.usefixtures('as_in_use')  # what is quicker does without a disk
 CHANGES = dict(train_dataloader__num_workers=0, train_cfg__max_epochs=1, train_cfg__val_interval=1)
 FAULTS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS]
 

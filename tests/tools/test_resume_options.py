@@ -5,7 +5,6 @@ import torch
 import toy_runs as toy
 import toy_states as states
 
-pytestmark = pytest.mark.usefixtures('unformatted')
 LINEAR = "param_scheduler = [dict(type='LinearLR', start_factor=0.01, end=6, by_epoch=False)]\n"
 SAVING = "default_hooks = dict(checkpoint=dict(save_best='acc', rule='greater'))\n"
 

@@ -42,6 +42,7 @@ test_dataloader = dict(num_workers=0, dataset=dataset)
 test_evaluator = dict(ann_file={root!r} + '/set.json')
 """
 )
+LARGE = ('segmenter', 'detector')  # six views of large images
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +153,7 @@ def test_scores_are_the_mean_of_an_image_and_its_mirror_image(classifier, tmp_pa
     assert [int(p['gt_label']) for p in found] == [0, 1, 1]
 
 
-@pytest.mark.parametrize('name', ['classifier', pytest.param('segmenter', marks=pytest.mark.slow), 'detector'])
+@pytest.mark.parametrize('name', ['classifier', *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_modes_are_bit_equal(name, request, tmp_path, capsys):
     which = request.getfixturevalue(name)
     integer, spike = (predictions(which, tmp_path, '--tta', '--inference', mode) for mode in ('integer', 'spike'))
@@ -315,18 +316,23 @@ def test_sizes(step, times, expected):
     assert resized(step, times) == expected
 
 
-@pytest.mark.parametrize('tta', [[], ['--tta']], ids=['plain', 'tta'])
+STEMS = dict(classifier=['cat_0', 'dog_0', 'mirrored.jpg'], segmenter=['a', 'b'], detector=['0', '1', '2', '3'])
+
+
 @pytest.mark.parametrize(
-    ('name', 'expected'),
+    ('name', 'tta'),
     [
-        ('classifier', ['cat_0', 'dog_0', 'mirrored.jpg']),
-        ('segmenter', ['a', 'b']),
-        ('detector', ['0', '1', '2', '3']),
+        ('classifier', []),
+        ('classifier', ['--tta']),
+        ('segmenter', ['--tta']),
+        ('detector', []),
+        pytest.param('segmenter', [], marks=pytest.mark.slow),
+        pytest.param('detector', ['--tta'], marks=pytest.mark.slow),
     ],
 )
-def test_pictures_have_the_names_of_their_images(name, expected, tta, request, tmp_path, monkeypatch, capsys):
+def test_pictures_have_the_names_of_their_images(name, tta, request, tmp_path, monkeypatch, capsys):
     """Below the current directory, in one folder, in no other."""
-    which = request.getfixturevalue(name)
+    which, expected = request.getfixturevalue(name), STEMS[name]
     monkeypatch.chdir(tmp_path)
     assert run(which, tmp_path, *tta, '--show-dir', 'new/shots') == 0
     assert 'test.py: pictures go to new/shots\n' in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_pictures_use_each_librarys_own_hook(scope, hook, expected):
 
 
 @pytest.mark.parametrize('suffix', ['py', 'yaml', 'json'])
-def test_print_config_round_trip(tmp_path, capsys, suffix):
+def test_print_config_round_trip(tmp_path, capsys, suffix, as_in_use):
     from mmengine.config import Config
 
     tool, path = toy.tool('misc/print_config'), tmp_path / 'new' / f'saved.{suffix}'

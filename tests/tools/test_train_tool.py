@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 import toy_runs as toy
-from copies import Copy, joined
+from copies import Copy
 
 PAYLOAD = "__import__('os').mkdir({!r})"
 
@@ -327,50 +327,6 @@ def test_slurm_script_starts_the_tool(tmp_path):
     assert process.returncode == 0 and '--ntasks=4' in words and '--gres=gpu:4' in words
     start = words.index(str(toy.ROOT / 'tools/train.py'))
     assert words[start + 1 :] == ['c.py', '--work-dir', 'out', '--launcher', 'slurm', '--amp']
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='one process per GPU there')
-def test_two_processes_without_a_gpu(tmp_path):
-    words = toy.options(train_cfg__max_epochs=2, train_dataloader__num_workers=0)
-    process = toy.start(
-        ['bash', toy.ROOT / 'tools/dist_train.sh', toy.CONFIG, '2', '--work-dir', tmp_path / 'run', *words],
-        PORT=toy.free_port(),
-    )
-    out, error = process.communicate(timeout=200)
-    assert process.returncode == 0, out[-2000:] + error[-2000:]
-    assert '2 processes on CPU, joined over gloo' in error
-    assert toy.state(tmp_path / 'run' / 'epoch_2.pth')['meta']['iter'] == 6  # 24 samples, 2 x 4 at a time
-    report = tmp_path / 'm.json'
-    words = [toy.CONFIG, tmp_path / 'run/epoch_2.pth', '2', '--work-dir', tmp_path / 'eval', '--json', report]
-    started = started_by('dist_test.sh', words, tmp_path)
-    joined(lambda: toy.tool('test').main(started), 2, toy.free_port())
-    assert report.exists()
-
-
-def started_by(script, words, tmp_path):
-    """What a script has two processes do, as words for the tool: Python is told to write them down."""
-    fake, port = tmp_path / 'python', toy.free_port()
-    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$@" > "$SEEN"\n')
-    fake.chmod(0o755)
-    process = toy.start(
-        ['bash', toy.ROOT / 'tools' / script, *words], PYTHON=str(fake), SEEN=str(tmp_path / 'seen'), PORT=port
-    )
-    assert process.communicate(timeout=30) == ('', '') and process.returncode == 0
-    first, *seen = (tmp_path / 'seen').read_text().splitlines()
-    assert [first, seen[0]] == ['-m', 'torch.distributed.run'] and '--nproc_per_node=2' in seen[:6]
-    assert f'--master_port={port}' in seen[:6]
-    start = seen.index(str(toy.ROOT / 'tools' / script.removeprefix('dist_').replace('.sh', '.py')))
-    return seen[start + 1 :]
-
-
-@pytest.mark.slow  # torch's launcher has started dist_train.sh's processes above: these are started in the same way
-@pytest.mark.skipif(torch.cuda.is_available(), reason='one process per GPU there')
-def test_two_processes_evaluate_without_a_gpu(tmp_path, run):
-    words = [toy.CONFIG, run / 'epoch_2.pth', '2', '--work-dir', tmp_path / 'eval', '--json', tmp_path / 'm.json']
-    process = toy.start(['bash', toy.ROOT / 'tools/dist_test.sh', *words], PORT=toy.free_port())
-    out, error = process.communicate(timeout=200)
-    assert process.returncode == 0, out[-2000:] + error[-2000:]
-    assert (tmp_path / 'm.json').exists()
 
 
 @pytest.mark.parametrize('averaged', [True, False])

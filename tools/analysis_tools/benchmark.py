@@ -16,14 +16,16 @@ EXAMPLE = """examples:
   python tools/analysis_tools/benchmark.py CONFIG --loader --threads 2
   python tools/analysis_tools/benchmark.py CONFIG --count-calls --batch 2
   python tools/analysis_tools/benchmark.py CONFIG --mode eval --batch 1 --amp --graph
+  python tools/analysis_tools/benchmark.py CONFIG --batch 128 --amp --compare plain --graph
 
 --mode train: forward and backward pass, mean square of the outputs as the loss; eval: norms folded, weights quantized
 once; integer, spike: as tools/test.py --inference. --compare plain runs the plain composition of the same formulas in
 turn: of a training step, or of evaluation as trained. Images are random, weights too unless there is a checkpoint; of
 a classifier the outputs are logits, of a segmenter maps, of a detector what its neck puts out.
 
---graph, on a GPU, measures evaluation with its launches in CUDA graphs (qsdt_mm.inference.graphed), too, in turn; with
---batch 1 that is what one image takes. Of a detector or segmenter backbone and neck replay them.
+--graph, on a GPU, measures with CUDA graphs too, in turn: training (tools/train.py --graph) or evaluation
+(qsdt_mm.inference.graphed), where --batch 1 says what one image takes. Of a detector or segmenter backbone and neck
+replay them.
 
 --count-calls times nothing: it counts what a training step in bfloat16 autocast calls on a GPU, without one. A call is
 an operator of ATen or a launch of a Triton kernel; the optimizer's are left out. Where there is a GPU, what its
@@ -43,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=4, metavar='N', help='images in a batch (default: 4)')
     parser.add_argument('--size', type=int, default=224, metavar='S', help='height and width (default: 224)')
     parser.add_argument('--compare', choices=['plain'], help='measure the plain path too, in turn, and say the ratio')
-    parser.add_argument('--graph', action='store_true', help='measure CUDA graphs of evaluation too, and say the ratio')
+    parser.add_argument('--graph', action='store_true', help='measure with CUDA graphs too, and say the ratio')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--repeats', type=int, default=7, metavar='N', help='measured runs (default: 7)')
     parser.add_argument('--warm-up', type=int, default=2, metavar='N', help='runs before them (default: 2)')
@@ -68,8 +70,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f'--coding goes with --mode spike, got --mode {args.mode}')
     if args.require_spikes and args.mode not in ('integer', 'spike'):
         parser.error(f'--require-spikes goes with --mode integer or spike, got --mode {args.mode}')
-    if args.graph and args.mode == 'train':
-        parser.error('--graph goes with --mode eval, integer or spike, got --mode train')
     if args.loader and args.mode != 'train':
         parser.error(f'--loader goes with --mode train, got --mode {args.mode}')
     if args.count_calls:
@@ -98,17 +98,21 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
     from qsdt_mm.analysis.reference import plain_path
     from qsdt_mm.compat.noise import warnings_only
     from qsdt_mm.compat.wrappers import bare_copy
+    from qsdt_mm.engine.training_graphs import graphed_training
     from qsdt_mm.errors import InputError
     from qsdt_mm.inference import convert, fold_norms, graphed
 
     def autocast():
         return torch.autocast(images.device.type, torch.bfloat16, enabled=args.amp)
 
-    def step():
-        model.zero_grad()
-        with autocast():
-            outputs = outputs_of(model, images)
-        sum(out.float().square().mean() for out in outputs).backward()
+    def step_of(network) -> Callable[[], Any]:
+        def step():
+            network.zero_grad()
+            with autocast():
+                outputs = outputs_of(network, images)
+            sum(out.float().square().mean() for out in outputs).backward()
+
+        return step
 
     def evaluate(network) -> Callable[[], Any]:
         @torch.no_grad()
@@ -127,7 +131,10 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
 
     if args.mode == 'train':
         model.train()
-        found = {'train': (model, step)}
+        found = {'train': (model, step_of(model))}
+        if args.graph:
+            with_graphs = graphed_training(bare_copy(model).train())
+            found['graph'] = (with_graphs, step_of(with_graphs))
     else:
         model.eval()
         try:
@@ -140,11 +147,11 @@ def forms(args: argparse.Namespace, model, images) -> dict[str, tuple[Any, Calla
         except ValueError as error:
             raise InputError(f'--mode {args.mode}: {error}') from error
         found = {args.mode: (form, evaluate(form))}
-        if args.graph:
+        if args.graph and args.mode != 'train':
             with_graphs = graphed(bare_copy(form))
             found['graph'] = (with_graphs, evaluate(with_graphs))
     if args.compare:
-        found['plain'] = (model, plainly(step if args.mode == 'train' else evaluate(model)))
+        found['plain'] = (model, plainly(step_of(model) if args.mode == 'train' else evaluate(model)))
     return found
 
 
@@ -229,11 +236,13 @@ def measure(args: argparse.Namespace, session) -> None:
         if share is not None:
             measured['outside_units'] = share
         for _, run in found.values():
-            for _ in range(max(args.warm_up, 1)):
+            for _ in range(max(args.warm_up, 2 if args.graph else 1)):  # the second time captures
                 run()
         seconds = benchmark.seconds_of({name: run for name, (_, run) in found.items()}, args.repeats, device)
         for name, (network, run) in found.items():
-            row = dict(seconds=benchmark.summary(seconds[name]), peak_bytes=benchmark.peak_bytes(run, device))
+            # What graphs keep lies beside what the allocator counts.
+            peak = None if name == 'graph' else benchmark.peak_bytes(run, device)
+            row = dict(seconds=benchmark.summary(seconds[name]), peak_bytes=peak)
             row['images_per_second'] = args.batch / row['seconds']['median']
             if args.mode == 'train':
                 row['bytes_saved_for_backward_per_image'] = (

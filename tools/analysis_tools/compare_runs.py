@@ -1,4 +1,4 @@
-"""Compare trainings: in what their configs differ, how well they did, how much they fire; a table and a picture."""
+"""Compare trainings: where their configs differ, how well they did, what they fire and cost; a table and a picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ EXAMPLE = """examples:
   python tools/analysis_tools/compare_runs.py work_dirs/* --metric accuracy/top1 --out runs.png
 
 Columns: the name of the work directory, settings in which runs differ, best result and its step, last result, mean
-firing rate when neurons were last watched (FiringRateHook). A run that goes on may be compared.
+firing rate when neurons were last watched (FiringRateHook), theoretical energy of the operations for an image in mJ
+(energy.json in the work directory, which train.py and "energy.py --json" write), minutes. A run that goes on may be
+compared. The picture sets the best result against energy, or where no run tells it against the firing rate.
 
 exit status: 0 done, 2 bad input, 130 interrupted
 """
@@ -85,14 +87,15 @@ def compare(args: argparse.Namespace, session) -> None:
     metric = metric or 'loss'
     differing = differences(runs)
     table = Table(box=None, pad_edge=False)
-    for title in ('run', *list(differing)[:MOST], f'best {metric}', 'at step', 'last', 'firing rate'):
+    for title in ('run', *list(differing)[:MOST], f'best {metric}', 'at step', 'last', 'firing rate', 'mJ', 'minutes'):
         table.add_column(title, overflow='fold')
-    dots = {}
+    dots, of_energy = {}, any(run.energy is not None for run in runs)
     for i, run in enumerate(runs):
         curve = curves[run.name]
         best = best_of(curve, metric) if curve else None
-        if best and run.rate is not None:
-            dots[run.name] = run.rate, best[1]
+        cost = run.energy if of_energy else run.rate
+        if best and cost is not None:
+            dots[run.name] = cost, best[1]
         table.add_row(
             run.name,
             *('-' if values[i] is None else str(values[i])[:LONGEST] for values in list(differing.values())[:MOST]),
@@ -100,6 +103,8 @@ def compare(args: argparse.Namespace, session) -> None:
             str(best[0]) if best else '-',
             shown(metric, curve[-1][1]) if curve else '-',
             '-' if run.rate is None else f'{run.rate:.3f}',
+            '-' if run.energy is None else f'{run.energy:.3g}',
+            '-' if run.seconds is None else f'{run.seconds / 60:.1f}',
         )
     Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
     if len(differing) > MOST:
@@ -107,7 +112,7 @@ def compare(args: argparse.Namespace, session) -> None:
         rest = f' and {len(differing) - 3 * MOST} more' if len(differing) > 3 * MOST else ''
         print(f'they differ in {", ".join(more)}{rest}, too')
     if args.out:
-        save_figure(draw_runs(metric, curves, {run.name: run.losses for run in runs}, dots), Path(args.out))
+        save_figure(draw_runs(metric, curves, {run.name: run.losses for run in runs}, dots, of_energy), Path(args.out))
         print(f'picture  {args.out}')
 
 

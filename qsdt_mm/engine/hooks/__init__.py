@@ -6,6 +6,8 @@ from qsdt_mm.fileio.atomic import AtomicLocalBackend
 
 from .absent_classes import AbsentClassesHook
 from .checkpoint import SafeCheckpointHook
+from .classes import ClassResultsHook
+from .energy import EnergyHook
 from .figures import LearningCurvesHook, PredictionGridHook
 from .firing import FiringRateHook
 from .labels import LabelRangeHook
@@ -18,6 +20,8 @@ from .run_state import RunStateHook
 __all__ = [
     'AbsentClassesHook',
     'AtomicLocalBackend',
+    'ClassResultsHook',
+    'EnergyHook',
     'FiringRateHook',
     'ReconstructionHook',
     'CpuDistributedDataParallel',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real  # numpy's numbers, too
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from qsdt_mm.errors import require
 from qsdt_mm.visualization.curves import draw_learning_curves
 from qsdt_mm.visualization.figures import save_figure
 from qsdt_mm.visualization.predictions import draw_prediction_grid
+from qsdt_mm.visualization.scenes import Scene, draw_scenes, scene_of
+
+from .classes import ignored_by
 
 
 def inside_name(filename: str) -> str:
@@ -60,7 +64,7 @@ class LearningCurvesHook(Hook):
         """Note the metrics and draw."""
         if not self._training:
             return
-        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, (int, float))}
+        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, Real)}
         history = list(runner.message_hub.runtime_info.get(self.HISTORY, []))
         runner.message_hub.update_info(self.HISTORY, [*history, dict(iter=runner.iter, **numbers)])
         self.draw(runner)
@@ -94,13 +98,15 @@ class LearningCurvesHook(Hook):
 
 @HOOKS.register_module()
 class PredictionGridHook(Hook):
-    """Draws images with the class that was predicted to ``predictions.png`` when a classifier is tested.
+    """Draws images with what was predicted to ``predictions.png``, of a test or a training's last validation.
 
-    Mistakes come first, so that they are seen; the title says how many there are.
+    Of a classifier mistakes come first, so that they are seen; the title says how many there are. Of a segmenter or
+    detector those images are drawn that have most mistakes, beside their truth. In a training the figure is drawn once,
+    at its end.
 
     Args:
         filename: name of the file in the work directory.
-        rows, columns: of the grid.
+        rows, columns: of the grid; segmenters and detectors have a row for each image.
 
     >>> HOOKS.build(dict(type='PredictionGridHook', rows=2, columns=4)).filename
     'predictions.png'
@@ -116,20 +122,38 @@ class PredictionGridHook(Hook):
     def _reset(self) -> None:
         self._right: list[tuple] = []
         self._wrong: list[tuple] = []
+        self._scenes: list[Scene] = []
         self._count = self._mistakes = 0
+
+    def before_val_epoch(self, runner) -> None:
+        """Start anew."""
+        self._reset()
 
     def before_test_epoch(self, runner) -> None:
         """Start anew."""
         self._reset()
 
+    def after_val_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None) -> None:
+        """Keep what may be drawn."""
+        self._keep(runner, 'val_loop', data_batch, outputs)
+
     def after_test_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None) -> None:
         """Keep what may be drawn."""
+        self._keep(runner, 'test_loop', data_batch, outputs)
+
+    def _keep(self, runner: Any, loop: str, data_batch: Any, outputs: Sequence | None) -> None:
         if not is_main_process() or not isinstance(data_batch, Mapping):
             return
         most = self.rows * self.columns
         for image, sample in zip(data_batch['inputs'], outputs or []):
             if not ('gt_label' in sample and 'pred_score' in sample):
-                return
+                if not hasattr(sample, 'get'):
+                    return
+                scene = scene_of(image, sample, ignored_by(getattr(runner, loop, None)))
+                if scene is not None:
+                    self._count += 1
+                    self._scenes = sorted([*self._scenes, scene], key=lambda each: -each.mistakes)[: self.rows]
+                continue
             truth, scores = int(sample.gt_label[0]), sample.pred_score
             label = int(scores.argmax())
             self._count += 1
@@ -141,12 +165,24 @@ class PredictionGridHook(Hook):
     @master_only
     def after_test_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
         """Write the figure."""
+        self._draw(runner, 'test_dataloader')
+
+    @master_only
+    def after_train(self, runner) -> None:
+        """Write the figure of the last validation."""
+        self._draw(runner, 'val_dataloader')
+
+    def _draw(self, runner, loader: str) -> None:
         if not self._count:
             return
-        model = unwrap(runner.model)
-        reverse = getattr(model.data_preprocessor, 'to_rgb', False)
-        classes = (getattr(runner.test_dataloader.dataset, 'metainfo', None) or {}).get('classes')
-        shown = (self._wrong[: self.rows * self.columns // 2] + self._right)[: self.rows * self.columns]
-        right = self._count - self._mistakes
-        figure = draw_prediction_grid(shown, self.columns, right, self._count, classes, reverse)
+        preprocessor = unwrap(runner.model).data_preprocessor
+        kinds = ('to_rgb', 'channel_conversion', '_channel_conversion')
+        reverse = any(getattr(preprocessor, kind, False) for kind in kinds)
+        meta = getattr(getattr(runner, loader).dataset, 'metainfo', None) or {}
+        if self._scenes:
+            figure = draw_scenes(self._scenes, self._count, meta, reverse)
+        else:
+            shown = (self._wrong[: self.rows * self.columns // 2] + self._right)[: self.rows * self.columns]
+            right = self._count - self._mistakes
+            figure = draw_prediction_grid(shown, self.columns, right, self._count, meta.get('classes'), reverse)
         save_figure(figure, Path(runner.work_dir) / self.filename)

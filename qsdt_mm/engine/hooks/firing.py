@@ -8,6 +8,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor
 
 from qsdt_mm.compat.wrappers import unwrap
@@ -36,9 +37,9 @@ def channel_activity(output: Tensor, scale: float, max_spike_count: int) -> Tens
 class FiringRateHook(Hook):
     """Logs, for each neuron, its firing rate and the shares of silent and saturated channels.
 
-    Every ``interval`` iterations the neurons are watched during one training step, on the main process, and
-    ``firing/<neuron>/{rate,silent,saturated}`` goes to the visualizer's backends. A neuron that fires nothing at all is
-    named once in the log as a warning.
+    Every ``interval`` iterations, and at the last of each epoch where a run counts epochs, the neurons are watched
+    during one training step, on the main process, and ``firing/<neuron>/{rate,silent,saturated}`` goes to the
+    visualizer's backends. A neuron that fires nothing at all is named once in the log as a warning.
 
     Args:
         interval: iterations between measurements.
@@ -70,7 +71,10 @@ class FiringRateHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
         """Start watching, when it is time."""
-        if not self.every_n_train_iters(runner, self.interval) or not is_main_process():
+        last = isinstance(getattr(runner, 'train_loop', None), EpochBasedTrainLoop) and self.end_of_epoch(
+            runner.train_dataloader, batch_idx
+        )
+        if not (last or self.every_n_train_iters(runner, self.interval)) or not is_main_process():
             return
         model = unwrap(runner.model)
         for name, neuron in model.named_modules():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.sharded import is_sharded
 from qsdt_mm.compat.tracing import is_counting, is_recording
-from qsdt_mm.ops import batch_norm, compact_saving, dispatch
+from qsdt_mm.ops import batch_norm, compact_saving, dispatch, layout
 
 from . import norm_counters
 
@@ -189,6 +189,8 @@ class _BatchNorm(torch.autograd.Function):
         x, gain, w1, b1, w2, b2, keep = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _differentiable(ctx, grad, x, gain, w1, b1, w2, b2, keep)
+        # In order here, once: the shortcut hands it on to the norms before, and to sums with the gradients of branches.
+        grad = layout.in_memory_format_of(grad, x)
         of_shortcut = grad.to(ctx.of_shortcut) if ctx.of_shortcut else None
         grad = grad.to(x.dtype)
         back = dispatch.find('batch_norm_backward', x, grad) or batch_norm.batch_norm_backward

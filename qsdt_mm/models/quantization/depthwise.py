@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from qsdt_mm.compat.autocast import autocast_dtype
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_counting, is_recording, is_transforming
-from qsdt_mm.ops import compact_saving, dispatch
+from qsdt_mm.ops import dispatch
 from qsdt_mm.ops.depthwise import Window
 
 KERNEL = 'depthwise_weight_grad'
@@ -24,8 +24,9 @@ def depthwise_conv2d(
 ) -> Tensor | None:
     """Convolve as a layer does, with a faster gradient of the weight; None where that does not serve.
 
-    It serves one channel in and out of each group, plain padding by zeros, and a weight that is learned, on devices
-    with kernels (:func:`qsdt_mm.ops.dispatch.find`); not compilers, recorders, counters, and transforms of functions.
+    It serves one channel in and out of each group, plain padding by zeros, and a weight that is learned, in full
+    precision on devices with kernels (:func:`qsdt_mm.ops.dispatch.find`); not compilers, recorders, counters, and
+    transforms of functions. In half precision, with channels last, cuDNN's own takes 0.4 of the time (H200, 7 x 7).
 
     Args:
         layer: the convolution.
@@ -34,16 +35,12 @@ def depthwise_conv2d(
         bias: ``(C,)``, or None.
         dtype: in which the layer computes: autocast's, or its own.
     """
-    if not _has_faster_gradient(layer, input, weight) or dispatch.find(KERNEL, input) is None:
+    if dtype in (torch.float16, torch.bfloat16) or not _has_faster_gradient(layer, input, weight):
         return None
-    narrow, weight = input.to(dtype), weight.to(dtype)
-    if dispatch.find(KERNEL, narrow, weight) is None:
+    if {input.dtype, weight.dtype} != {dtype} or dispatch.find(KERNEL, input, weight) is None:
         return None
-    if narrow is not input:
-        compact_saving.register_recompute(narrow, lambda source: source.to(dtype), input)
-    bias = None if bias is None else bias.to(dtype)
     window = Window(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    return _DepthwiseConv2d.apply(narrow, weight, bias, window)
+    return _DepthwiseConv2d.apply(input, weight, bias, window)
 
 
 def _has_faster_gradient(layer: nn.Conv2d, input: Tensor, weight: Tensor) -> bool:

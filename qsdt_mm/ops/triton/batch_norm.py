@@ -1,12 +1,14 @@
-"""Batch norm of a batch in three launches forward (statistics, constants of channels, values) and two backward.
+"""Batch norm of a batch in two launches forward (statistics, values) and two backward (sums, values).
 
-Sums go by blocks of channels and stretches of rows, a row being a place of an image; their parts are merged by Chan's
-rule for means and variances, in order, so that a run gives the same bits twice. What follows the norm (gain, stochastic
-depth, shortcut, border) is part of the pass over values.
+Statistics and sums go by blocks of channels and stretches of rows, a row being a place of an image; no two lanes meet
+before the end of a stretch. The last program of a block to arrive merges what all have left, by Chan's rule for means
+and variances, in order, so that a run gives the same bits twice. What follows the norm (gain, stochastic depth,
+shortcut, border) is part of the pass over values.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -18,14 +20,34 @@ from qsdt_mm.ops.batch_norm import Constants, Norms
 from qsdt_mm.ops.layout import laid_out
 
 from .arithmetic import added, narrowed, rounded, widened
+from .arrivals import arrivals_of
 
 BLOCK = 1024
 """Rows of a tile where a channel's lie together in memory."""
 ROW_BLOCK = 32
 CHANNEL_BLOCK = 64
-"""Rows and channels of a tile where channels are last."""
-PROGRAMS = 1024
-"""Programs that a pass over rows is split into, about: enough for every multiprocessor."""
+"""Rows and channels of a tile where channels are last; of fewer channels, as many more rows."""
+TILES = 4
+"""Tiles that a program reads at a time, before it sums: so many bytes are under way."""
+WARPS = 8
+"""Warps of a program that sums: 16 bytes of half precision for each thread of a tile where channels are last."""
+MULTIPROCESSORS = 132
+"""Of a large GPU, where nothing tells."""
+PROGRAMS = 3
+PADDED_PROGRAMS = 2
+"""Programs for each multiprocessor that sum: as many as it has registers for at a time."""
+MOST_SPLITS = 384
+SPLIT_BLOCK = 64
+"""Stretches of a block of channels at most, and how many of them are merged at a time."""
+
+# For these a kernel would be compiled again and again, and be no faster.
+VARY = ('rows', 'stretch', 'splits', 'n')
+
+
+@cache
+def multiprocessors(device: torch.device) -> int:
+    """Return the number of multiprocessors of a CUDA device, or else that of a large one."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else MULTIPROCESSORS
 
 
 class Shape(NamedTuple):
@@ -53,28 +75,28 @@ class Shape(NamedTuple):
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Return rows and channels that a program sums at a time: along the memory."""
-        return (ROW_BLOCK, CHANNEL_BLOCK) if self.channels_last else (BLOCK, 1)
+        """Return rows and channels of a tile: along the memory."""
+        if not self.channels_last:
+            return BLOCK, 1
+        width = min(CHANNEL_BLOCK, triton.next_power_of_2(self.channels))
+        return ROW_BLOCK * CHANNEL_BLOCK // width, width
 
     @property
     def grid(self) -> tuple[int, int]:
         """Return the numbers of tiles along rows and channels."""
-        return self.grid_of(*self.tiles)
-
-    def grid_of(self, height: int, width: int) -> tuple[int, int]:
-        """Return the numbers of tiles of another size."""
+        height, width = self.tiles
         return -(-self.rows // height), -(-self.channels // width)
 
     def padded(self) -> Shape:
         """Return the sizes with a border of one pixel."""
         return self._replace(height=self.height + 2, width=self.width + 2)
 
-    @property
-    def splits(self) -> tuple[int, int, int]:
-        """Return blocks of channels, stretches of rows, and the rows of a stretch."""
+    def splits(self, programs: int) -> tuple[int, int, int]:
+        """Return blocks of channels, stretches of rows, and the rows of a stretch, for so many programs at most."""
         height, _ = self.tiles
         tiles, blocks = self.grid
-        stretch = -(-tiles // max(1, min(tiles, PROGRAMS // blocks, 32))) * height
+        splits = max(1, min(-(-tiles // TILES), programs // blocks, MOST_SPLITS))
+        stretch = -(-tiles // splits) * height
         return blocks, -(-self.rows // stretch), stretch
 
 
@@ -113,32 +135,6 @@ def outer_row(row, HEIGHT, WIDTH):
 
 
 @triton.jit
-def _measure(
-    xs, means, squares, rows, stretch, CHANNELS, PLACES, LAST: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
-):
-    channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
-    first = tl.program_id(1) * stretch
-    last = tl.minimum(first + stretch, rows)
-    count = tl.full((WIDTH,), 0.0, tl.float32)
-    mean = tl.full((WIDTH,), 0.0, tl.float32)
-    square = tl.full((WIDTH,), 0.0, tl.float32)
-    for start in range(first, last, ROWS):
-        row = start + tl.arange(0, ROWS)
-        here = (row < last)[:, None] & (channel < CHANNELS)[None, :]
-        x = widened(tl.load(xs + address(row[:, None], channel[None, :], CHANNELS, PLACES, LAST), mask=here, other=0.0))
-        more = tl.minimum(last - start, ROWS).to(tl.float32)
-        middle = tl.reduce(x, 0, added) / more
-        away = tl.where(here, x - middle[None, :], 0.0)
-        share = more / (count + more)
-        square += tl.reduce(away * away, 0, added) + (middle - mean) * (middle - mean) * count * share
-        mean += (middle - mean) * share
-        count += more
-    at = tl.program_id(1) * CHANNELS + channel
-    tl.store(means + at, mean, mask=channel < CHANNELS)
-    tl.store(squares + at, square, mask=channel < CHANNELS)
-
-
-@triton.jit
 def moved(running, to, momentum, channel, CHANNELS):
     """Move running statistics towards those of a batch, and return them."""
     value = tl.load(running + channel, mask=channel < CHANNELS)
@@ -149,8 +145,10 @@ def moved(running, to, momentum, channel, CHANNELS):
 
 @triton.jit
 def _settle(
-    means,
-    squares,
+    mean,
+    square,
+    n,
+    channel,
     constants,
     w1s,
     b1s,
@@ -161,9 +159,6 @@ def _settle(
     running_mean2,
     running_var2,
     gains,
-    rows,
-    stretch,
-    splits,
     eps1,
     eps2,
     momentum1,
@@ -171,24 +166,11 @@ def _settle(
     CHANNELS,
     TWO: tl.constexpr,
     GAIN: tl.constexpr,
-    WIDTH: tl.constexpr,
 ):
-    channel = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
     here = channel < CHANNELS
-    count = 0.0
-    mean = tl.full((WIDTH,), 0.0, tl.float32)
-    square = tl.full((WIDTH,), 0.0, tl.float32)
-    for split in range(splits):
-        more = tl.minimum(rows - split * stretch, stretch).to(tl.float32)
-        middle = tl.load(means + split * CHANNELS + channel, mask=here, other=0.0)
-        share = more / (count + more)
-        square += tl.load(squares + split * CHANNELS + channel, mask=here, other=0.0)
-        square += (middle - mean) * (middle - mean) * count * share
-        mean += (middle - mean) * share
-        count += more
-    var = square / count
+    var = square / n
     inverse = 1.0 / tl.sqrt_rn(var + eps1)
-    unbiased = count / (count - 1.0)
+    unbiased = n / (n - 1.0)
     factor = tl.load(w1s + channel, mask=here)
     shift = tl.load(b1s + channel, mask=here)
     running_mean = moved(running_mean1, mean, momentum1, channel, CHANNELS)
@@ -212,6 +194,142 @@ def _settle(
     tl.store(constants + 4 * CHANNELS + channel, edge, mask=here)
     tl.store(constants + 5 * CHANNELS + channel, slope, mask=here)
     tl.store(constants + 6 * CHANNELS + channel, factor, mask=here)
+
+
+@triton.jit
+def merged(count, mean, square):
+    """Merge means and squared deviations of lanes, each of ``count`` values, by Chan's rule."""
+    middle = tl.reduce(mean * count[:, None], 0, added) / tl.reduce(count, 0, added)
+    away = mean - middle[None, :]
+    return middle, tl.reduce(square + away * away * count[:, None], 0, added)
+
+
+@triton.jit
+def tile(xs, row, last, channel, CHANNELS, PLACES, LAST: tl.constexpr):
+    """Load rows before ``last``."""
+    here = (row < last)[:, None] & (channel < CHANNELS)[None, :]
+    return tl.load(xs + address(row[:, None], channel[None, :], CHANNELS, PLACES, LAST), mask=here, other=0.0)
+
+
+@triton.jit
+def away(x, near, row, last):
+    """Subtract, but leave zero for rows that are not there."""
+    return tl.where((row < last)[:, None], widened(x) - near, 0.0)
+
+
+@triton.jit
+def is_last(arrival, splits):
+    """Say that this program has left its part; return whether all others of its block have."""
+    # All threads have left theirs before one of them says so; who arrives last sees what the others have left.
+    tl.debug_barrier()
+    return tl.atomic_add(arrival, 1, sem='acq_rel') == splits - 1
+
+
+@triton.jit(do_not_specialize=VARY)
+def _measure(
+    xs,
+    parts,
+    arrivals,
+    constants,
+    w1s,
+    b1s,
+    running_mean1,
+    running_var1,
+    w2s,
+    b2s,
+    running_mean2,
+    running_var2,
+    gains,
+    rows,
+    stretch,
+    splits,
+    n,
+    eps1,
+    eps2,
+    momentum1,
+    momentum2,
+    CHANNELS,
+    PLACES,
+    LAST: tl.constexpr,
+    TWO: tl.constexpr,
+    GAIN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
+    channel = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    known = channel < CHANNELS
+    lane = tl.arange(0, ROWS)
+    first = tl.program_id(1) * stretch
+    last = tl.minimum(first + stretch, rows)
+    # Sums of differences from the lane's first value: of the squares of k values, a k-th at least is left at the end.
+    near = widened(tile(xs, first + lane, last, channel, CHANNELS, PLACES, LAST))
+    total = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    square = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    for start in range(first, last, 4 * ROWS):
+        row0 = start + lane
+        row1 = row0 + ROWS
+        row2 = row1 + ROWS
+        row3 = row2 + ROWS
+        x0 = tile(xs, row0, last, channel, CHANNELS, PLACES, LAST)
+        x1 = tile(xs, row1, last, channel, CHANNELS, PLACES, LAST)
+        x2 = tile(xs, row2, last, channel, CHANNELS, PLACES, LAST)
+        x3 = tile(xs, row3, last, channel, CHANNELS, PLACES, LAST)
+        away0 = away(x0, near, row0, last)
+        away1 = away(x1, near, row1, last)
+        away2 = away(x2, near, row2, last)
+        away3 = away(x3, near, row3, last)
+        total += (away0 + away1) + (away2 + away3)
+        square += (away0 * away0 + away1 * away1) + (away2 * away2 + away3 * away3)
+    count = ((last - first - lane + ROWS - 1) // ROWS).to(tl.float32)
+    beside = total / tl.maximum(count, 1.0)[:, None]
+    mean, square = merged(count, near + beside, square - total * beside)
+    at = tl.program_id(1) * CHANNELS + channel
+    tl.store(parts + at, mean, mask=known)
+    tl.store(parts + splits * CHANNELS + at, square, mask=known)
+    arrival = arrivals + tl.program_id(0)
+    if is_last(arrival, splits):
+        counts = tl.full((SPLITS,), 0.0, tl.float32)
+        means = tl.full((SPLITS, COLUMNS), 0.0, tl.float32)
+        squares = tl.full((SPLITS, COLUMNS), 0.0, tl.float32)
+        for start in range(0, splits, SPLITS):
+            split = start + tl.arange(0, SPLITS)
+            part = parts + split[:, None] * CHANNELS + channel[None, :]
+            mask = (split < splits)[:, None] & known[None, :]
+            # From where all multiprocessors see the same.
+            middle = tl.load(part, mask=mask, other=0.0, cache_modifier='.cg')
+            more_square = tl.load(part + splits * CHANNELS, mask=mask, other=0.0, cache_modifier='.cg')
+            more = tl.where(split < splits, tl.minimum(rows - split * stretch, stretch), 0).to(tl.float32)
+            share = more / tl.maximum(counts + more, 1.0)
+            middle -= means
+            squares += more_square + middle * middle * (counts * share)[:, None]
+            means += middle * share[:, None]
+            counts += more
+        mean, square = merged(counts, means, squares)
+        _settle(
+            mean,
+            square,
+            n,
+            channel,
+            constants,
+            w1s,
+            b1s,
+            running_mean1,
+            running_var1,
+            w2s,
+            b2s,
+            running_mean2,
+            running_var2,
+            gains,
+            eps1,
+            eps2,
+            momentum1,
+            momentum2,
+            CHANNELS,
+            TWO,
+            GAIN,
+        )
+        tl.store(arrival, 0)  # for the next launch
 
 
 @triton.jit
@@ -261,110 +379,30 @@ def _normalise(
 
 
 @triton.jit
-def _sum(
-    grads,
-    xs,
-    keeps,
+def _settle_back(
+    of_shift,
+    of_factor,
+    of_edge,
+    n,
+    channel,
     constants,
-    sums,
-    products,
-    edges,
-    rows,
-    stretch,
-    eps,
-    CHANNELS,
-    HEIGHT,
-    WIDTH,
-    LAST: tl.constexpr,
-    PADDED: tl.constexpr,
-    KEEP: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    channel = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    first = tl.program_id(1) * stretch
-    last = tl.minimum(first + stretch, rows)
-    mean = tl.load(constants + channel, mask=channel < CHANNELS, other=0.0)
-    inverse = 1.0 / tl.sqrt_rn(tl.load(constants + CHANNELS + channel, mask=channel < CHANNELS, other=1.0) + eps)
-    of_shift = tl.full((COLUMNS,), 0.0, tl.float32)
-    of_factor = tl.full((COLUMNS,), 0.0, tl.float32)
-    of_edge = tl.full((COLUMNS,), 0.0, tl.float32)
-    for start in range(first, last, ROWS):
-        row = start + tl.arange(0, ROWS)
-        here = (row < last)[:, None] & (channel < CHANNELS)[None, :]
-        if PADDED:
-            source, inside = inner_row(row, HEIGHT, WIDTH)
-            inside = inside[:, None] & here
-            at = address(row[:, None], channel[None, :], CHANNELS, (HEIGHT + 2) * (WIDTH + 2), LAST)
-            source = address(source[:, None], channel[None, :], CHANNELS, HEIGHT * WIDTH, LAST)
-        else:
-            inside = here
-            at = address(row[:, None], channel[None, :], CHANNELS, HEIGHT * WIDTH, LAST)
-            source = at
-        grad = widened(tl.load(grads + at, mask=here, other=0.0))
-        x = widened(tl.load(xs + source, mask=inside, other=0.0))
-        if KEEP:
-            grad *= widened(tl.load(keeps + row // (HEIGHT * WIDTH), mask=row < last, other=0.0))[:, None]
-        inner = tl.where(inside, grad, 0.0)
-        of_shift += tl.reduce(inner, 0, added)
-        of_factor += tl.reduce(inner * (x - mean[None, :]), 0, added)
-        of_edge += tl.reduce(tl.where(inside, 0.0, grad), 0, added)
-    at = tl.program_id(1) * CHANNELS + channel
-    tl.store(sums + at, of_shift, mask=channel < CHANNELS)
-    tl.store(products + at, of_factor * inverse, mask=channel < CHANNELS)
-    if PADDED:
-        tl.store(edges + at, of_edge, mask=channel < CHANNELS)
-
-
-@triton.jit
-def _pass_back(
-    grads,
-    xs,
-    keeps,
-    constants,
-    sums,
-    products,
-    edges,
     w1s,
     b1s,
     w2s,
     b2s,
     gains,
     results,
-    out,
-    rows,
-    splits,
-    n,
     eps1,
     eps2,
     CHANNELS,
-    HEIGHT,
-    WIDTH,
-    LAST: tl.constexpr,
-    PADDED: tl.constexpr,
-    KEEP: tl.constexpr,
     TWO: tl.constexpr,
     GAIN: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
 ):
-    dtype: tl.constexpr = xs.dtype.element_ty
-    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     known = channel < CHANNELS
-    # Every program adds up the parts of its channels, which lie in the cache: cheaper than one more launch.
-    of_shift = tl.full((COLUMNS,), 0.0, tl.float32)
-    of_factor = tl.full((COLUMNS,), 0.0, tl.float32)
-    of_edge = tl.full((COLUMNS,), 0.0, tl.float32)
-    for split in range(splits):
-        part = split * CHANNELS + channel
-        of_shift += tl.load(sums + part, mask=known, other=0.0)
-        of_factor += tl.load(products + part, mask=known, other=0.0)
-        if PADDED:
-            of_edge += tl.load(edges + part, mask=known, other=0.0)
-    mean = tl.load(constants + channel, mask=known, other=0.0)
     var = tl.load(constants + CHANNELS + channel, mask=known, other=1.0)
     slope = tl.load(constants + 2 * CHANNELS + channel, mask=known, other=0.0)  # gain * f / sqrt(v + e1)
     inverse = 1.0 / tl.sqrt_rn(var + eps1)
+    of_factor *= inverse
     w1 = tl.load(w1s + channel, mask=known, other=0.0)
     # Of x: slope * (g - sum(g) / n - xhat * sum(g xhat) / n), and what the second norm sees of v.
     of_mean = -slope * of_shift / n
@@ -388,17 +426,191 @@ def _pass_back(
     of_root = of_factor * w2 * w1 * root * root * root
     if TWO:
         of_centred -= of_root * w1 * w1 * eps1 * inverse * inverse * inverse * inverse / n
-    if tl.program_id(0) == 0:
-        if TWO:
-            tl.store(results + channel, of_factor * w2 * root - of_root * w1 * share, mask=known)
-            tl.store(results + CHANNELS + channel, tl.full((COLUMNS,), 0.0, tl.float32), mask=known)
+        tl.store(results + channel, of_factor * w2 * root - of_root * w1 * share, mask=known)
+        tl.store(results + CHANNELS + channel, tl.full(of_shift.shape, 0.0, tl.float32), mask=known)
+    else:
+        running = tl.load(constants + 5 * CHANNELS + channel, mask=known)
+        tl.store(results + channel, of_factor - of_edge * running, mask=known)
+        tl.store(results + CHANNELS + channel, of_shift + of_edge, mask=known)
+    tl.store(results + 2 * CHANNELS + channel, of_factor * w1 * root, mask=known)
+    tl.store(results + 3 * CHANNELS + channel, of_shift, mask=known)
+    tl.store(results + 4 * CHANNELS + channel, of_gain, mask=known)
+    tl.store(results + 5 * CHANNELS + channel, of_mean, mask=known)
+    tl.store(results + 6 * CHANNELS + channel, of_centred, mask=known)
+
+
+@triton.jit
+def pair(
+    grads,
+    xs,
+    row,
+    last,
+    channel,
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    LAST: tl.constexpr,
+    PADDED: tl.constexpr,
+):
+    """Load the gradients of rows before ``last``, and what the norm has read there, if that is not the border."""
+    grad = tile(grads, row, last, channel, CHANNELS, (HEIGHT + 2 * PADDED) * (WIDTH + 2 * PADDED), LAST)
+    inside = row < last
+    if PADDED:
+        row, inner = inner_row(row, HEIGHT, WIDTH)
+        inside = inside & inner
+    at = address(row[:, None], channel[None, :], CHANNELS, HEIGHT * WIDTH, LAST)
+    return grad, tl.load(xs + at, mask=inside[:, None] & (channel < CHANNELS)[None, :], other=0.0), inside
+
+
+@triton.jit
+def kept(grad, keeps, row, last, PLACES, KEEP: tl.constexpr):
+    """Widen gradients; of images that are kept, multiply them."""
+    grad = widened(grad)
+    if KEEP:
+        grad *= widened(tl.load(keeps + row // PLACES, mask=row < last, other=0.0))[:, None]
+    return grad
+
+
+@triton.jit
+def _leave(parts, sums, channel, CHANNELS):
+    tl.store(parts + channel, tl.reduce(sums, 0, added), mask=channel < CHANNELS)
+
+
+@triton.jit
+def _total(parts, splits, channel, CHANNELS, SPLITS: tl.constexpr, COLUMNS: tl.constexpr):
+    sums = tl.full((SPLITS, COLUMNS), 0.0, tl.float32)
+    for start in range(0, splits, SPLITS):
+        split = start + tl.arange(0, SPLITS)
+        mask = (split < splits)[:, None] & (channel < CHANNELS)[None, :]
+        # From where all multiprocessors see the same.
+        at = split[:, None] * CHANNELS + channel[None, :]
+        sums += tl.load(parts + at, mask=mask, other=0.0, cache_modifier='.cg')
+    return tl.reduce(sums, 0, added)
+
+
+@triton.jit(do_not_specialize=VARY)
+def _sum(
+    grads,
+    xs,
+    keeps,
+    constants,
+    parts,
+    arrivals,
+    w1s,
+    b1s,
+    w2s,
+    b2s,
+    gains,
+    results,
+    rows,
+    stretch,
+    splits,
+    n,
+    eps1,
+    eps2,
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    LAST: tl.constexpr,
+    PADDED: tl.constexpr,
+    KEEP: tl.constexpr,
+    TWO: tl.constexpr,
+    GAIN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
+    channel = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    lane = tl.arange(0, ROWS)
+    first = tl.program_id(1) * stretch
+    last = tl.minimum(first + stretch, rows)
+    places = HEIGHT * WIDTH
+    mean = tl.load(constants + channel, mask=channel < CHANNELS, other=0.0)[None, :]
+    of_shift = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    of_factor = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    of_edge = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    for start in range(first, last, 4 * ROWS):
+        row0 = start + lane
+        row1 = row0 + ROWS
+        row2 = row1 + ROWS
+        row3 = row2 + ROWS
+        grad0, x0, inside0 = pair(grads, xs, row0, last, channel, CHANNELS, HEIGHT, WIDTH, LAST, PADDED)
+        grad1, x1, inside1 = pair(grads, xs, row1, last, channel, CHANNELS, HEIGHT, WIDTH, LAST, PADDED)
+        grad2, x2, inside2 = pair(grads, xs, row2, last, channel, CHANNELS, HEIGHT, WIDTH, LAST, PADDED)
+        grad3, x3, inside3 = pair(grads, xs, row3, last, channel, CHANNELS, HEIGHT, WIDTH, LAST, PADDED)
+        g0 = kept(grad0, keeps, row0, last, places, KEEP)
+        g1 = kept(grad1, keeps, row1, last, places, KEEP)
+        g2 = kept(grad2, keeps, row2, last, places, KEEP)
+        g3 = kept(grad3, keeps, row3, last, places, KEEP)
+        if PADDED:
+            inner0 = tl.where(inside0[:, None], g0, 0.0)
+            inner1 = tl.where(inside1[:, None], g1, 0.0)
+            inner2 = tl.where(inside2[:, None], g2, 0.0)
+            inner3 = tl.where(inside3[:, None], g3, 0.0)
+            of_edge += ((g0 - inner0) + (g1 - inner1)) + ((g2 - inner2) + (g3 - inner3))
         else:
-            running = tl.load(constants + 5 * CHANNELS + channel, mask=known)
-            tl.store(results + channel, of_factor - of_edge * running, mask=known)
-            tl.store(results + CHANNELS + channel, of_shift + of_edge, mask=known)
-        tl.store(results + 2 * CHANNELS + channel, of_factor * w1 * root, mask=known)
-        tl.store(results + 3 * CHANNELS + channel, of_shift, mask=known)
-        tl.store(results + 4 * CHANNELS + channel, of_gain, mask=known)
+            inner0 = g0
+            inner1 = g1
+            inner2 = g2
+            inner3 = g3
+        of_shift += (inner0 + inner1) + (inner2 + inner3)
+        of_factor += inner0 * (widened(x0) - mean) + inner1 * (widened(x1) - mean)
+        of_factor += inner2 * (widened(x2) - mean) + inner3 * (widened(x3) - mean)
+    part = parts + tl.program_id(1) * CHANNELS
+    _leave(part, of_shift, channel, CHANNELS)
+    _leave(part + splits * CHANNELS, of_factor, channel, CHANNELS)
+    if PADDED:
+        _leave(part + 2 * splits * CHANNELS, of_edge, channel, CHANNELS)
+    arrival = arrivals + tl.program_id(0)
+    if is_last(arrival, splits):
+        shift = _total(parts, splits, channel, CHANNELS, SPLITS, COLUMNS)
+        factor = _total(parts + splits * CHANNELS, splits, channel, CHANNELS, SPLITS, COLUMNS)
+        edge = tl.full((COLUMNS,), 0.0, tl.float32)
+        if PADDED:
+            edge = _total(parts + 2 * splits * CHANNELS, splits, channel, CHANNELS, SPLITS, COLUMNS)
+        _settle_back(
+            shift,
+            factor,
+            edge,
+            n,
+            channel,
+            constants,
+            w1s,
+            b1s,
+            w2s,
+            b2s,
+            gains,
+            results,
+            eps1,
+            eps2,
+            CHANNELS,
+            TWO,
+            GAIN,
+        )
+        tl.store(arrival, 0)  # for the next launch
+
+
+@triton.jit
+def _pass_back(
+    grads,
+    xs,
+    keeps,
+    constants,
+    results,
+    out,
+    rows,
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    LAST: tl.constexpr,
+    PADDED: tl.constexpr,
+    KEEP: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    dtype: tl.constexpr = xs.dtype.element_ty
+    channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    known = channel < CHANNELS
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = (row < rows)[:, None] & known[None, :]
     at = address(row[:, None], channel[None, :], CHANNELS, HEIGHT * WIDTH, LAST)
@@ -406,11 +618,14 @@ def _pass_back(
     if PADDED:
         outer = outer_row(row, HEIGHT, WIDTH)
         source = address(outer[:, None], channel[None, :], CHANNELS, (HEIGHT + 2) * (WIDTH + 2), LAST)
-    grad = widened(tl.load(grads + source, mask=here))
-    if KEEP:
-        grad *= widened(tl.load(keeps + row // (HEIGHT * WIDTH), mask=row < rows))[:, None]
-    x = widened(tl.load(xs + at, mask=here)) - mean[None, :]
-    of_x = slope[None, :] * grad + of_mean[None, :] + of_centred[None, :] * x
+    grad = tl.load(grads + source, mask=here)
+    x = tl.load(xs + at, mask=here)
+    mean = tl.load(constants + channel, mask=known)
+    slope = tl.load(constants + 2 * CHANNELS + channel, mask=known)
+    of_mean = tl.load(results + 5 * CHANNELS + channel, mask=known)
+    of_centred = tl.load(results + 6 * CHANNELS + channel, mask=known)
+    grad = kept(grad, keeps, row, rows, HEIGHT * WIDTH, KEEP)
+    of_x = slope[None, :] * grad + of_mean[None, :] + of_centred[None, :] * (widened(x) - mean[None, :])
     tl.store(out + at, narrowed(rounded(of_x, dtype), dtype), mask=here)
 
 
@@ -421,18 +636,13 @@ def batch_norm(
     x = ordered(x)
     shape = Shape.of(x)
     constants = x.new_empty(7, shape.channels, dtype=torch.float32)
-    blocks, splits, stretch = shape.splits
-    parts = constants.new_empty(2, splits, shape.channels)
-    rows, width = shape.tiles
-    places = shape.height * shape.width
+    blocks, splits, stretch = shape.splits(PROGRAMS * multiprocessors(x.device))
     first, second = norms.first, norms.second or norms.first
     with torch.cuda.device_of(x):
         _measure[(blocks, splits)](
-            x, parts[0], parts[1], shape.rows, stretch, shape.channels, places, shape.channels_last, rows, width
-        )
-        _settle[(-(-shape.channels // CHANNEL_BLOCK),)](
-            parts[0],
-            parts[1],
+            x,
+            constants.new_empty(2, splits, shape.channels),
+            arrivals_of(x, blocks),
             constants,
             first.weight,
             first.bias,
@@ -446,14 +656,19 @@ def batch_norm(
             shape.rows,
             stretch,
             splits,
+            float(shape.rows),
             first.eps,
             second.eps,
             first.momentum,
             second.momentum,
             shape.channels,
+            shape.height * shape.width,
+            shape.channels_last,
             norms.second is not None,
             norms.gain is not None,
-            CHANNEL_BLOCK,
+            *shape.tiles,
+            SPLIT_BLOCK,
+            num_warps=WARPS,
         )
     constants = Constants(constants, first.eps)
     return batch_norm_values(x, constants, shortcut, keep, padded), constants
@@ -500,12 +715,9 @@ def batch_norm_backward(
     order = torch.channels_last if shape.channels_last else torch.contiguous_format
     grad = grad.contiguous(memory_format=order)
     outer = shape.padded() if padded else shape
-    blocks, splits, stretch = outer.splits
-    parts = constants.values.new_empty(3, splits, shape.channels)
-    results = constants.values.new_empty(5, shape.channels)
+    blocks, splits, stretch = outer.splits((PADDED_PROGRAMS if padded else PROGRAMS) * multiprocessors(x.device))
+    results = constants.values.new_empty(7, shape.channels)  # the last two are what the values need
     of_x = torch.empty_like(x)
-    rows, width = shape.tiles
-    height = rows * (4 if shape.channels_last else 1)  # long tiles, for each adds up the parts of its channels
     keeps = x if keep is None else keep.to(x.dtype)
     first, second = norms.first, norms.second or norms.first
     sizes = shape.channels, shape.height, shape.width, shape.channels_last, padded, keep is not None
@@ -515,32 +727,16 @@ def batch_norm_backward(
             x,
             keeps,
             constants.values,
-            parts[0],
-            parts[1],
-            parts[2],
-            outer.rows,
-            stretch,
-            first.eps,
-            *sizes,
-            rows,
-            width,
-        )
-        _pass_back[shape.grid_of(height, width)](
-            grad,
-            x,
-            keeps,
-            constants.values,
-            parts[0],
-            parts[1],
-            parts[2],
+            results.new_empty(2 + padded, splits, shape.channels),
+            arrivals_of(x, blocks),
             first.weight,
             first.bias,
             second.weight,
             second.bias,
             first.weight if norms.gain is None else norms.gain,
             results,
-            of_x,
-            shape.rows,
+            outer.rows,
+            stretch,
             splits,
             float(shape.rows),
             first.eps,
@@ -548,7 +744,9 @@ def batch_norm_backward(
             *sizes,
             norms.second is not None,
             norms.gain is not None,
-            height,
-            width,
+            *shape.tiles,
+            SPLIT_BLOCK,
+            num_warps=WARPS,
         )
+        _pass_back[shape.grid](grad, x, keeps, constants.values, results, of_x, shape.rows, *sizes, *shape.tiles)
     return of_x, results

@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qsdt_mm.ops.compact_saving import stream_of
 from qsdt_mm.ops.depthwise import Window
 
 from .arithmetic import added, narrowed, rounded, widened
+from .arrivals import arrivals_of
 from .batch_norm import Shape, ordered
 
 BLOCK = 1024
@@ -152,19 +152,6 @@ def _depthwise_weight_grad(
             of_tap = (channel * lines + tap) * TAPS + i
             tl.store(out + of_tap, narrowed(rounded(total, dtype), dtype), mask=channel < CHANNELS)
         tl.store(arrival, 0)  # for the next launch
-
-
-_arrivals: dict[tuple[torch.device, int | None], Tensor] = {}
-
-
-def arrivals_of(x: Tensor, count: int) -> Tensor:
-    """Return counters of programs, all 0, that no other stream uses; each launch leaves them at 0."""
-    if x.is_cuda and torch.cuda.is_current_stream_capturing():  # a CUDA graph has its own
-        return torch.zeros(count, dtype=torch.int32, device=x.device)
-    key = x.device, stream_of((x,))
-    if key not in _arrivals or _arrivals[key].numel() < count:
-        _arrivals[key] = torch.zeros(max(count, 4096), dtype=torch.int32, device=x.device)
-    return _arrivals[key]
 
 
 def depthwise_weight_grad(grad: Tensor, x: Tensor, window: Window) -> Tensor:

@@ -6,6 +6,8 @@ Layers lie anywhere in memory: a table holds their addresses. It is made anew on
 from __future__ import annotations
 
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from qsdt_mm.ops.holding import hold
+from qsdt_mm.ops.holding import hold, is_holding
 from qsdt_mm.ops.lsq import MIN_STEP
 from qsdt_mm.ops.weight_bank import parts_of, starts_of
 
@@ -127,7 +129,7 @@ def on_device(values: list, dtype: torch.dtype, device: torch.device) -> Tensor:
     return table.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else table
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def rows_of(
     channels: tuple[int, ...],
     widths: tuple[int, ...],
@@ -149,17 +151,46 @@ def rows_of(
     return _Rows(*(on_device(list(values), dtype, device) for values, dtype in lists))
 
 
-@lru_cache(maxsize=128)
+_tables: OrderedDict[tuple, Tensor] = OrderedDict()
+_tables_lock = threading.Lock()
+MOST_TABLES = 128
+
+
 def table(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return addresses or sizes on the device; the same tensor as long as nothing moves."""
-    return on_device(list(values), torch.int64, device)
+    """Return addresses or sizes on the device; the same tensor as long as nothing moves.
+
+    Where launches are captured, addresses not met before belong to memory of the graph's own, and launches of the graph
+    write them: no copy from the host can be part of it.
+    """
+    key = values, device
+    with _tables_lock:
+        found = _tables.get(key)
+        if found is not None:
+            _tables.move_to_end(key)
+            return found
+    if is_holding():
+        found = torch.empty(len(values), dtype=torch.int64, device=device)
+        for place, value in zip(found.unbind(), values):
+            place.fill_(value)
+        return found
+    found = on_device(list(values), torch.int64, device)
+    with _tables_lock:
+        _tables[key] = found
+        while len(_tables) > MOST_TABLES:
+            _tables.popitem(last=False)
+    return found
+
+
+def held_table(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return :func:`table`, noted for whoever repeats the launch."""
+    found = table(values, device)
+    hold(found)
+    return found
 
 
 def addresses(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Return the addresses of tensors, 0 for none, on the device."""
-    found = table(tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors), device)
-    hold(found)
-    return found
+    return held_table(tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors), device)
 
 
 def by_channel(grad: Tensor) -> Tensor:
@@ -231,7 +262,7 @@ def quantize_many_backward(
     with torch.cuda.device_of(flat):
         _quantize_many_backward[(len(rows.layers),)](
             addresses(grads, flat.device),
-            table(tuple(places_of(grad) for grad in grads), flat.device),
+            held_table(tuple(places_of(grad) for grad in grads), flat.device),
             addresses(weights, flat.device),
             addresses(steps, flat.device),
             *rows,

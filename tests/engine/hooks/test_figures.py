@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import toy_runs as toy
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qsdt_mm.engine.hooks import figures as figures_module
@@ -14,12 +14,14 @@ from qsdt_mm.engine.hooks.figures import LearningCurvesHook, PredictionGridHook
 from qsdt_mm.visualization.curves import running_mean
 from qsdt_mm.visualization.predictions import to_picture
 
+pytestmark = pytest.mark.usefixtures('as_in_use')
 PNG = b'\x89PNG\r\n\x1a\n'
 CURVES = """
 default_hooks = dict(curves=dict(type='LearningCurvesHook'))
 """
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=30), st.integers(1, 40))
 def test_running_mean(values, window):
     expected = [np.mean(values[max(i + 1 - window, 0) : i + 1]) for i in range(len(values))]
@@ -62,6 +64,17 @@ def test_a_resumed_run_draws_all_of_its_history(tmp_path, drawn):
     assert metric[:, 0].tolist() == [1, 2, 3, 4]
 
 
+def test_results_that_are_numpys_are_drawn(tmp_path, drawn):
+    """As mmseg gives them, in 32 bits."""
+    hub = SimpleNamespace(runtime_info={}, log_scalars={'train/loss': SimpleNamespace(data=([1.0, 0.5], [1, 1]))})
+    hub.update_info = hub.runtime_info.__setitem__
+    runner = SimpleNamespace(message_hub=hub, iter=2, work_dir=str(tmp_path), train_loop=None)
+    hook = LearningCurvesHook()
+    hook.before_train(runner)
+    hook.after_val_epoch(runner, dict(mIoU=np.float32(41.5), names=['a']))
+    assert drawn[-1].axes[1].lines[0].get_xydata().tolist() == [[2, 41.5]]
+
+
 def test_validation_alone_draws_nothing(tmp_path):
     hook = LearningCurvesHook()
     hook.after_val_epoch(SimpleNamespace(work_dir=str(tmp_path)), dict(top1=3.0))
@@ -93,7 +106,7 @@ def test_mistakes_come_first(tmp_path, monkeypatch):
             )
         hook.after_test_epoch(runner)
     titles = [axes.get_title() for axes in figures[-1].axes]
-    assert titles == ['cat 75 %\nis dog', 'cat 75 %', 'cat 75 %', 'cat 75 %', '', ''][: len(titles)]
+    assert titles == ['said cat (75 %),\nis dog', 'cat 75 %', 'cat 75 %', 'cat 75 %', '', ''][: len(titles)]
     assert figures[-1].get_suptitle() == '3 of 4 right (75.0 %)'
     assert figures[-1].axes[0].images[0].get_array()[0, 0].tolist() == [1, 0, 0]
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from qsdt_mm import IELIF
@@ -44,6 +45,18 @@ def test_it_logs_every_n_iterations_and_warns_once():
     assert run.logged[4]['firing/2/silent'] == 1
     assert run.warnings == ['2 fires no spike at iteration 2: what follows learns nothing']
     assert not model[0]._forward_hooks
+
+
+def test_the_last_iteration_of_an_epoch_is_watched():
+    run, hook = Run(nn.Sequential(IELIF())), FiringRateHook(interval=100)
+    run.train_dataloader, run.train_loop = range(3), object.__new__(EpochBasedTrainLoop)
+    for _ in range(2):
+        for batch in range(3):
+            hook.before_train_iter(run, batch)
+            run.model(torch.ones(1, 3))
+            hook.after_train_iter(run, batch)
+            run.iter += 1
+    assert sorted(run.logged) == [3, 6]
 
 
 def test_bad_interval():

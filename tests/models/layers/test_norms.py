@@ -197,6 +197,17 @@ def test_residual_keeps_its_type_under_autocast(monkeypatch, fuses):
     assert all(p.grad.dtype == torch.float32 for p in block.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize('order', [torch.channels_last, torch.contiguous_format], ids=str)
+def test_gradients_are_in_the_order_of_maps(order):
+    """Whatever the order in which one comes: what the shortcut hands on meets gradients in the order of maps."""
+    x, shortcut = (torch.randn(2, 3, 4, 5).contiguous(memory_format=order).requires_grad_() for _ in range(2))
+    out = fused([nn.BatchNorm2d(3)], x, Residual(shortcut))
+    for grad in (torch.randn(2, 3, 4, 5), torch.randn(2, 4, 5, 3).movedim(3, 1), torch.ones(()).expand(2, 3, 4, 5)):
+        of_x, of_shortcut = torch.autograd.grad(out, (x, shortcut), grad, retain_graph=True)
+        assert torch.equal(of_shortcut, grad)
+        assert of_x.is_contiguous(memory_format=order) and of_shortcut.is_contiguous(memory_format=order)
+
+
 def test_gradient_of_a_changed_input_is_refused():
     norm, x = nn.BatchNorm2d(CHANNELS), torch.randn(2, CHANNELS, 2, 2).requires_grad_()
     y = x * 1

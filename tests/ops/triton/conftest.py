@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from qsdt_mm.ops import dispatch, triton
 
-MODULES = ('arithmetic', 'neuron', 'packed', 'time_steps', 'lsq', 'weight_bank', 'batch_norm', 'depthwise', 'self_test')
+MODULES = ('arithmetic', 'arrivals', 'neuron', 'packed', 'time_steps', 'lsq', 'weight_bank', 'batch_norm', 'depthwise')
+MODULES += ('self_test',)
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def interpreter():
             for name, size in dict(BLOCK=16, ROW_BLOCK=8, CHANNEL_BLOCK=4).items():
                 setattr(modules.batch_norm, name, size)  # small tiles, for it sums one by one
                 setattr(modules.depthwise, name, size)
-            modules.depthwise.SPLIT_BLOCK = 2
+            modules.batch_norm.SPLIT_BLOCK = modules.depthwise.SPLIT_BLOCK = 2
             yield modules
         finally:
             forget()
@@ -51,6 +53,17 @@ def interpreted():
         pytest.skip('the kernels need Triton 3 or later: plain operations run instead')
     with interpreter() as modules:
         yield modules
+
+
+@pytest.fixture
+def device():
+    """A CUDA device where kernels work: that they do not is a failure here."""
+    if not torch.cuda.is_available():
+        pytest.skip('no CUDA device')
+    pytest.importorskip('triton')
+    device = torch.device('cuda', torch.cuda.current_device())
+    assert all(dispatch.works(device, dtype) for dtype in dispatch.DTYPES)
+    return device
 
 
 @pytest.fixture

@@ -72,24 +72,43 @@ def test_kernels_give_the_plain_values(interpreted, seed, shape, two, gain, foll
 
 
 @pytest.mark.parametrize('channels_last', [False, True])
-def test_more_than_one_stretch_of_rows(interpreted, channels_last):
+def test_more_than_one_stretch_of_rows(interpreted, monkeypatch, channels_last):
+    """Of many tiles each, and merged some at a time; twice, from counters that the first launch has left at zero."""
+    monkeypatch.setattr(interpreted.batch_norm, 'MOST_SPLITS', 3)
     torch.manual_seed(0)
     order = torch.channels_last if channels_last else torch.contiguous_format
-    x = (torch.randn(2, 5, 7, 6) + 100).contiguous(memory_format=order)  # far from zero: sums of squares would fail
-    assert interpreted.batch_norm.Shape.of(x).splits[1] > 1
-    norms = random_norms(5, True, False)
-    twin = copy.deepcopy(norms)
-    found, constants = interpreted.batch_norm.batch_norm(x, norms, None, None, False)
-    expected, plain = batch_norm.batch_norm(x, twin)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(constants.values[:2], plain.values[:2], rtol=1e-5, atol=1e-5)
+    channels = 5 if channels_last else 2
+    x = (torch.randn(2, channels, 17, 9) + 100).contiguous(
+        memory_format=order
+    )  # far from zero: sums of squares would fail
+    _, splits, stretch = interpreted.batch_norm.Shape.of(x).splits(64)
+    assert splits == 3 > interpreted.batch_norm.SPLIT_BLOCK
+    assert stretch > interpreted.batch_norm.TILES * interpreted.batch_norm.Shape.of(x).tiles[0]
     grad = torch.randn_like(x)
-    found, expected = (
-        room.batch_norm_backward(grad, x, known, those, None, False)
-        for room, known, those in ((interpreted.batch_norm, constants, norms), (batch_norm, plain, twin))
-    )
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found[1][:4], expected[1][:4], rtol=1e-3, atol=1e-2)
+    norms = random_norms(channels, True, False)
+    results = []
+    for room in (interpreted.batch_norm, interpreted.batch_norm, batch_norm):
+        twin = copy.deepcopy(norms)
+        out, constants = room.batch_norm(x, twin, None, None, False)
+        of_x, of_channels = room.batch_norm_backward(grad, x, constants, twin, None, False)
+        results.append([constants.values[:2], out, of_x, of_channels[:4]])
+    counters = interpreted.arrivals._of_streams.values()
+    assert counters and not any(c.any() for c in counters)
+    for found, again, expected, size in zip(*results, (1e-5, 1e-3, 1e-3, 1e-2)):
+        assert torch.equal(found, again)
+        torch.testing.assert_close(found, expected, rtol=min(size, 1e-3), atol=size)
+
+
+@pytest.mark.parametrize('channels', [1, 3, 64, 96, 512])
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_stretches_cover_all_rows(interpreted, channels, channels_last):
+    for rows in (2, 127, 128 * 7 * 7, 128 * 112 * 112):
+        shape = interpreted.batch_norm.Shape(1, channels, rows, 1, channels_last)
+        height, width = shape.tiles
+        for programs in (1, 264, 396):
+            blocks, splits, stretch = shape.splits(programs)
+            assert (splits - 1) * stretch < rows <= splits * stretch and stretch % height == 0
+            assert blocks * width >= channels and blocks * splits <= max(programs, blocks)
 
 
 def test_layers_take_the_kernels(dispatched, monkeypatch):

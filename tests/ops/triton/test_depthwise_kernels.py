@@ -68,7 +68,8 @@ def test_the_last_program_adds_up_what_all_have_left(interpreted, monkeypatch, o
     window = Window((2, 2), padding=(1, 0))
     grad, x = maps(window, (2, 5 if order == torch.channels_last else 2, 5, 6), order=order)
     first = interpreted.depthwise.depthwise_weight_grad(grad, x, window)
-    assert interpreted.depthwise._arrivals and not any(c.any() for c in interpreted.depthwise._arrivals.values())
+    counters = interpreted.arrivals._of_streams.values()
+    assert counters and not any(c.any() for c in counters)
     torch.testing.assert_close(first.double(), of_torch(grad, x, window), rtol=1e-5, atol=1e-5)
     assert torch.equal(interpreted.depthwise.depthwise_weight_grad(grad, x, window), first)
 

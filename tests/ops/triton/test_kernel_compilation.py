@@ -27,22 +27,24 @@ NAMES = {
 }
 NORM = dict(LAST=True, PADDED=True, KEEP=True, ROWS=32, COLUMNS=64)
 NORMS = {
-    '_measure': dict(LAST=True, ROWS=32, WIDTH=64),
-    '_measure first': dict(LAST=False, ROWS=1024, WIDTH=1),
-    '_settle': dict(TWO=True, GAIN=True, WIDTH=64),
     '_normalise': dict(NORM, SHORTCUT=True),
     '_normalise first': dict(NORM, LAST=False, SHORTCUT=True, ROWS=1024, COLUMNS=1),
-    '_sum': NORM,
-    '_pass_back': dict(NORM, PADDED=False, TWO=True, GAIN=True),
-    '_pass_back padded': dict(NORM, KEEP=False, TWO=False, GAIN=False),
+    '_pass_back': dict(NORM, PADDED=False),
+    '_pass_back padded': dict(NORM, KEEP=False),
 }
 """Kernels of batch norm, which round as it comes."""
+MEASURE = dict(LAST=True, TWO=True, GAIN=True, ROWS=32, COLUMNS=64, SPLITS=64)
+SUM = dict(NORM, TWO=True, GAIN=True, SPLITS=64)
 DEPTHWISE = dict(LAST=True, TAPS=7, ROWS=16, COLUMNS=64, SPLITS=32)
 SUMS = {
-    '_depthwise_weight_grad': DEPTHWISE,
-    '_depthwise_weight_grad first': dict(DEPTHWISE, LAST=False, TAPS=3, ROWS=1024, COLUMNS=1),
+    'batch_norm._measure': MEASURE,
+    'batch_norm._measure first': dict(MEASURE, LAST=False, ROWS=1024, COLUMNS=1),
+    'batch_norm._sum': dict(SUM, PADDED=False),
+    'batch_norm._sum padded': dict(SUM, KEEP=False, TWO=False, GAIN=False),
+    'depthwise._depthwise_weight_grad': DEPTHWISE,
+    'depthwise._depthwise_weight_grad first': dict(DEPTHWISE, LAST=False, TAPS=3, ROWS=1024, COLUMNS=1),
 }
-"""Kernels of depthwise convolutions' gradients, which are sums."""
+"""Kernels whose programs leave sums for the last of them."""
 NUMBERS = ('threshold', 'max_spike_count', 'top', 'scale', 'decay', 'low', 'high')
 NUMBERS += ('eps', 'eps1', 'eps2', 'momentum1', 'momentum2', 'n')
 SIZES = ('size', 'half', 'last', 'width', 'rows', 'stretch', 'splits', 'CHANNELS', 'PLACES', 'HEIGHT', 'WIDTH')
@@ -59,13 +61,13 @@ TABLES = {
 }
 
 
-def ptx(name, dtype, capability):
-    """Assembly of a kernel, which has been assembled to machine code as well."""
+def compiled(name, dtype, capability, warps=4, aligned=False):
+    """A kernel, assembled to machine code; aligned: tensors and numbers of channels or places are multiples of 16."""
     from triton import compile
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    constants = NAMES.get(name) or {**NORMS, **SUMS}[name.partition('.')[2]]
+    constants = NAMES.get(name) or SUMS.get(name) or NORMS[name.partition('.')[2]]
     module, function = name.split()[0].split('.')
     kernel = getattr(import_module(f'qsdt_mm.ops.triton.{module}'), function)
     kinds = {**dict.fromkeys(NUMBERS, 'fp32'), **dict.fromkeys(SIZES, 'i32'), **BYTES}
@@ -75,13 +77,24 @@ def ptx(name, dtype, capability):
     constants = {key: TYPES[dtype] if value is None else value for key, value in constants.items()}
     plain = 'fp32' if module in ('batch_norm', 'depthwise') else dtype
     signature = {a: kinds.get(a, f'*{dtype if a in OF_THE_TYPE else plain}') for a in kernel.arg_names}
-    compiled = compile(
-        ASTSource(fn=kernel, signature=signature, constexprs=constants),
+    known = [i for i, (a, kind) in enumerate(signature.items()) if kind[0] == '*' or a in ('CHANNELS', 'PLACES')]
+    found = compile(
+        ASTSource(
+            fn=kernel,
+            signature=signature,
+            constexprs=constants,
+            **(dict(attrs={(i,): [['tt.divisibility', 16]] for i in known}) if aligned else {}),
+        ),
         target=GPUTarget('cuda', capability, 32),
-        options=dict(enable_fp_fusion=False),
+        options=dict(enable_fp_fusion=False, num_warps=warps),
     )
-    assert compiled.asm['cubin']
-    return compiled.asm['ptx']
+    assert found.asm['cubin']
+    return found
+
+
+def ptx(*arguments, **options):
+    """Assembly of a kernel."""
+    return compiled(*arguments, **options).asm['ptx']
 
 
 def check(name, dtype, capability):
@@ -117,10 +130,20 @@ def test_norms_for_a_recent_gpu(name):
 @pytest.mark.parametrize('name', SUMS)
 def test_sums_over_programs_for_a_recent_gpu(name):
     """The last program to arrive, by a count that orders memory on the whole device, sees what all others have left."""
-    code = ptx(f'depthwise.{name}', 'bf16', 80)
+    code = ptx(name, 'bf16', 80, 8 if name.startswith('batch_norm') else 4)
     count = code.index('atom.global.gpu.acq_rel.add.u32')
     left, found = code.rindex('st.global', 0, count), code.index('ld.global.cg')
     assert left < code.rindex('bar.sync', 0, count) < count < code.index('bar.sync', count) < found
+
+
+@pytest.mark.parametrize('name, maps', [('batch_norm._measure', 1), ('batch_norm._sum', 2)])
+def test_norms_read_many_bytes_at_a_time(name, maps):
+    """Each thread has four loads of 16 bytes from each map under way; the parts of the others come in such, too."""
+    pytest.importorskip('triton', minversion='3.3')  # that aligned sizes are told in this form
+    code = ptx(name, 'bf16', 90, 8, aligned=True)
+    assert code.count('ld.global.v4.b32') >= 4 * maps
+    assert code.count('ld.global.b16') == (4 if maps == 2 else 0)  # of images' factors alone
+    assert code.count('ld.global.cg.v4.b32') == 8 and 'ld.global.cg.b32' not in code
 
 
 @pytest.mark.slow
