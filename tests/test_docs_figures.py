@@ -33,6 +33,24 @@ PAGE = """
 """
 
 
+ENERGY = """
+### Measured
+
+Words.
+
+| form | operations | each-read |
+|---|---|---|
+| spike, unary | 1.5 | 20 |
+| integer | 2 | 4.25 |
+
+Other words.
+
+| form | operations |
+|---|---|
+| other | 1 |
+"""
+
+
 def script(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / f'docs/figures/{name}.py')
     found = importlib.util.module_from_spec(spec)
@@ -104,3 +122,22 @@ def test_kept_pictures_are_made_smaller(tmp_path):
     keep.shrink(tmp_path / 'large.png', tmp_path / 'small.png')
     assert Image.open(tmp_path / 'small.png').size == (1000, 200)
     assert (tmp_path / 'small.png').stat().st_size < (tmp_path / 'large.png').stat().st_size / 2
+
+
+def test_energy_is_drawn_from_its_own_table(tmp_path):
+    energy = script('draw_energy')
+    assert energy.table(ENERGY) == {
+        'operations': {'spike, unary': 1.5, 'integer': 2},
+        'each-read': {'spike, unary': 20, 'integer': 4.25},
+    }
+    energy.main(picture=str(tmp_path / 'drawn.png'))
+    assert (tmp_path / 'drawn.png').stat().st_size > 2_000 and energy.PICTURE.is_file()
+
+
+def test_slots_are_drawn_and_shown(tmp_path):
+    drawn = script('draw_slots')
+    drawn.main(str(tmp_path))
+    page = (ROOT / 'docs/en/spike_driven_inference.md').read_text(encoding='utf-8')
+    for name in drawn.FIGURES:
+        assert (tmp_path / f'{name}.png').stat().st_size > 2_000
+        assert f'(images/{name}.png)' in page and (ROOT / f'docs/en/images/{name}.png').is_file()

@@ -34,6 +34,7 @@ _TOP_LEVEL = {
     'activation_checkpointing',
     'allow_stride_mismatch',
     'compile',
+    'cuda_graphs',
     'custom_imports',
     'efficient_conv_bn_eval',
     'find_unused_parameters',

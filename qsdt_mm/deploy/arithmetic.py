@@ -4,7 +4,8 @@
 bits, whether it computes ``(S + b) * m`` or ``S * m + b * m``, fused or not, in whatever order:
 
 1. ``M * (|b| + span / m) < 2^24``: every result that is not clipped is exact in float32; span is that of the results.
-2. ``M`` is odd and more than twice the results: ``(S + b) * m`` is never half way between two of them.
+2. ``M`` is odd and more than twice the results: ``(S + b) * m`` is never half way between two of them. Or M is odd, all
+   S are even and b is odd: so it is where S is so large that M has few bits.
 3. ``|S| + |b| <= 2^24`` at worst: float32 sums are exact.
 """
 
@@ -23,6 +24,8 @@ from .steps import EXACT
 
 MARGIN = 1.25
 """A byte holds so many times the largest increment that the calibration images caused."""
+SHARE = 8
+"""A usual result is so many times smaller than the span of results."""
 FINER = 4
 """Low-bit weights may be taken times two to this, so that biases are finer."""
 MOST_BITS = 8
@@ -40,6 +43,7 @@ class Numbers:
     Args:
         weight, multiplier, bias, scale, bits: as there.
         worth: of one unit of the result, ``(C_out,)`` float64, in thresholds.
+        lowered: where results are worth half a unit more, ``(C_out,)`` of bool.
 
     >>> from torch import nn
     >>> from qsdt_mm.inference import FoldedLayer
@@ -60,6 +64,7 @@ class Numbers:
     scale: Tensor
     bits: int
     worth: Tensor
+    lowered: Tensor
 
 
 def fitting_worth(real: Tensor, largest: int, *, mixed: bool = False, finest: float = 2.0**-60) -> Tensor:
@@ -91,6 +96,8 @@ def in_whole_numbers(
     source: str,
     most: int,
     name: str,
+    lowered: Tensor | None = None,
+    step: float | None = None,
 ) -> Numbers:
     """Return a layer ``gain * W x + offset`` of whole x in whole numbers.
 
@@ -103,6 +110,9 @@ def in_whole_numbers(
         source: 'count', 'byte' or 'whole'.
         most: the largest magnitude of x.
         name: of the layer, for messages.
+        lowered: where results are to be rounded down, ``(C_out,)`` of bool; None: nowhere.
+        step: where M gets few bits, another worth, a multiple of this, takes the error of a channel's gain; None: none
+            may.
 
     Raises:
         InputError: a channel's numbers fit no multiplier.
@@ -112,7 +122,8 @@ def in_whole_numbers(
     # Its result is its offset, whatever it sees.
     silent = gain.abs() / worth * weight.double().abs().flatten(1).sum(1) * most < (0.5 if to != 'real' else 2.0**-60)
     wanted = torch.where(silent, torch.ones_like(gain), gain.abs() / worth)  # y = wanted * S + target
-    target, sign = offset / worth, torch.where(gain < 0, -1.0, 1.0).double()
+    lowered = torch.zeros_like(silent) if lowered is None else lowered
+    target, sign = offset / worth - lowered.double() / 2, torch.where(gain < 0, -1.0, 1.0).double()
     zero = float(ZERO) if to == 'byte' else 0.0
     span = {'count': high + 1, 'byte': 2 * ZERO, 'whole': 2**15, 'real': 0}[to]
     # Bytes times weights: older processors add two such products in 16 bits.
@@ -121,8 +132,11 @@ def in_whole_numbers(
     def column(values: Tensor) -> Tensor:
         return values.view(-1, *[1] * (weight.dim() - 1))
 
+    few = torch.zeros_like(silent)  # channels whose M has few bits
+
     def bias_for(scale: Tensor) -> Tensor:
-        return (target / scale + zero / scale).round()
+        bias = (target + zero) / scale
+        return torch.where(few, 2 * ((bias - 1) / 2).round() + 1, bias.round())
 
     multiplier = sign
     if to == 'real':
@@ -135,14 +149,23 @@ def in_whole_numbers(
         bias = torch.where(silent, torch.ones_like(gain), (offset / scale).round())
         weight, mantissa = weight.clone(), torch.ones_like(gain)
     elif layer.integer:
-        shift = _finer_by(weight, wanted, target, zero, span, top, most, to, high, source)
+        finest = _finer_by(weight, wanted, target, zero, span, top, most, to, high, source)
+        total = weight.double().abs().flatten(1).sum(1) * most
+        if to == 'byte' and 2 * int(weight.abs().max()) <= LARGEST_BYTE:
+            room = EXACT / 2 / ((target + zero).abs() / wanted + 1 + torch.minimum(total, span / wanted))
+            few = (finest < 0) & (room >= 2) & ~silent
+            finest = torch.where(few, torch.ones_like(finest), finest)
+        shift, scale, mantissa = _least_error(wanted, total, finest, bias_for, target + zero, span, to != 'whole')
+        if step is not None and bool(few.any()):
+            exact = gain.abs() / (scale * 2**shift)
+            worth = torch.where(few, (exact / step).round().clamp_min(1) * step, worth)
+            lowered = lowered & ~few
+            target = torch.where(few, offset / worth, target)
         multiplier = sign * 2 ** shift.clamp_min(0)
         weight = (weight * column(2.0 ** shift.clamp_max(0))).round().to(torch.int8)
-        reach = (weight * column(multiplier)).abs().flatten(1).sum(1) * most
-        scale, mantissa = _few_bits(wanted / 2**shift, reach, bias_for, span, odd=to != 'whole')
     else:
-        few = 1 if to == 'whole' else max(5, 1 + math.ceil(math.log2(_twice(to, high))))
-        scale, mantissa = _step_of_few_bits(weight.abs().flatten(1).amax(1) * wanted / top, few, to != 'whole')
+        digits = 1 if to == 'whole' else max(5, 1 + math.ceil(math.log2(_twice(to, high))))
+        scale, mantissa = _step_of_few_bits(weight.abs().flatten(1).amax(1) * wanted / top, digits, to != 'whole')
         for _ in range(MOST_BITS):  # fewer bits of weight where sums would be too large for M
             scale = torch.where(mantissa * (bias_for(scale).abs() + span / scale) >= EXACT, 2 * scale, scale)
         weight = (weight * column(wanted / scale)).round().clamp(-LARGEST_BYTE, LARGEST_BYTE).to(torch.int8)
@@ -156,10 +179,31 @@ def in_whole_numbers(
     weight[silent] = 0
     multiplier = torch.where(silent, torch.ones_like(multiplier), multiplier)
     reach = (weight.double() * column(multiplier)).abs().flatten(1).sum(1) * most
-    _check(name, to, high, span, silent, mantissa, scale, bias, reach)
-    return Numbers(
-        weight.transpose(0, dim), multiplier.int(), bias.int(), scale, layer.weight_bits if layer.integer else 8, worth
-    )
+    apart = (multiplier % 2 == 0) & (bias.abs() % 2 == 1) & (mantissa % 2 == 1) & (mantissa / scale >= 4)
+    _check(name, to, high, span, silent, mantissa, scale, bias, reach, apart)
+    bits = layer.weight_bits if layer.integer else 8
+    return Numbers(weight.transpose(0, dim), multiplier.int(), bias.int(), scale, bits, worth, lowered)
+
+
+def _least_error(
+    wanted: Tensor, total: Tensor, finest: Tensor, bias_for, target: Tensor, span: float, odd: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the power of two to take weights times, multipliers and their M, of the least error.
+
+    Finer biases take bits of M: the sum of both errors, of a usual result, is to be small.
+    """
+    least = torch.full_like(finest, math.inf)
+    shift, scale, mantissa = finest, finest, finest
+    for steps in range(FINER + 1):
+        tried = torch.where(finest > 1, (finest - steps).clamp_min(0), finest)
+        reach = total * 2**tried
+        at, bits = _few_bits(wanted / 2**tried, reach, bias_for, span, odd=odd)
+        bias = bias_for(at)
+        error = (at * 2**tried / wanted - 1).abs() * span / SHARE + (bias * at - target).abs()
+        better = (error < least) & (reach + bias.abs() <= EXACT) | torch.isinf(least)
+        least, shift = torch.where(better, error, least), torch.where(better, tried, shift)
+        scale, mantissa = torch.where(better, at, scale), torch.where(better, bits, mantissa)
+    return shift, scale, mantissa
 
 
 def _finer_by(
@@ -174,7 +218,7 @@ def _finer_by(
     high: int,
     source: str,
 ) -> Tensor:
-    """Return the power of two that low-bit weights are taken times: as fine as leaves M enough bits to avoid halves.
+    """Return the power of two that low-bit weights may be taken times: as fine as leaves M enough bits to avoid halves.
 
     A negative one costs them bits: in a channel that hardly shows in its tensor.
     """
@@ -197,11 +241,15 @@ def _twice(to: str, high: int) -> int:
 
 
 def _few_bits(wanted: Tensor, reach: Tensor, bias_for, span: float, odd: bool) -> tuple[Tensor, Tensor]:
-    """Return multipliers next to those wanted, and their M, as large as rule 1 allows."""
+    """Return the multipliers nearest to those wanted, and their M, as large as rule 1 allows."""
     room = EXACT / (bias_for(wanted).abs() + 1 + torch.minimum(reach, span / wanted))
     exponent = torch.floor(torch.log2(room / wanted))
-    mantissa = (wanted * 2**exponent).floor()
-    mantissa = mantissa - (mantissa % 2 == 0).double() if odd else mantissa.clamp_min(1)
+    exact = wanted * 2**exponent
+    if odd:
+        mantissa = 2 * (exact / 2).floor() + 1
+        mantissa = torch.where(mantissa > room, mantissa - 2, mantissa)
+    else:
+        mantissa = torch.where(exact.round() > room, exact.floor(), exact.round()).clamp_min(1)
     return mantissa / 2**exponent, mantissa
 
 
@@ -225,6 +273,7 @@ def _check(
     scale: Tensor,
     bias: Tensor,
     reach: Tensor,
+    apart: Tensor,
 ) -> None:
     """Raise InputError for the first channel that breaks a rule."""
 
@@ -245,4 +294,4 @@ def _check(
     refuse((mantissa * within >= EXACT) & ~silent, 'M (|b| + span / m) < 2^24')
     if to != 'whole':
         twice = _twice(to, high)
-        refuse(((mantissa % 2 == 0) | (mantissa <= twice)) & ~silent, f'M odd and above {twice}')
+        refuse(((mantissa % 2 == 0) | (mantissa <= twice)) & ~silent & ~apart, f'M odd and above {twice}')

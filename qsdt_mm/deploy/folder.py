@@ -14,7 +14,7 @@ from qsdt_mm.errors import InputError, one_line, require
 
 from . import steps as steps_module
 from .plan import Plan
-from .steps import Convolve, Fire, Step
+from .steps import EXACT, Charge, Convolve, Fire, Step
 
 STEPS: dict[str, type[Step]] = {
     name: kind
@@ -52,6 +52,12 @@ def describe(plan: Plan) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, t
     ]
     content = dict(shape=list(plan.shape), outputs=_structure(plan.outputs), steps=rows)
     return content, dict(plan.named_buffers()), bits
+
+
+def version_of(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+    """Return the first version of the format that knows all of a plan that :func:`describe` described."""
+    charges = [i for i, row in enumerate(content['steps']) if row['step'] == 'Charge']
+    return 2 if any(f'steps.{i}.offset' in tensors for i in charges) else 1
 
 
 def plain(value: Any) -> Any:
@@ -199,6 +205,8 @@ def try_without_values(plan: Plan) -> None:
             _check_convolution(step, where)
         if isinstance(step, Fire):
             _check_firing(step, where)
+        if isinstance(step, Charge):
+            _check_charge(step, where)
         held = {name: buffer.to('meta') for name, buffer in step.named_buffers()}
         try:
             result = torch.func.functional_call(step, held, tuple(values[name] for name in step.inputs))
@@ -212,6 +220,15 @@ def try_without_values(plan: Plan) -> None:
             InputError,
         )
         values[step.output] = result
+
+
+def _check_charge(step: Charge, where: str) -> None:
+    offset = dict(step.named_buffers()).get('offset', step.delta)
+    shape = tuple(step.delta.shape)
+    require(len(shape) == 1, f'{where}.delta', shape, '(C,), one for each channel', InputError)
+    require(offset.shape == shape, f'{where}.offset', tuple(offset.shape), shape, InputError)
+    within = offset is step.delta or bool((offset.long().abs() <= EXACT).all())
+    require(within, f'{where}.offset', 'more', f'at most {EXACT} half steps', InputError)
 
 
 def _check_firing(step: Fire, where: str) -> None:

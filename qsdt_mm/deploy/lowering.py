@@ -22,6 +22,7 @@ from qsdt_mm.models.layers.attention import PerSlotAttention
 from .arithmetic import LARGEST_BYTE, WHOLE_WORTH, fitting_worth, in_whole_numbers
 from .calls import adds_nothing, factor_of, is_doubling, is_mean_over_positions, is_sum
 from .firing import Firing
+from .grids import Grid, arranged, finest, largest_power, lies_beside
 from .layouts import layout_of
 from .recording import Node, Recording
 from .steps import (
@@ -47,6 +48,8 @@ LARGEST_WHOLE = 2**15 - 1
 """Whole numbers have 16 bits with their sign."""
 LARGEST_INPUT = 2**11 - 1
 """Means that drive a layer themselves have 12 at most: its sums have to be exact."""
+FINER_THAN_PIXELS = 4
+"""Images that are no whole numbers are rounded to about so many steps for one of a pixel."""
 FURTHEST = 2.0**11
 """Membranes below this are on their grid in float32."""
 
@@ -60,7 +63,9 @@ class Value:
         kind: see :mod:`qsdt_mm.deploy.steps`; 'increment' is a byte that is still to be added to a membrane.
         worth: of one unit, as a real number: a float, or ``(C,)``.
         most: the largest magnitude, of whole numbers; of a membrane a bound in its own units.
-        nudged: whether a membrane lies half a step beside its grid, and so never on a half.
+        nudged: whether a membrane never lies on a half.
+        grid: where a membrane lies in each channel; None where that is not known.
+        coarse: the same, but for half steps of the finest grid that keep it off halves.
 
     >>> copy_of(Value('u3', 'membrane', worth=0.25), worth=0.5).worth
     0.5
@@ -71,6 +76,8 @@ class Value:
     worth: Any = 1.0
     most: float = 0.0
     nudged: bool = False
+    grid: Grid | None = None
+    coarse: Grid | None = None
 
 
 def refuse(node: Node, why: str) -> InputError:
@@ -160,22 +167,71 @@ class Lowering:
         if value.kind != 'increment':
             return value
         if value.name not in self.charged:
-            step = Charge((value.name,), self.name('u'), value.worth_in_thresholds)
-            self.put(step)
-            self.charged[value.name] = Value(step.output, 'membrane', value.threshold, value.most, nudged=True)
+            self.charged[value.name] = self.charge(None, value)
         return self.charged[value.name]
+
+    def charge(self, membrane: Value | None, increment: Increment) -> Value:
+        """Add an increment to a membrane, or to nothing."""
+        units, own = increment.worth_in_thresholds, increment.own_grid
+        half = units / GRID * own.beside
+        grid, coarse, most = own, own, increment.most
+        names: tuple[str, ...] = (increment.name,)
+        if membrane is not None:
+            grid = membrane.grid and membrane.grid.plus(own)
+            coarse = membrane.coarse and membrane.coarse.plus(own)
+            names, most = (membrane.name, *names), membrane.most + most
+        if bool((units < GRID).any()):  # no neuron will see it
+            grid = None
+        if grid is not None:
+            on_halves = ~grid.off_halves
+            grid, half = grid.nudged(on_halves), half + on_halves
+        usual = half.new_full(half.shape, float(membrane is None))
+        usual = grid is None and membrane is None or torch.equal(half, usual)
+        step = Charge(names, self.name('u'), units, None if usual else half)
+        self.put(step)
+        nudged = grid is not None or membrane is None
+        return Value(step.output, 'membrane', increment.threshold, most, nudged, grid, coarse)
 
     # ------------------------------------------------------------------------------------------------ nodes
     def image(self, pixels: Tensor, mean: Tensor, std: Tensor) -> Value:
-        # Steps of a power of two of a deviation, about one of a pixel; all that is rounded here has few digits.
-        digits = int(torch.floor(torch.log2(std.min() * 1.2)))
-        gain = (2.0**digits / std * 2**10).round() / 2**10
-        offset = (-mean * gain * 2**10).round() / 2**10
-        most = float(torch.maximum((255 * gain + offset).abs(), offset.abs()).max().ceil())
+        # Steps of a power of two of a deviation; all that is rounded here has few digits.
+        digits = int(torch.floor(torch.log2(std.min() * 1.2)))  # about one of a pixel
+
+        def affine(digits: int) -> tuple[Tensor, Tensor, float]:
+            gain = (2.0**digits / std * 2**10).round() / 2**10
+            offset = (-mean * gain * 2**10).round() / 2**10
+            return gain, offset, float(torch.maximum((255 * gain + offset).abs(), offset.abs()).max().ceil())
+
+        gain, offset, most = affine(digits)
+        if not torch.equal(torch.cat([gain, offset]).frac(), torch.zeros(2 * len(gain), dtype=gain.dtype)):
+            # Finer than pixels, as far as sums stay exact: what is rounded here is noise in the image.
+            limit = self.largest_image()
+            while float(gain.min()) < FINER_THAN_PIXELS and affine(digits + 1)[2] <= limit:
+                digits += 1
+                gain, offset, most = affine(digits)
         self.tensors['pixels'] = pixels
         step = Normalise(('pixels',), 'image', gain, offset)
         self.put(step)
         return Value('image', 'whole', 2.0**-digits, most)
+
+    def largest_image(self) -> int:
+        """Return up to where whole numbers of the image may drive the layers that see it."""
+        drives = [node for node in self.users if node.kind == 'drive' and node.module.driven_by == 'image']
+        return min([largest_input(next(iter(fold(node.module, 1.0, None)))) for node in drives], default=0)
+
+    def beside(self, node: Node, units: Tensor) -> Tensor:
+        """Return in which channels a layer's increments are to be rounded down."""
+        known: Grid | None = None
+        users = self.users[node]
+        if len(users) == 1 and factor_of(users[0]) is not None:
+            node, users = users[0], self.users[users[0]]
+        for user in users:
+            others = [n for n in user.inputs if n is not node and n in self.values] if is_sum(user) else []
+            if others:
+                other = self.values[others[0]]
+                known = other.own_grid if isinstance(other, Increment) else other.coarse
+                break
+        return lies_beside(units, known)
 
     def drive(self, node: Node) -> Value:
         unit: SpikeUnit = node.module
@@ -203,10 +259,24 @@ class Lowering:
             units = self.worth_of_results(
                 to, layer, gain, offset, name, None if ends else layers[i + 1], unit.driven_by == 'image' and ends
             )
+            beside = self.beside(node, units) if ends and to in ('byte', 'whole') else torch.zeros_like(units).bool()
+            if to == 'whole' and bool((units < GRID).any()):
+                beside = torch.zeros_like(beside)
             label = node.name if len(layers) == 1 else f'{node.name}, layer {i}'
             numbers = in_whole_numbers(
-                layer, gain, offset, units, to=to, high=high, source=kind, most=int(most), name=label
+                layer,
+                gain,
+                offset,
+                units,
+                to=to,
+                high=high,
+                source=kind,
+                most=int(most),
+                name=label,
+                lowered=beside,
+                step=GRID if ends and to == 'byte' else None,
             )
+            units, beside = numbers.worth, numbers.lowered
             step = Convolve(
                 (name,),
                 self.name('y'),
@@ -228,11 +298,10 @@ class Lowering:
             return Value(name, 'count', fire.module.scale, high)
         if last == 'real':
             return Value(name, 'real')
-        if last == 'whole':
-            charge = Charge((name,), self.name('u'), units)
-            self.put(charge)
-            return Value(charge.output, 'membrane', threshold, float(units.max()) * LARGEST_WHOLE, nudged=True)
-        return Increment(name, 'increment', threshold, float(units.max()) * 127, False, units)
+        most = float(units.max()) * (LARGEST_WHOLE if last == 'whole' else LARGEST_BYTE)
+        grid = Grid(largest_power(units, GRID), beside)
+        increment = Increment(name, 'increment', threshold, most, worth_in_thresholds=units, own_grid=grid)
+        return self.charge(None, increment) if last == 'whole' else increment
 
     def worth_of_inputs(self, layer: nn.Module, worth: Any) -> Any:
         """Return what the inputs of each output channel are worth."""
@@ -352,7 +421,7 @@ class Lowering:
                 ratio=ratio,
                 max_spike_count=most,
                 time_steps=neuron.time_steps,
-                nudge=0.0 if source.nudged else GRID / 2,
+                nudge=0.0 if source.nudged else GRID / 2 if on_finest(source) else GRID / 4,
                 **self.over_time(node, neuron, source),
             )
         self.put(step)
@@ -376,7 +445,8 @@ class Lowering:
         self.put(step)
         charge = Charge((step.output,), self.name('u'), torch.full((len_of(node),), GRID))
         self.put(charge)
-        return Value(charge.output, 'membrane', threshold, FURTHEST / 4, nudged=True)
+        grid = finest(len_of(node))
+        return Value(charge.output, 'membrane', threshold, FURTHEST / 4, True, grid, grid)
 
     def product(self, node: Node) -> Value:
         attention = node.module
@@ -452,8 +522,12 @@ class Lowering:
             factors=factors,
         )
         self.put(step)
-        nudged = all(v.nudged for v in values) and function != 'relu'
-        return copy_of(first, name=step.output, most=max(v.most for v in values), nudged=nudged)
+        grid, coarse = (
+            arranged([getattr(v, name) for v in values], function, arguments, len_of(node))
+            for name in ('grid', 'coarse')
+        )
+        most, nudged = max(v.most for v in values), all(v.nudged for v in values)
+        return copy_of(first, name=step.output, most=most, nudged=nudged, grid=grid, coarse=coarse)
 
     def added(self, node: Node, values: list[Value]) -> Value:
         if len(values) == 1:  # x + x
@@ -470,13 +544,12 @@ class Lowering:
         if most >= FURTHEST:
             raise refuse(node, f'its membrane may reach {most:.0f} thresholds; up to {FURTHEST:.0f} they are exact')
         if second.kind == 'increment':
-            step: Step = Charge((first.name, second.name), self.name('u'), second.worth_in_thresholds)
-            nudged = first.nudged
-        else:
-            step = Add((first.name, second.name), self.name('u'))
-            nudged = first.nudged != second.nudged
+            return self.charge(first, second)
+        step = Add((first.name, second.name), self.name('u'))
         self.put(step)
-        return Value(step.output, 'membrane', first.worth, most, nudged)
+        grid, coarse = (a and b and a.plus(b) for a, b in ((first.grid, second.grid), (first.coarse, second.coarse)))
+        nudged = grid is not None and bool(grid.off_halves.all())
+        return Value(step.output, 'membrane', first.worth, most, nudged, grid, coarse)
 
     def pooled(self, value: Value) -> Value:
         value = self.membrane(value)
@@ -496,7 +569,8 @@ class Lowering:
         factors = [new / old for new, old in zip(size, node.inputs[0].shape[2:])]
         step = Resize((value.name,), self.name('u'), size=size, factors=factors, digits=digits)
         self.put(step)
-        return Value(step.output, 'membrane', value.worth, value.most, nudged=True)
+        grid = finest(len_of(node))
+        return Value(step.output, 'membrane', value.worth, value.most, True, grid, grid)
 
     def output(self, node: Node) -> str:
         """Return the name of an output as real numbers."""
@@ -510,13 +584,14 @@ class Lowering:
 
 @dataclass(frozen=True)
 class Increment(Value):
-    """A byte that is still to be added to a membrane; ``worth`` is the membrane's threshold.
+    """A byte that is still to be added to a membrane, whose threshold ``worth`` is; ``own_grid``: where it lies.
 
     >>> Increment('y5', 'increment', worth=0.25, worth_in_thresholds=torch.tensor([0.5])).threshold
     0.25
     """
 
     worth_in_thresholds: Any = None
+    own_grid: Any = None
 
     @property
     def threshold(self) -> float:
@@ -540,6 +615,11 @@ def copy_of(value: Value, **changes: Any) -> Value:
     for name, field in changes.items():
         object.__setattr__(new, name, field)
     return new
+
+
+def on_finest(value: Value) -> bool:
+    """Return whether a membrane is known to be of multiples of the finest step."""
+    return value.grid is not None and bool(value.grid.on_finest.all())
 
 
 def len_of(node: Node) -> int:

@@ -267,9 +267,12 @@ class _Graph:
         *membrane, increment = step.inputs
         out, source = step.output, self.values[increment]
         if not membrane:
-            self.values[out] = self.affine(out, step.delta, GRID / 2, source, out)
+            self.values[out] = self.affine(out, step.delta, step.added, source, out)
             return
-        self.values[out] = [*self.values[membrane[0]], *self.scale(f'{out}_increment', step.delta, source, out)]
+        name = f'{out}_increment'
+        offset = isinstance(step.added, Tensor)
+        own = self.affine(name, step.delta, step.added, source, out) if offset else None
+        self.values[out] = [*self.values[membrane[0]], *(own or self.scale(name, step.delta, source, out))]
 
     def fire(self, step: Fire) -> None:
         spikes = range(1, step.max_spike_count + 1)

@@ -258,7 +258,14 @@ class _Graph:
             delta = step.delta.view(-1, 1) if flat else step.delta.view(-1, *[1] * (self.ranks[increment] - 2))
             delta = self.constant(f'{out}_delta', delta)
             scaled = self.node('Mul', [values, delta], f'{out}_increment')
-        rest = [self.flat(m) if flat else self.floats(m) for m in membrane] or [self.number(GRID / 2, np.float32)]
+        rest = [self.flat(m) if flat else self.floats(m) for m in membrane]
+        if isinstance(step.added, Tensor):
+            added = step.added.view(-1, 1) if flat else step.added.view(-1, *[1] * (self.ranks[increment] - 2))
+            rest.append(self.constant(f'{out}_offset', added))
+        elif not rest:
+            rest = [self.number(GRID / 2, np.float32)]
+        if len(rest) > 1:
+            rest = [self.node('Add', rest, f'{out}_membrane')]
         self.node('Add', [*rest, scaled], out)
         self.done(step, 'flat' if flat else 'float')
 

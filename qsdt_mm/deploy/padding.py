@@ -101,7 +101,9 @@ def _extended(values: Tensor, length: int, value: float) -> Tensor:
 def _padded(step: Step, spaces: _Spaces) -> Step:
     width = spaces.width(step.output, 0)
     if isinstance(step, Charge):
-        return Charge(step.inputs, step.output, _extended(step.delta, width or len(step.delta), 1.0))
+        width, offset = width or len(step.delta), step._buffers.get('offset')
+        offset = None if offset is None else _extended(offset, width, 0)
+        return Charge(step.inputs, step.output, _extended(step.delta, width, 1.0), offset)
     if not _is_convolution(step):
         return step
     width, weight, settings = width or len(step.weight), step.weight, step.settings

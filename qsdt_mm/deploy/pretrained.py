@@ -31,7 +31,7 @@ from qsdt_mm.fileio.shipped import located, meant
 from qsdt_mm.models.quantization import QuantWeightMixin
 from qsdt_mm.version import __version__
 
-from .folder import build, describe
+from .folder import build, describe, version_of
 from .networks import build_network, plain_config
 from .plan import Plan, plan
 from .settings import config_of, plain_settings
@@ -89,6 +89,7 @@ def save_pretrained(
         'deploy' not in kinds or is_plan or images is not None, 'images', None, 'a few images, to deploy the network'
     )
     parts: dict[str, tuple] = {}
+    version = 1
     classes = list(
         classes or getattr(model, 'classes', None) or (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
     )
@@ -112,13 +113,16 @@ def save_pretrained(
         content, tensors, bits = describe(model if is_plan else plan(model, images, run=run))
         common['preprocessing'].setdefault('size', content['shape'][-2:])
         parts['deploy'] = dict(common, plan=content), tensors, bits, {}
+        version = version_of(content, tensors)
     if kind == COMPLETE:
         parts = {COMPLETE: _complete_parts(parts, _config_at_hand(model, config))}
     with whole_folder(folder, overwrite) as beside:
         for name, (content, tensors, bits, notes) in parts.items():
             place = beside / name if len(parts) > 1 else beside
             place.mkdir(exist_ok=True)
-            write_packed(place, name, content, tensors, bits, notes, card_of(Path(folder).name, name, content, tensors))
+            needed = 1 if name == 'trainable' else version
+            card = card_of(Path(folder).name, name, content, tensors)
+            write_packed(place, name, content, tensors, bits, notes, card, needed)
             _read_back(place)  # what is not read back to the last bit is not written
     return Path(folder)
 

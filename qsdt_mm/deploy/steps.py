@@ -199,21 +199,40 @@ class Convolve(Step):
 
 
 class Charge(Step):
-    """``x + delta * y``: an increment, added to a membrane, or where there is none to half a step of its grid.
+    """``x + delta * y + offset``: an increment, added to a membrane, or where there is none to nothing.
+
+    Args:
+        delta: what one unit of the increment is worth, ``(C,)``.
+        offset: in half steps of the grid, whole numbers ``(C,)``: bytes that were rounded down are worth half a unit
+            more. Where it is not said, half a step where there is no membrane, else none.
 
     >>> step = Charge(('u', 'y'), 'v', delta=torch.tensor([0.25]))
     >>> step(torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), -2.0)).item()
     0.5
+    >>> Charge(('y',), 'v', torch.tensor([0.25]), offset=torch.tensor([1024]))(torch.ones(1, 1, 1, 1)).item()
+    0.375
     """
 
-    def __init__(self, inputs: tuple[str, ...], output: str, delta: Tensor) -> None:
+    def __init__(self, inputs: tuple[str, ...], output: str, delta: Tensor, offset: Tensor | None = None) -> None:
         super().__init__(inputs, output)
         self.hold(delta=delta.float())
+        if offset is not None:
+            self.hold(offset=offset.to(torch.int32))
+
+    @property
+    def added(self) -> Tensor | float:
+        """Return what is added beside the increment, in thresholds."""
+        offset = self._buffers.get('offset')
+        return GRID / 2 * (len(self.inputs) == 1) if offset is None else offset.float() * (GRID / 2)
 
     def forward(self, *values: Tensor) -> Tensor:
         *membrane, increment = values
-        delta = by_channel(self.delta, increment)
-        return torch.addcmul(membrane[0], increment, delta) if membrane else (increment * delta).add_(GRID / 2)
+        delta, added = by_channel(self.delta, increment), self.added
+        added = by_channel(added, increment) if isinstance(added, Tensor) else added
+        if not membrane:
+            return (increment * delta).add_(added)
+        charged = torch.addcmul(membrane[0], increment, delta)
+        return charged.add_(added) if 'offset' in self._buffers else charged
 
 
 class Fire(Step):

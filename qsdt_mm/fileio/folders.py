@@ -23,7 +23,7 @@ from .atomic import BESIDE, PathLike, atomic_open
 from .packing import restore, shrink
 
 FORMAT = 'qsdt_mm packed network'
-VERSION = 1
+VERSION = 2
 """Of the format; a change that older readers would misread adds one, and this reader keeps reading all before."""
 KINDS = ('deploy', 'trainable')
 COMPLETE = 'complete'
@@ -192,6 +192,7 @@ def write_packed(
     bits: Mapping[str, tuple[int, int]],
     notes: Mapping[str, Any],
     card: str,
+    version: int = 1,
 ) -> None:
     """Write the files of a packed folder into an empty folder.
 
@@ -203,11 +204,12 @@ def write_packed(
         bits: of tensors that are packed, see :func:`~qsdt_mm.fileio.packing.shrink`.
         notes: what goes with the tensors.
         card: text of ``README.md``.
+        version: of the format, the first that knows all of the contents.
     """
     stored, forms = shrink(tensors, bits)
     _share(stored, forms)
     metadata = {NOTES: _json(dict(notes, forms=forms))}
-    content = dict(format=FORMAT, format_version=VERSION, kind=kind, **config)
+    content = dict(format=FORMAT, format_version=version, kind=kind, **config)
     lines = ',\n'.join(f' {_json(str(key))}: {_json(value)}' for key, value in content.items())
     texts = {CONFIG: f'{{\n{lines}\n}}\n', CARD: card}
     for name, text in texts.items():

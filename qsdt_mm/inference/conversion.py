@@ -119,7 +119,7 @@ def convert(
         if isinstance(unit.norm, _BatchNorm):  # others depend on the input and stay, as real-valued as they are
             drop_norm(unit)
     for attention in attentions:
-        scale = attention.product.factor
+        scale = attention.product.scale
         for neuron in attention.neurons:
             scale *= scales[neuron]
         max_spike_count = tuple(neuron.max_spike_count for neuron in attention.neurons)

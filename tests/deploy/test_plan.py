@@ -64,7 +64,8 @@ def test_each_unit_is_near_that_of_the_network(name, monkeypatch):
         wanted = node.module.double().drive(self.tensors[source.name].double() * source.worth)
         node.module.float()
         if made.kind == 'increment':
-            found = self.tensors[made.name] * made.worth_in_thresholds.view(-1, 1, 1) * made.threshold
+            middle = self.tensors[made.name] + made.own_grid.beside.view(-1, 1, 1) / 2
+            found = middle * made.worth_in_thresholds.view(-1, 1, 1) * made.threshold
             scale = factor_of(users[0])
             wanted = wanted if scale is None else wanted * scale
             errors.append((found - wanted).square().mean().sqrt() / wanted.std())

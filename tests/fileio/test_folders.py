@@ -82,7 +82,7 @@ def test_other_configurations_are_refused(packed, text, word):
 
 
 @pytest.mark.parametrize(
-    'version, word', [(2, 'update qsdt_mm'), (0, '>= 1'), ('1', '>= 1'), (True, '>= 1'), (None, '>= 1')]
+    'version, word', [(3, 'update qsdt_mm'), (0, '>= 1'), ('1', '>= 1'), (True, '>= 1'), (None, '>= 1')]
 )
 def test_versions(packed, version, word):
     change(packed, format_version=version)

@@ -65,14 +65,9 @@ class LinearAttention(nn.Module):
         super().__init__()
         self.scale = scale
 
-    @property
-    def factor(self) -> float:
-        """Return the factor on the product of counts, but for what spikes are worth."""
-        return self.scale
-
     def expected(self, outputs: Tensor) -> float:
         """Return the expectation of the product for one token and channel, of the outputs of a neuron before it."""
-        return self.factor * outputs.mean().item() ** 3
+        return self.scale * outputs.mean().item() ** 3
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multiply q, k, v, ``(B, heads, C, L)`` each, to the membrane potential ``(B, heads, C_v, L)``."""
@@ -98,9 +93,9 @@ def slots_with_gradient(count: Tensor, max_spike_count: int) -> Tensor:
 
 
 class PerSlotAttention(LinearAttention):
-    """Product ``scale * D^2 * w_q w_k w_v * sum_d q_d k_d^T v_d`` of unary slots, w the worth of each neuron's spike.
+    """Product ``scale * w_q w_k w_v * sum_d q_d k_d^T v_d`` of unary slots, w the worth of each neuron's spike.
 
-    Where all slots fire, and with D = 1 everywhere, it is :class:`LinearAttention`; elsewhere the products of different
+    Where no count is above 1, and so with D = 1, it is :class:`LinearAttention`; elsewhere the products of different
     slots are left out, to which a network has to be trained.
 
     Args:
@@ -111,9 +106,9 @@ class PerSlotAttention(LinearAttention):
         ValueError: a neuron does not spike, or D differs.
 
     >>> from qsdt_mm.models import IELIF
-    >>> spikes = torch.full((1, 1, 1, 1), 0.5)  # 2 of 4 slots: sum_d of products of ones is 2, times 16 / 64
+    >>> spikes = torch.full((1, 1, 1, 1), 0.5)  # 2 of 4 slots: 2 products, worth 1 / 64 each; 8 if all met all
     >>> PerSlotAttention(1.0, (IELIF(max_spike_count=4),) * 3)(spikes, spikes, spikes).item()
-    0.5
+    0.03125
     """
 
     def __init__(self, scale: float, neurons: tuple[nn.Module, nn.Module, nn.Module]) -> None:
@@ -128,18 +123,14 @@ class PerSlotAttention(LinearAttention):
         self.max_spike_count = most[0]
         self.neurons = neurons  # in a tuple: registered where the attention holds them
 
-    @property
-    def factor(self) -> float:
-        return self.scale * self.max_spike_count**2
-
     def expected(self, outputs: Tensor) -> float:
         worth, slots = self.neurons[0].scale, range(1, self.max_spike_count + 1)
         count = torch.round(outputs / worth)
-        return sum((count >= d).double().mean().item() ** 3 for d in slots) * self.factor * worth**3
+        return sum((count >= d).double().mean().item() ** 3 for d in slots) * self.scale * worth**3
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multiply q, k, v, ``(B, heads, C, L)`` each, slot by slot, to the membrane ``(B, heads, C_v, L)``."""
-        factor, streams = self.factor, []
+        factor, streams = self.scale, []
         for spikes, neuron in zip((query, key, value), self.neurons):
             streams.append(slots_with_gradient(spikes / neuron.scale, self.max_spike_count).flatten(0, 1))
             factor *= neuron.scale
