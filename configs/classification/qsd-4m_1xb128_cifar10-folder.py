@@ -2,7 +2,8 @@
 
 python tools/train.py configs/classification/qsd-4m_1xb128_cifar10-folder.py --amp
 Data: data/cifar10/{train,val}/CLASS/*.jpg; those in val are met once, at the end.
-Expect: not trained here; on nine tenths of the images 86.86 % top-1 of the rest.
+Expect: 86.86 % top-1 of a tenth of the images when trained on the rest (qsd-4m-45k_1xb128_cifar10-folder), seed 0;
+172 minutes on one core, beside much other work. The network comes with the package.
 """
 
 _base_ = './qsd-4m-45k_1xb128_cifar10-folder.py'

@@ -65,7 +65,8 @@ def draw_prediction_grid(
         axes.axis('off')
     for axes, (image, truth, label, score) in zip(figure.axes, shown):
         axes.imshow(to_picture(image, reverse), cmap='gray')
-        names = [str(classes[i]) if classes else str(i) for i in (label, truth)]
+        # A network may tell apart more classes than the data have names for.
+        names = [str(classes[i]) if classes and i < len(classes) else str(i) for i in (label, truth)]
         says, sure = ('', f'{100 * score:.0f} %') if label == truth else ('said ', f'({100 * score:.0f} %)')
         text = f'{says}{names[0]} {sure}' + ('' if label == truth else f',\nis {names[1]}')
         axes.set_title(literal(text), fontsize=8, color=RIGHT if label == truth else WRONG, pad=2)
