@@ -14,11 +14,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from mmengine.fileio import load
 from mmengine.utils import ManagerMixin
 
 # The toy model, its configuration and the helpers are imported here and in data loading workers.
 sys.path.insert(0, str(Path(__file__).resolve().parent / 'helpers'))
+
+
+# On a machine that others use, too, no test fails for its time.
+settings.register_profile('suite', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('suite')
 
 
 @pytest.fixture(scope='session', autouse=True)
