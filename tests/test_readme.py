@@ -27,6 +27,8 @@ def test_links_and_files_exist(page):
     links = [link for link in re.findall(r'\]\(([^)#\s]+)\)', text) if '://' not in link]
     for link in links:
         assert (page.parent / link).exists(), link
+    if page.name == 'migration.md':  # the first column of its tables says what was there before
+        text = re.sub(r'^\|[^|]*\|', '|', text, flags=re.MULTILINE)
     for path in re.findall(r'(?<![\w/])((?:tools|configs|docs|requirements)/[\w./-]+\.\w+)', text):
         placeholder = any(part.isupper() for part in Path(path).with_suffix('').parts)  # NAME.py, TASK/metafile.yml
         assert placeholder or (ROOT / path).exists() or (ROOT / 'tests' / path).exists(), path
