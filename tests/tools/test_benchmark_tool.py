@@ -73,7 +73,7 @@ def test_calls_are_counted(tmp_path, capsys):
         (['--warm-up', '-1'], '--warm-up must be at least 0, got -1'),
         (['--mode', 'spike', '--amp'], '--amp goes with --mode train or eval, got --mode spike'),
         (['--mode', 'eval', '--loader'], '--loader goes with --mode train, got --mode eval'),
-        (['--graph'], '--graph goes with --mode eval, integer or spike, got --mode train'),
+        (['--graph'], '--graph needs a GPU, the device is cpu'),
         (['--graph', '--mode', 'eval'], '--graph needs a GPU, the device is cpu'),
         (['--device', 'tpu9'], '--device tpu9: '),
         (['--mode', 'integer', '--cfg-options', 'model.backbone.weight_bits=32'], '--mode integer: '),

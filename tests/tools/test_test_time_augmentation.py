@@ -340,7 +340,7 @@ def test_pictures_have_the_names_of_their_images(name, tta, request, tmp_path, m
     for stem in expected:
         assert cv2.imread(str(tmp_path / f'new/shots/{stem}.png')).std() > 1
     others = {path.name for path in (tmp_path / 'run').rglob('*.png')}
-    assert others <= {'predictions.png'}
+    assert others <= {'predictions.png', 'confusion.png', 'classes.png'}
     assert run(which, tmp_path, *tta, '--show-dir', 'some', '--interval', 2) == 0
     assert sorted(path.stem for path in (tmp_path / 'some').iterdir()) == expected[::2]
 
