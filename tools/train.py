@@ -86,6 +86,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def computes_in_bf16() -> bool:
+    """Return whether the GPU's units compute in bfloat16."""
+    import torch
+
+    try:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    except TypeError:  # torch 2.1 counts those only
+        return torch.cuda.is_bf16_supported()
+
+
 def enable_amp(cfg) -> None:
     """Switch the optimizer wrapper to mixed precision."""
     import torch
@@ -98,7 +108,7 @@ def enable_amp(cfg) -> None:
         raise InputError(f'--amp works with optim_wrapper.type OptimWrapper or AmpOptimWrapper, got {kind}')
     if torch.cuda.is_available():
         wrapper.type = 'AmpOptimWrapper'
-        if not {'dtype', 'loss_scale'} & set(wrapper) and torch.cuda.is_bf16_supported(including_emulation=False):
+        if not {'dtype', 'loss_scale'} & set(wrapper) and computes_in_bf16():
             wrapper.update(dtype='bfloat16', loss_scale=dict(enabled=False))  # its range is float32's
         wrapper.setdefault('loss_scale', 'dynamic')
     else:
