@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -291,3 +292,24 @@ def test_what_does_not_go_together_is_said(recorders):
         with pytest.raises(ValueError, match='max_graphs'):
             graphed_training(counting(), wrong)
     assert training_graphs.PARTS[0] == 'backbone'
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='one process per GPU there')
+def test_inside_ddp(recorders, tmp_path):
+    """A group of one process, over gloo; every second step is not exchanged."""
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1)
+    try:
+        model, plain = counting(), counting()
+        wrapped = graphed_training(nn.parallel.DistributedDataParallel(model))
+        for i in range(6):
+            image = torch.randn(4, 2)
+            for network in (model, plain):
+                if i % 2:
+                    network.zero_grad()
+            with nullcontext() if i % 2 else wrapped.no_sync():
+                step(wrapped, image)
+            step(plain, image)
+            assert_same(model, plain)
+        assert recorders[0].replays_back == 5
+    finally:
+        torch.distributed.destroy_process_group()
