@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm
-from torch.utils import _python_dispatch
 from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
 from qsdt_mm.compat.autocast import autocast_dtype
@@ -21,7 +20,7 @@ from qsdt_mm.compat.wrappers import unwrap
 from qsdt_mm.errors import InputError, require
 from qsdt_mm.inference import capturing
 from qsdt_mm.inference.capturing import CapturedStep
-from qsdt_mm.inference.graphs import CONSTANTS, PARTS, State, kind_of, tell
+from qsdt_mm.inference.graphs import CONSTANTS, PARTS, State, can_replay, kind_of, tell
 from qsdt_mm.ops.layout import PLAIN
 
 
@@ -122,13 +121,9 @@ class TrainingGraphs:
             self.forget()
             self.state = _TrainingState(self.module)
         return (
-            all(type(leaf) in PLAIN or isinstance(leaf, CONSTANTS) for leaf in leaves)
-            and self.recorder.is_free()
-            and not getattr(_python_dispatch, '_get_current_dispatch_mode_stack', list)()
+            can_replay(self.recorder, self.state, leaves)
             and not torch.is_anomaly_enabled()
             and not (can_tell_hooks() and saved_tensors_hooks())
-            and self.state.is_on(device)
-            and not self.state.is_watched()
             and not self.state.waits_for_others()
         )
 

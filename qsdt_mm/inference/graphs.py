@@ -220,13 +220,7 @@ class Graphs:
             with self.lock:
                 self.forget()
                 self.recorder = recorder
-        return (
-            all(type(leaf) in PLAIN or isinstance(leaf, CONSTANTS) for leaf in leaves)
-            and self.recorder.is_free()
-            and not getattr(_python_dispatch, '_get_current_dispatch_mode_stack', list)()
-            and self.state.is_on(device)
-            and not self.state.is_watched()
-        )
+        return can_replay(self.recorder, self.state, leaves)
 
     def find(self, key: tuple, args: tuple, kwargs: dict[str, Any]) -> Captured | None:
         """Return the graph for such inputs; None if there is to be none."""
@@ -280,6 +274,17 @@ class Graphs:
             self.recorder.wait()
         self.graphs.clear()
         self.last, self.refused = None, False
+
+
+def can_replay(recorder: CudaRecorder, state: State, leaves: Sequence[Any]) -> bool:
+    """Return whether inputs can be a graph's, and nobody wants to see what is computed."""
+    return (
+        all(type(leaf) in PLAIN or isinstance(leaf, CONSTANTS) for leaf in leaves)
+        and recorder.is_free()
+        and not getattr(_python_dispatch, '_get_current_dispatch_mode_stack', list)()
+        and state.is_on(recorder.device)
+        and not state.is_watched()
+    )
 
 
 def kind_of(leaf: Any) -> Any:
