@@ -94,7 +94,11 @@ class Captured:
 
 
 class Ticket:
-    """Stands for a forward pass; as long as it lives unused, its backward pass may come."""
+    """Stands for a forward pass; as long as it lives unused, its backward pass may come.
+
+    >>> Ticket().used
+    False
+    """
 
     used = False
 

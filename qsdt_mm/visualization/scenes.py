@@ -37,6 +37,10 @@ class Scene:
         mistakes: share of pixels that are wrong, or number of boxes that are missed or too many.
         truth, found: label maps ``(H, W)``, or boxes and labels ``(N, 4), (N,)``.
         scores: of the boxes found.
+
+    >>> image, labels = torch.zeros(3, 8, 8), torch.zeros(4, 4)
+    >>> Scene(image, (4, 4), (2.0, 2.0), 0.0, labels, labels).scores is None
+    True
     """
 
     image: Tensor
