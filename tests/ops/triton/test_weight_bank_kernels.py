@@ -12,6 +12,7 @@ from qsdt_mm.models.quantization import quant_range
 from qsdt_mm.models.quantization.bank import can_tell_hooks, quantized_together
 from qsdt_mm.ops import dispatch, weight_bank
 from qsdt_mm.ops.compact_saving import compact_saving
+from qsdt_mm.ops.holding import holding
 
 BITS = (4, 2, None, 8, 4)
 SHAPES = ((5, 3, 3, 3), (2, 600), (3, 2, 1, 1), (4, 1, 3, 3), (2, 1100))  # of one block and of more
@@ -87,13 +88,28 @@ def test_values_and_gradients(interpreted, dtype, target):
 def test_tables_follow_what_moves(interpreted):
     bank = interpreted.weight_bank
     one, other = (layers(torch.float32, torch.float32, seed) for seed in (0, 1))
-    bank.table.cache_clear(), bank.rows_of.cache_clear()
+    bank._tables.clear(), bank.rows_of.cache_clear()
     for each in (one, one, other):
         found = bank.quantize_many(each.weights, each.steps, each.ranges, torch.float32)
         expected = weight_bank.quantize_many(each.weights, each.steps, each.ranges, torch.float32)
         for a, b in zip(weight_bank.parts_of(found, each.weights), weight_bank.parts_of(expected, each.weights)):
             same(a, b)
-    assert bank.table.cache_info().misses == 4 and bank.rows_of.cache_info().misses == 1
+    assert len(bank._tables) == 4 and bank.rows_of.cache_info().misses == 1
+
+
+def test_tables_of_a_capture_are_its_own(interpreted):
+    """Written by launches, for no copy from the host can be part of a graph; known ones are taken, and all are held."""
+    bank, device = interpreted.weight_bank, torch.device('cpu')
+    bank._tables.clear()
+    known = bank.table((3, 2**40 + 1), device)
+    with holding() as held:
+        again, other = (bank.held_table(values, device) for values in ((3, 2**40 + 1), (5, 0, -(2**50))))
+    assert again is known and other.tolist() == [5, 0, -(2**50)] and other.dtype == torch.int64
+    assert held[0] is known and held[1] is other and list(bank._tables) == [((3, 2**40 + 1), device)]
+    values = [tuple(range(i, i + 2)) for i in range(2 * bank.MOST_TABLES)]
+    for each in values:
+        assert bank.table(each, device).tolist() == list(each)
+    assert len(bank._tables) == bank.MOST_TABLES and (values[-1], device) in bank._tables
 
 
 @pytest.mark.skipif(not can_tell_hooks(), reason='this torch has no bank of weights')
