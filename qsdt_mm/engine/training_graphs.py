@@ -16,11 +16,10 @@ from qsdt_mm.compat.autocast import autocast_dtype
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.saved_tensors import can_tell_hooks, saved_tensors_hooks
 from qsdt_mm.compat.tracing import is_recording
-from qsdt_mm.compat.wrappers import unwrap
-from qsdt_mm.errors import InputError, require
+from qsdt_mm.errors import InputError
 from qsdt_mm.inference import capturing
 from qsdt_mm.inference.capturing import CapturedStep
-from qsdt_mm.inference.graphs import CONSTANTS, PARTS, State, can_replay, kind_of, tell
+from qsdt_mm.inference.graphs import CONSTANTS, State, can_replay, kind_of, parts_for_graphs, tell
 from qsdt_mm.ops.layout import PLAIN
 
 
@@ -52,13 +51,7 @@ def graphed_training(model: nn.Module, max_graphs: int = 2) -> nn.Module:
     >>> network.training
     True
     """
-    whole = isinstance(max_graphs, int) and not isinstance(max_graphs, bool)
-    require(whole and max_graphs >= 0, 'max_graphs', max_graphs, 'an integer >= 0')
-    network = unwrap(model)
-    named = {name: getattr(network, name, None) for name in PARTS}
-    if not isinstance(named['backbone'], nn.Module):
-        named = {type(network).__name__: network}
-    parts = {name: part for name, part in named.items() if isinstance(part, nn.Module)}
+    parts = parts_for_graphs(model, max_graphs)
     for name, part in parts.items():
         if not max_graphs:
             if isinstance(part._compiled_call_impl, TrainingGraphs):
@@ -136,9 +129,10 @@ class TrainingGraphs:
         captured = self.graphs.get(key)
         if captured is not None:
             return None if captured.is_pending() else captured
-        again = key in self.seen
-        self.seen.add(key)
-        if not again or len(self.graphs) >= self.max_graphs:
+        if len(self.graphs) >= self.max_graphs:
+            return None
+        if key not in self.seen:
+            self.seen.add(key)
             return None
         try:
             captured = self.graphs[key] = self.capture(args, kwargs, precision)

@@ -61,13 +61,7 @@ def graphed(model: nn.Module, max_graphs: int = 8) -> nn.Module:
     >>> network.training
     False
     """
-    whole = isinstance(max_graphs, int) and not isinstance(max_graphs, bool)
-    require(whole and max_graphs >= 0, 'max_graphs', max_graphs, 'an integer >= 0')
-    network = unwrap(model)
-    named = {name: getattr(network, name, None) for name in PARTS}
-    if not isinstance(named['backbone'], nn.Module):
-        named = {type(network).__name__: network}
-    parts = {name: part for name, part in named.items() if isinstance(part, nn.Module)}
+    parts = parts_for_graphs(model, max_graphs)
     if max_graphs:
         for name, part in parts.items():
             require_evaluation(name, part.modules())
@@ -79,6 +73,21 @@ def graphed(model: nn.Module, max_graphs: int = 8) -> nn.Module:
         elif isinstance(part._compiled_call_impl, Graphs):
             part._compiled_call_impl = None
     return model
+
+
+def parts_for_graphs(model: nn.Module, max_graphs: int) -> dict[str, nn.Module]:
+    """Return the modules whose calls graphs can take the place of, by name; the network itself without a backbone.
+
+    Raises:
+        ValueError: ``max_graphs`` is no number of graphs.
+    """
+    whole = isinstance(max_graphs, int) and not isinstance(max_graphs, bool)
+    require(whole and max_graphs >= 0, 'max_graphs', max_graphs, 'an integer >= 0')
+    network = unwrap(model)
+    named = {name: getattr(network, name, None) for name in PARTS}
+    if not isinstance(named['backbone'], nn.Module):
+        named = {type(network).__name__: network}
+    return {name: part for name, part in named.items() if isinstance(part, nn.Module)}
 
 
 def require_evaluation(name: str, modules: Any) -> None:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import toy_runs as toy
-from taped_graphs import TapeRecorder
+from taped_graphs import record_tapes
 
-from qsdt_mm.inference import capturing, graphs
+from qsdt_mm.inference import graphs
 
 PLAIN = dict(randomness__seed=0, train_dataloader__num_workers=0, train_cfg__max_epochs=2)
 
@@ -22,8 +22,7 @@ val_cfg = val_dataloader = val_evaluator = None"""
 
 def test_a_run_is_the_same_bit_for_bit(config, tmp_path, monkeypatch):
     assert toy.train(tmp_path / 'plain', config=config, **PLAIN) == 0
-    made = []
-    monkeypatch.setattr(capturing, 'recorder_for', lambda device: made.append(TapeRecorder(device)) or made[-1])
+    made = record_tapes(monkeypatch)
     assert toy.train(tmp_path / 'graphs', '--graph', config=config, **PLAIN) == 0
     for i in (1, 2):
         pair = tmp_path / f'plain/epoch_{i}.pth', tmp_path / f'graphs/epoch_{i}.pth'

@@ -4,7 +4,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from qsdt_mm.inference import capturing
+from qsdt_mm.inference import capturing, graphs
 
 
 class Tape(TorchDispatchMode):
@@ -79,3 +79,19 @@ class TapeRecorder:
 
     def wait(self):
         self.waits += 1
+
+
+def record_tapes(monkeypatch):
+    """Have tapes in the place of graphs, and return all recorders that are made, in the order."""
+    made = []
+    monkeypatch.setattr(capturing, 'recorder_for', lambda device: made.append(TapeRecorder(device)) or made[-1])
+    monkeypatch.setattr(graphs, '_told', set())
+    return made
+
+
+def listen(monkeypatch):
+    """Return what is told from now on."""
+    seen = []
+    monkeypatch.setattr(graphs, 'print_log', lambda message, logger: seen.append(message))
+    monkeypatch.setattr(graphs, '_told', set())
+    return seen

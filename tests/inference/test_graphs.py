@@ -6,11 +6,11 @@ import threading
 import pytest
 import torch
 from mmengine.model import BaseModule
-from taped_graphs import TapeRecorder
+from taped_graphs import listen, record_tapes
 from tiny_backbones import TINY, assert_equal_outputs, families, tiny
 from torch import nn
 
-from qsdt_mm.inference import capturing, convert, fold_norms, graphed, graphs
+from qsdt_mm.inference import convert, fold_norms, graphed
 
 FORMS = dict(
     trained=lambda model: model,
@@ -23,18 +23,12 @@ FORMS = dict(
 @pytest.fixture
 def recorders(monkeypatch):
     """All that are made, in the order."""
-    made = []
-    monkeypatch.setattr(capturing, 'recorder_for', lambda device: made.append(TapeRecorder(device)) or made[-1])
-    monkeypatch.setattr(graphs, '_told', set())
-    return made
+    return record_tapes(monkeypatch)
 
 
 @pytest.fixture
 def messages(monkeypatch):
-    seen = []
-    monkeypatch.setattr(graphs, 'print_log', lambda message, logger: seen.append(message))
-    monkeypatch.setattr(graphs, '_told', set())
-    return seen
+    return listen(monkeypatch)
 
 
 def network(**kwargs):
