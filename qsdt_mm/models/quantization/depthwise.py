@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsdt_mm.compat.autocast import autocast_dtype
 from qsdt_mm.compat.compiling import is_compiling
 from qsdt_mm.compat.tracing import is_counting, is_recording, is_transforming
 from qsdt_mm.ops import dispatch
@@ -47,7 +46,6 @@ def _has_faster_gradient(layer: nn.Conv2d, input: Tensor, weight: Tensor) -> boo
     return (
         layer.groups == layer.in_channels == layer.out_channels > 1
         and input.dim() == 4
-        and (input.dtype == weight.dtype or autocast_dtype(input.device) is not None)  # else torch refuses them
         and layer.padding_mode == 'zeros'
         and not isinstance(layer.padding, str)
         and layer.kernel_size[1] <= WIDEST
