@@ -24,7 +24,11 @@ model = dict(
         mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=1),
     ),
     # Fewer proposals than mmdet's 1000 and 512 samples, for two cores; an image holds 31 nuclei on average.
-    train_cfg=dict(rpn_proposal=dict(max_per_img=500), rcnn=dict(sampler=dict(num=128))),
-    test_cfg=dict(rpn=dict(max_per_img=500), rcnn=dict(max_per_img=300)),
+    # Boxes of different levels never overlap here: suppressed level by level, they are compared with fewer others.
+    train_cfg=dict(
+        rpn_proposal=dict(max_per_img=500, nms=dict(split_thr=1)),
+        rcnn=dict(sampler=dict(num=128)),
+    ),
+    test_cfg=dict(rpn=dict(max_per_img=500, nms=dict(split_thr=1)), rcnn=dict(max_per_img=300)),
 )
 randomness = dict(seed=0)

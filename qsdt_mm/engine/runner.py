@@ -23,6 +23,7 @@ from qsdt_mm.fileio.checkpoint import drop_code, load_checkpoint_safely, load_we
 from qsdt_mm.fileio.own_files import cut_links
 
 from .compilation import check_compiler, compile_backbone, compile_options, compiler_faults
+from .exact_boxes import keep_boxes_exact
 from .resuming import ResumingRunner
 from .training_graphs import graphed_training
 
@@ -98,6 +99,7 @@ class SafeRunner(ResumingRunner):
         model = super().build_model(model)
         if not self.cfg.get(OPTION):
             check_strides(model)
+        keep_boxes_exact(model)
         return model
 
     def dump_config(self) -> None:

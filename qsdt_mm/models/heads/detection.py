@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmcv.cnn import ConvModule, build_norm_layer
 from mmdet.models.dense_heads import RetinaHead, RPNHead, RTMDetSepBNHead
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead, Shared2FCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.errors import require
+from qsdt_mm.models.layers import SpikeUnit
 from qsdt_mm.models.layers.spiking import SpikingMixin
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
@@ -24,8 +26,9 @@ __getattr__ = refuse_old_names(__name__, 'SharedSpike2FCBBoxHead')
 class SpikeRPNHead(SpikingMixin, RPNHead):
     """mmdet's RPN: ``N conv3``, then ``N pw`` for scores and ``N pw`` for boxes.
 
-    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``. Only the output layers
-    start with small weights; the convolution before them has to drive their neurons.
+    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``, ``membrane_driven``. Only the
+    output layers start with small weights; the convolution before them has to drive their neurons. ``norm_cfg``: a norm
+    after the convolution, with one set of statistics for all levels; none by default, as in mmdet.
 
     >>> head = SpikeRPNHead(in_channels=16, feat_channels=16)
     >>> scores, boxes = head.forward_single(torch.ones(1, 16, 4, 4))
@@ -33,9 +36,20 @@ class SpikeRPNHead(SpikingMixin, RPNHead):
     (9, 36)
     """
 
-    def __init__(self, *args: Any, init_cfg: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, init_cfg: Any = None, norm_cfg: Any = None, **kwargs: Any) -> None:
+        self.norm_cfg = norm_cfg
         outputs = [dict(name='rpn_cls'), dict(name='rpn_reg')]
         super().__init__(*args, init_cfg=init_cfg or dict(type='Normal', std=0.01, override=outputs), **kwargs)
+
+    def _init_layers(self) -> None:
+        super()._init_layers()
+        if self.norm_cfg is not None:
+            convs = [
+                ConvModule(layer.in_channels, layer.out_channels, 3, padding=1, norm_cfg=self.norm_cfg, act_cfg=None)
+                for layer in self.rpn_conv.modules()
+                if isinstance(layer, nn.Conv2d)
+            ]
+            self.rpn_conv = convs[0] if len(convs) == 1 else nn.Sequential(*convs)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute scores and box deltas of one level; units pass on membrane potentials, negative ones too."""
@@ -115,8 +129,40 @@ class SpikeRTMDetSepBNHead(SpikingMixin, RTMDetSepBNHead):
             BaseModule.init_weights(self)
 
 
-class SpikeConvFCBBoxHead(SpikingMixin, ConvFCBBoxHead):
+class NormedLinears:
+    """Mix-in, before :class:`SpikingMixin`: box heads whose linear layers, but for the last, may have a norm.
+
+    Args:
+        fc_norm_cfg: norm after each of them, such as ``dict(type='BN1d')``; none by default, as in mmdet.
+        args, kwargs: those of the head.
+    """
+
+    def __init__(self, *args: Any, fc_norm_cfg: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fc_norm_cfg = fc_norm_cfg
+        if fc_norm_cfg is not None:
+            for unit in self._inner_linears():
+                _, unit.norm = build_norm_layer(fc_norm_cfg, unit.synapse.out_features)
+
+    def _inner_linears(self) -> list[SpikeUnit]:
+        return [*self.shared_fcs, *self.cls_fcs, *self.reg_fcs]
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg`` to the layers; mmdet's Xavier takes whatever it finds among them for matrices."""
+        units = self._inner_linears()
+        norms = [unit.norm for unit in units]
+        for unit in units:
+            unit.norm = None
+        super().init_weights()
+        for unit, norm in zip(units, norms):
+            unit.norm = norm
+
+
+class SpikeConvFCBBoxHead(NormedLinears, SpikingMixin, ConvFCBBoxHead):
     """mmdet's box head of shared and separate branches with a neuron before each layer.
+
+    Args: those of ``mmdet.ConvFCBBoxHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``, ``membrane_driven``,
+    ``fc_norm_cfg``: see :class:`NormedLinears`.
 
     >>> head = SpikeConvFCBBoxHead(
     ...     num_shared_fcs=1, in_channels=16, fc_out_channels=32, roi_feat_size=7, num_classes=5)
@@ -126,10 +172,15 @@ class SpikeConvFCBBoxHead(SpikingMixin, ConvFCBBoxHead):
     """
 
 
-class SpikeShared2FCBBoxHead(SpikingMixin, Shared2FCBBoxHead):
+class SpikeShared2FCBBoxHead(NormedLinears, SpikingMixin, Shared2FCBBoxHead):
     """mmdet's box head of two shared linear layers: ``N linear`` twice, then ``N linear`` for classes and boxes.
 
-    >>> head = SpikeShared2FCBBoxHead(in_channels=16, fc_out_channels=32, roi_feat_size=7, num_classes=5)
+    Args: those of ``mmdet.Shared2FCBBoxHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``,
+    ``membrane_driven``, ``fc_norm_cfg``: without norms most neurons of a head trained from scratch fall silent or
+    always fire D spikes.
+
+    >>> head = SpikeShared2FCBBoxHead(
+    ...     in_channels=16, fc_out_channels=32, roi_feat_size=7, num_classes=5, fc_norm_cfg=dict(type='BN1d'))
     >>> classes, boxes = head(torch.ones(2, 16, 7, 7))
     >>> classes.shape[1], boxes.shape[1]  # 5 classes and the background, 4 box deltas of each class
     (6, 20)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmcv.cnn import ConvModule
 from torch import nn
 
 from qsdt_mm.compat.renamed import refuse_old_arguments, refuse_old_names
-from qsdt_mm.errors import require_positive_int
+from qsdt_mm.errors import require, require_positive_int
 from qsdt_mm.models.neurons.rounding import rounding_follows_weights
 from qsdt_mm.models.quantization import check_weight_bits, low_bit, steps_follow_weights
 from qsdt_mm.models.quantization.bank import quantized_together
 from qsdt_mm.ops import layout
 
-from .unit import SpikeUnit, UnitFactory, register_parameters_once
+from .unit import SpikeUnit, UnitFactory, named_units, register_parameters_once
 
 __getattr__ = refuse_old_names(__name__, 'SpikingPart')
 
@@ -58,6 +59,20 @@ def _unit(factory: UnitFactory, layer: nn.Module, norm: nn.Module | None = None)
     return unit
 
 
+def silence_neurons(module: nn.Module, names: Sequence[str]) -> None:
+    """Take the neurons before the named layers away; weights are drawn anew for what drives them then.
+
+    Raises:
+        ValueError: a name is not that of a layer with a neuron.
+    """
+    units = {name: unit for name, unit in named_units(module) if unit.neuron is not None}
+    require(not isinstance(names, str), 'membrane_driven', names, 'a list of names')
+    for name in names:
+        require(name in units, 'membrane_driven', name, f'one of {", ".join(units)}')
+        units[name].neuron, units[name].input_kind = None, 'membrane'
+        units[name].reset_parameters()
+
+
 def in_preferred_memory_format(unit: nn.Module, args: tuple) -> tuple:
     """Take up the layout again in which the backbone computes, for it puts out what any code takes."""
     return tuple(layout.to_preferred_memory_format(arg) for arg in args)
@@ -91,6 +106,8 @@ class SpikingMixin:
         neuron: config of the neurons, without D; ``dict(rounding=...)`` changes the usual one.
         max_spike_count: D.
         weight_bits: 2, 3, 4, 8 or 32.
+        membrane_driven: names of layers without a neuron before them, such as ``['fc_cls', 'fc_reg']``; they multiply
+            real numbers. The published box heads have such last layers.
 
     Raises:
         ValueError: an argument is out of range.
@@ -109,12 +126,14 @@ class SpikingMixin:
         neuron: dict[str, Any] | None = None,
         max_spike_count: int = 4,
         weight_bits: int = 32,
+        membrane_driven: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         require_positive_int('max_spike_count', max_spike_count)
         check_weight_bits(weight_bits)
         super().__init__(*args, **kwargs)
         make_spiking(self, UnitFactory(neuron, max_spike_count, 1, weight_bits, preset=self.NEURON))
+        silence_neurons(self, membrane_driven)
         register_parameters_once(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
