@@ -5,7 +5,7 @@
     python docs/studies.py table STUDY
 
 ``docs/studies/STUDY.yml`` names a config, arguments of ``tools/train.py`` and, for each variant, what it changes:
-``options`` (as ``--cfg-options``), or another ``config``; ``{runs}`` in them is the folder of the runs. ``run`` trains
+``options`` (as ``--cfg-options``), or another ``config``; ``{runs}`` in options is the folder of the runs, ``{seed}`` the seed. ``run`` trains
 each variant with each seed, one after the other, into ``DIR/VARIANT--SEED``, goes on where it was stopped, and leaves
 finished runs alone. ``keep`` writes ``docs/logs/studies/STUDY.json``: metrics by epoch of each run, without weights.
 """
@@ -71,7 +71,7 @@ def command(study: Mapping[str, Any], variant: str, seed: int, runs: Path) -> li
         '--resume',
         'auto',
         '--cfg-options',
-        *(str(option).format(runs=runs) for option in options),
+        *(str(option).format(runs=runs, seed=seed) for option in options),
     ]
 
 
@@ -115,7 +115,7 @@ def finals(name: str, metric: str | None = None) -> dict[str, list[float]]:
     """Return the metric after the last epoch of each kept run, in percent, by variant."""
     metric = metric or load(name)['metric']
     kept = json.loads((LOGS / f'{name}.json').read_text(encoding='utf-8'))
-    factor = 1 if metric.startswith('accuracy') or metric.startswith('m') else 100
+    factor = 100 if metric.startswith('coco') else 1
     return {
         variant: [factor * [row[metric] for row in log if metric in row][-1] for log in by_seed.values()]
         for variant, by_seed in kept.items()

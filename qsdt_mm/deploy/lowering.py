@@ -470,9 +470,8 @@ class Lowering:
         if reach > EXACT:
             raise refuse(node, f'sums of up to {reach} are not exact in float32, which ends at {EXACT}')
         self.put(step)
-        return Sum(
-            step.output, 'sum', attention.product.scale * math.prod(s.worth for s in sources), reach, halves=True
-        )
+        worth = attention.product.factor(math.prod(shape[2:])) * math.prod(s.worth for s in sources)
+        return Sum(step.output, 'sum', worth, reach, halves=True)
 
     def call(self, node: Node) -> Value:
         """Lower any other function: one that moves values, adds membranes, scales one, or averages over positions."""

@@ -11,9 +11,10 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def keep_boxes_exact(model: nn.Module) -> None:
-    """Let a detector's RoI extractors read maps of half precision as float32, for they cast the boxes to the maps' type.
+    """Let a detector's RoI extractors read maps of half precision as float32.
 
-    In bfloat16 a coordinate from 128 on is a whole number, and from 512 on a multiple of four.
+    They cast the boxes to the type of the maps: in bfloat16 a coordinate from 128 on is a whole number, and from 512 on
+    a multiple of four.
 
     >>> from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
     >>> align = dict(type='RoIAlign', output_size=1, sampling_ratio=1)

@@ -124,7 +124,8 @@ def convert(
             scale *= scales[neuron]
         max_spike_count = tuple(neuron.max_spike_count for neuron in attention.neurons)
         per_slot = isinstance(attention.product, PerSlotAttention)
-        attention.product = ExactAttention(scale, max_spike_count, mode == 'spike', coding, per_slot)
+        usual_tokens = attention.product.usual_tokens
+        attention.product = ExactAttention(scale, max_spike_count, mode == 'spike', coding, per_slot, usual_tokens)
     for module in [*model.modules()]:
         for name, child in module.named_children():
             if isinstance(child, POOLS) and child.output_size in (1, (1,), (1, 1), (1, 1, 1)):

@@ -18,7 +18,7 @@ from qsdt_mm.compat.renamed import refuse_old_names
 from qsdt_mm.compat.tracing import is_recording
 from qsdt_mm.errors import require
 from qsdt_mm.models.layers import linear_attention
-from qsdt_mm.models.layers.attention import keys_first
+from qsdt_mm.models.layers.attention import factor_for, keys_first
 from qsdt_mm.models.quantization import QuantizedWeight
 from qsdt_mm.ops import layout
 
@@ -219,11 +219,12 @@ class ExactAttention(nn.Module):
     second each slot selects rows of its result.
 
     Args:
-        scale: worth of one unit of the sum.
+        scale: worth of one unit of the sum, of ``usual_tokens`` tokens if they are given.
         max_spike_count: D of query, key and value.
         spiking: sum over binary slots rather than over counts.
         coding: of the slots, 'unary' or 'bitwise'.
         per_slot: sum the products of each unary slot with its own alone, in either form.
+        usual_tokens: as for :class:`~qsdt_mm.models.layers.attention.LinearAttention`.
 
     >>> counts = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
     >>> attention = ExactAttention(scale=0.25, max_spike_count=(4, 4, 4), spiking=True)
@@ -233,6 +234,7 @@ class ExactAttention(nn.Module):
 
     coding = 'unary'
     per_slot = False
+    usual_tokens = None
 
     def __init__(
         self,
@@ -241,9 +243,10 @@ class ExactAttention(nn.Module):
         spiking: bool,
         coding: str = 'unary',
         per_slot: bool = False,
+        usual_tokens: int | None = None,
     ) -> None:
         super().__init__()
-        self.scale, self.per_slot = scale, per_slot
+        self.scale, self.per_slot, self.usual_tokens = scale, per_slot, usual_tokens
         self.max_spike_count = max_spike_count
         self.spiking = spiking
         self.coding = coding
@@ -263,7 +266,8 @@ class ExactAttention(nn.Module):
             sums = sum(linear_attention(*spikes) for spikes in zip(*streams))
         else:
             sums = self._slots(query, key, value) if self.spiking else linear_attention(query, key, value)
-        return (sums.to(torch.promote_types(accumulator_dtype, dtype)) * self.scale).to(dtype)
+        factor = factor_for(self.scale, self.usual_tokens, key.shape[-1])
+        return (sums.to(torch.promote_types(accumulator_dtype, dtype)) * factor).to(dtype)
 
     def _slots(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query_most, key_most, value_most = self.max_spike_count

@@ -111,6 +111,9 @@ class SpikeDrivenTransformer(BaseModule):
             first, for heads that have neurons of their own.
         attention: 'summed': ``q k^T v`` of counts; 'per_slot': of each unary slot's own spikes, added up, for hardware
             that keeps no sums from slot to slot; another function, to be trained (docs/en/spike_driven_inference.md).
+        attention_tokens: with L tokens, products of attention are multiplied by ``attention_tokens / L``: for networks
+            that meet other sizes of images than in training, as detectors do; the number of tokens in training is a
+            good one (docs/en/detection.md). None: sums grow with L, as published.
 
     Shapes: ``(N, C, H, W)`` or ``(N, T, C, H, W)`` in, H and W of 32 or more; a tuple of ``(N, C_i, H_i, W_i)``
     real-valued membrane potentials out, one for each of ``out_indices``; with channels last in memory if the image has
@@ -145,6 +148,7 @@ class SpikeDrivenTransformer(BaseModule):
         output_strides: int | Sequence[int] | None = None,
         compact_saving: bool | None = None,
         attention: str = 'summed',
+        attention_tokens: int | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.arch = resolve_arch(arch)
@@ -190,7 +194,9 @@ class SpikeDrivenTransformer(BaseModule):
         self.compact_saving = compact_saving
 
         require(attention in ATTENTIONS, 'attention', attention, ' or '.join(ATTENTIONS))
-        factory = UnitFactory(neuron, max_spike_count, time_steps, weight_bits, family.neuron, attention)
+        factory = UnitFactory(
+            neuron, max_spike_count, time_steps, weight_bits, family.neuron, attention, attention_tokens
+        )
         kept = sum(self.arch.depths[: family.drop_from])
         last = max(sum(self.arch.depths) - kept - 1, 1)
         rates = iter(drop_path_rate * max(i - kept, 0) / last for i in range(sum(self.arch.depths)))

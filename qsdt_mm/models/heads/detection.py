@@ -26,9 +26,9 @@ __getattr__ = refuse_old_names(__name__, 'SharedSpike2FCBBoxHead')
 class SpikeRPNHead(SpikingMixin, RPNHead):
     """mmdet's RPN: ``N conv3``, then ``N pw`` for scores and ``N pw`` for boxes.
 
-    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``, ``membrane_driven``. Only the
-    output layers start with small weights; the convolution before them has to drive their neurons. ``norm_cfg``: a norm
-    after the convolution, with one set of statistics for all levels; none by default, as in mmdet.
+    Args: those of ``mmdet.RPNHead``, and ``neuron``, ``max_spike_count``, ``weight_bits``, ``membrane_driven``. Only
+    the output layers start with small weights; the convolution before them has to drive their neurons. ``norm_cfg``: a
+    norm after the convolution, with one set of statistics for all levels; none by default, as in mmdet.
 
     >>> head = SpikeRPNHead(in_channels=16, feat_channels=16)
     >>> scores, boxes = head.forward_single(torch.ones(1, 16, 4, 4))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qsdt_mm.compat.tracing import has_values
-from qsdt_mm.errors import require
+from qsdt_mm.errors import require, require_positive_int
 from qsdt_mm.models.neurons import SpikingNeuron
 from qsdt_mm.ops import compact_saving, layout
 
@@ -50,20 +50,36 @@ def tokens(spikes: Tensor) -> Tensor:
     return ordered.flatten(2)
 
 
+def factor_for(scale: float, usual_tokens: int | None, length: int) -> float:
+    """Return the factor on a product of so many tokens, see :class:`LinearAttention`."""
+    return scale if usual_tokens is None else scale * usual_tokens / length
+
+
 class LinearAttention(nn.Module):
     """Product ``scale * q k^T v``, see :func:`linear_attention`; a module, so that views of a network can replace it.
 
     Args:
         scale: factor on the product.
+        usual_tokens: with L tokens the factor is ``scale * usual_tokens / L``, so that images of any size drive the
+            neuron after it alike; None: scale, whatever L is, as published.
 
     >>> query = key = value = torch.ones(1, 2, 8, 16)  # 16 tokens, 2 heads of 8 channels
     >>> LinearAttention(scale=0.25)(query, key, value)[0, 0, 0, 0].item()  # 0.25 * 16 tokens * 8 channels
     32.0
+    >>> LinearAttention(scale=0.25, usual_tokens=4)(query, key, value)[0, 0, 0, 0].item()
+    8.0
     """
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, usual_tokens: int | None = None) -> None:
         super().__init__()
+        if usual_tokens is not None:
+            require_positive_int('attention_tokens', usual_tokens)
         self.scale = scale
+        self.usual_tokens = usual_tokens
+
+    def factor(self, length: int) -> float:
+        """Return the factor on the product of so many tokens."""
+        return factor_for(self.scale, self.usual_tokens, length)
 
     def expected(self, outputs: Tensor) -> float:
         """Return the expectation of the product for one token and channel, of the outputs of a neuron before it."""
@@ -71,10 +87,11 @@ class LinearAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multiply q, k, v, ``(B, heads, C, L)`` each, to the membrane potential ``(B, heads, C_v, L)``."""
-        return linear_attention(query, key, value) * self.scale
+        return linear_attention(query, key, value) * self.factor(key.shape[-1])
 
     def extra_repr(self) -> str:
-        return f'scale={self.scale:g}'
+        tokens = '' if self.usual_tokens is None else f', usual_tokens={self.usual_tokens}'
+        return f'scale={self.scale:g}{tokens}'
 
 
 def slots_with_gradient(count: Tensor, max_spike_count: int) -> Tensor:
@@ -99,7 +116,7 @@ class PerSlotAttention(LinearAttention):
     slots are left out, to which a network has to be trained.
 
     Args:
-        scale: factor on the product.
+        scale, usual_tokens: as for :class:`LinearAttention`.
         neurons: of query, key and value; all with the same D.
 
     Raises:
@@ -111,8 +128,10 @@ class PerSlotAttention(LinearAttention):
     0.03125
     """
 
-    def __init__(self, scale: float, neurons: tuple[nn.Module, nn.Module, nn.Module]) -> None:
-        super().__init__(scale)
+    def __init__(
+        self, scale: float, neurons: tuple[nn.Module, nn.Module, nn.Module], usual_tokens: int | None = None
+    ) -> None:
+        super().__init__(scale, usual_tokens)
         most = [getattr(neuron, 'max_spike_count', None) for neuron in neurons]
         require(
             None not in most and len(set(most)) == 1,
@@ -130,7 +149,7 @@ class PerSlotAttention(LinearAttention):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Multiply q, k, v, ``(B, heads, C, L)`` each, slot by slot, to the membrane ``(B, heads, C_v, L)``."""
-        factor, streams = self.scale, []
+        factor, streams = self.factor(key.shape[-1]), []
         for spikes, neuron in zip((query, key, value), self.neurons):
             streams.append(slots_with_gradient(spikes / neuron.scale, self.max_spike_count).flatten(0, 1))
             factor *= neuron.scale
@@ -153,6 +172,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         num_heads: must divide the channels.
         scale: factor on the product.
         attention: 'summed': products of all slots with all; 'per_slot': of each with its own.
+        usual_tokens: as for :class:`LinearAttention`.
 
     Source: Spike-driven Transformer V2 (arXiv 2404.03663); QSD (arXiv 2501.13492); SFA (arXiv 2411.16061).
 
@@ -172,13 +192,17 @@ class SpikeDrivenSelfAttention(nn.Module):
         num_heads: int,
         scale: float,
         attention: str = 'summed',
+        usual_tokens: int | None = None,
     ) -> None:
         super().__init__()
         require(attention in ATTENTIONS, 'attention', attention, ' or '.join(ATTENTIONS))
         self.query, self.key, self.value, self.projection = query, key, value, projection
         self.query_neuron, self.key_neuron, self.value_neuron = neurons
         self.num_heads = num_heads
-        self.product = PerSlotAttention(scale, neurons) if attention == 'per_slot' else LinearAttention(scale)
+        per_slot = attention == 'per_slot'
+        self.product = (
+            PerSlotAttention(scale, neurons, usual_tokens) if per_slot else LinearAttention(scale, usual_tokens)
+        )
         register_parameters_once(self)
         self.reset_parameters()
 
@@ -194,7 +218,7 @@ class SpikeDrivenSelfAttention(nn.Module):
         ``E[a] = scale * L * d * m^3``, with L tokens, d channels a head, m the mean output of a neuron for a membrane
         of deviation g, the norms' weight (per slot: with a mean of the slots' cubes). With g = 1, QSD's neurons on many
         tokens all fire D spikes, and no gradient reaches query, key and value. So g is the largest up to 1 at which
-        E[a] is at most half of what the neuron after it can count, for :data:`USUAL_TOKENS` tokens.
+        E[a] is at most half of what the neuron after it can count, for ``usual_tokens`` or :data:`USUAL_TOKENS` tokens.
         """
         if not all(has_values(parameter) for parameter in self.parameters()):  # nothing to set, or to set it by
             return
@@ -204,7 +228,11 @@ class SpikeDrivenSelfAttention(nn.Module):
         low, high = 0.0, 2.0
         for _ in range(20):
             weight = (low + high) / 2
-            expected = USUAL_TOKENS * width * self.product.expected(response(self.query_neuron, weight))
+            expected = (
+                (self.product.usual_tokens or USUAL_TOKENS)
+                * width
+                * self.product.expected(response(self.query_neuron, weight))
+            )
             low, high = (low, weight) if expected > half else (weight, high)
         for unit in (self.query, self.key, self.value):
             unit.norm.weight.fill_(min(low, 1.0))
@@ -256,7 +284,9 @@ def chain_attention(
     query, key, value = (SpikeUnit(spikes, make_synapse(), nn.BatchNorm2d(channels)) for _ in range(3))
     projection = SpikeUnit(factory.make_neuron(scale_after), make_synapse(), nn.BatchNorm2d(channels))
     neurons = tuple(factory.make_neuron() for _ in range(3))
-    return SpikeDrivenSelfAttention(query, key, value, projection, neurons, num_heads, scale, factory.attention)
+    return SpikeDrivenSelfAttention(
+        query, key, value, projection, neurons, num_heads, scale, factory.attention, factory.attention_tokens
+    )
 
 
 def rep_conv_attention(factory: UnitFactory, channels: int, num_heads: int) -> SpikeDrivenSelfAttention:
@@ -285,5 +315,13 @@ def pointwise_attention(
     projection = factory.conv_unit(wide, channels)
     neurons = tuple(factory.make_neuron() for _ in range(3))
     return SpikeDrivenSelfAttention(
-        query, key, value, projection, neurons, num_heads, 2 * (channels // num_heads) ** -0.5, factory.attention
+        query,
+        key,
+        value,
+        projection,
+        neurons,
+        num_heads,
+        2 * (channels // num_heads) ** -0.5,
+        factory.attention,
+        factory.attention_tokens,
     )

@@ -199,6 +199,7 @@ class UnitFactory:
         weight_bits: 2, 3, 4, 8 or 32.
         preset: config of the network's usual neuron, see :func:`make_neuron`.
         attention: products of the slots of attention, 'summed' or 'per_slot'.
+        attention_tokens: tokens that attention is scaled for, whatever an image has; None: not scaled.
 
     >>> factory = UnitFactory(None, max_spike_count=4, time_steps=1, weight_bits=4, preset=dict(type='IELIF'))
     >>> factory.conv_unit(3, 8, 3)(torch.ones(1, 3, 5, 5)).shape
@@ -211,6 +212,7 @@ class UnitFactory:
     weight_bits: int
     preset: dict[str, Any] | None = None
     attention: str = 'summed'
+    attention_tokens: int | None = None
 
     def make_neuron(self, scale_factor: float = 1.0) -> nn.Module:
         """Build a new neuron, whose spikes are worth ``scale_factor`` times the usual."""
