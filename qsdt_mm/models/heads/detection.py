@@ -135,6 +135,11 @@ class NormedLinears:
     Args:
         fc_norm_cfg: norm after each of them, such as ``dict(type='BN1d')``; none by default, as in mmdet.
         args, kwargs: those of the head.
+
+    >>> head = SpikeConvFCBBoxHead(
+    ...     num_shared_fcs=2, in_channels=16, fc_out_channels=32, num_classes=5, fc_norm_cfg=dict(type='BN1d'))
+    >>> [type(unit.norm).__name__ for unit in (*head.shared_fcs, head.fc_cls)]
+    ['BatchNorm1d', 'BatchNorm1d', 'NoneType']
     """
 
     def __init__(self, *args: Any, fc_norm_cfg: dict[str, Any] | None = None, **kwargs: Any) -> None:
