@@ -51,9 +51,10 @@ def runs_of(study: Mapping[str, Any], only: Sequence[str] = (), seeds: Sequence[
     unknown = set(only) - set(study['variants'])
     if unknown:
         raise ValueError(f'--only={sorted(unknown)[0]} is not allowed: expected one of {", ".join(study["variants"])}')
-    for seed in seeds or study['seeds']:
-        for variant, change in study['variants'].items():
-            if (not only or variant in only) and seed in change.get('seeds', study['seeds']):
+    seeds_of = {variant: change.get('seeds', study['seeds']) for variant, change in study['variants'].items()}
+    for seed in seeds or sorted({seed for own in seeds_of.values() for seed in own}):
+        for variant, own in seeds_of.items():
+            if (not only or variant in only) and seed in own:
                 yield variant, seed
 
 

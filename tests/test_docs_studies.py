@@ -90,3 +90,26 @@ def test_runs_are_trained_once_kept_and_told(studies, tmp_path, monkeypatch, cap
     for wrong in (['run', 'large'], ['run', 'small', '--only', 'bat']):
         assert studies.main(wrong) == 2
         assert capsys.readouterr().err.count('\n') == 1
+
+
+def share_of_relu(threshold, most):
+    """Squared correlation with ReLU, mean count and share of gradients of a neuron for a standard normal membrane."""
+    import torch
+    from torch.distributions import Normal
+
+    from qsdt_mm.models import IELIF
+    from qsdt_mm.models.layers.unit import response
+
+    counts = response(IELIF(threshold=threshold, scale=1.0, max_spike_count=most))
+    explained = torch.corrcoef(torch.stack([counts, response(torch.nn.ReLU())]))[0, 1].square().item()
+    passing = Normal(0.0, 1.0).cdf(torch.tensor(threshold * most)).item() - 0.5
+    return f'{explained:.1%} | {counts.mean().item():.2f} | {passing:.0%}'
+
+
+def test_the_table_of_thresholds_is_what_neurons_do():
+    lines = PAGE.read_text(encoding='utf-8').splitlines()
+    start = lines.index('| threshold | D | variance explained | spikes | share with a gradient |') + 2
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines[start : lines.index('', start)]]
+    assert len(rows) > 5
+    for threshold, most, *shown in rows:
+        assert ' | '.join(shown) == share_of_relu({'1/4': 0.25, '1/2': 0.5, '1': 1.0}[threshold], int(most))
