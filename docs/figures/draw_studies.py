@@ -25,7 +25,7 @@ def draw(name: str, folder: Path = IMAGES) -> Path:
     study, found = studies.load(name), studies.finals(name)
     figure = new_figure(8, 0.9 + 0.27 * len(found))
     axes = figure.subplots()
-    for line, (variant, values) in enumerate(found.items()):
+    for line, values in enumerate(found.values()):
         colour = OTHER if line else FIRST
         mean = statistics.mean(values)
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
