@@ -5,10 +5,10 @@
     python docs/studies.py table STUDY
 
 ``docs/studies/STUDY.yml`` names a config, arguments of ``tools/train.py`` and, for each variant, what it changes:
-``options`` (as ``--cfg-options``), or another ``config``; ``{runs}`` in options is the folder of the runs, ``{seed}`` the
-seed. ``run`` trains each variant with each seed, one after the other, into ``DIR/VARIANT--SEED``, goes on where it was
-stopped, and leaves finished runs alone. ``keep`` writes ``docs/logs/studies/STUDY.json``: metrics by epoch of each run,
-without weights.
+``options`` (as ``--cfg-options``), or another ``config``. In options ``{runs}`` is the folder of the runs, ``{seed}``
+the seed. ``run`` trains each variant with each seed, one after the other, into ``DIR/VARIANT--SEED``, goes on where it
+was stopped, and leaves finished runs alone. ``keep`` writes ``docs/logs/studies/STUDY.json``: metrics by epoch of each
+run, without weights.
 """
 
 from __future__ import annotations
