@@ -5,6 +5,7 @@ import torch
 
 import qsdt_mm  # noqa: F401  mmdet imports without compiled ops after it
 from qsdt_mm.engine.exact_boxes import keep_boxes_exact
+from qsdt_mm.engine.runner import SafeRunner
 
 pytest.importorskip('mmdet')
 
@@ -38,3 +39,12 @@ def test_full_precision_is_left_alone():
     before = make(maps, boxes)
     keep_boxes_exact(torch.nn.Sequential(make))
     assert torch.equal(make(maps, rois=boxes), before) and before.dtype == torch.float64
+
+
+def test_the_runner_does_so():
+    runner = SafeRunner.__new__(SafeRunner)  # without its set-up
+    runner.cfg = {}
+    make = SingleRoIExtractor(ALIGN, out_channels=4, featmap_strides=[4])
+    runner.build_model(torch.nn.Sequential(make))
+    maps, boxes = (torch.randn(1, 4, 80, 80).bfloat16(),), torch.tensor([[0.0, 201.3, 202.4, 230.1, 240.7]])
+    assert torch.equal(make(maps, boxes), make((maps[0].float(),), boxes)) and make(maps, boxes).dtype == torch.float32
