@@ -113,14 +113,15 @@ def keep(name: str, runs: Path) -> Path:
     return path
 
 
-def finals(name: str, metric: str | None = None) -> dict[str, list[float]]:
-    """Return the metric after the last epoch of each kept run, in percent, by variant."""
-    metric = metric or load(name)['metric']
+def finals(name: str) -> dict[str, list[float]]:
+    """Return the metric after the last epoch of each kept run, in percent, by variant; pre-training has none."""
+    metric = load(name)['metric']
     kept = json.loads((LOGS / f'{name}.json').read_text(encoding='utf-8'))
     factor = 100 if metric.startswith('coco') else 1
     return {
         variant: [factor * [row[metric] for row in log if metric in row][-1] for log in by_seed.values()]
         for variant, by_seed in kept.items()
+        if all(any(metric in row for row in log) for log in by_seed.values())
     }
 
 

@@ -225,14 +225,11 @@ class SpikeDrivenSelfAttention(nn.Module):
         neuron = self.projection.neuron
         half = neuron.max_spike_count * neuron.threshold / 2 if isinstance(neuron, SpikingNeuron) else 1.0
         width = self.query.norm.num_features // self.num_heads
+        length = self.product.usual_tokens or USUAL_TOKENS
         low, high = 0.0, 2.0
         for _ in range(20):
             weight = (low + high) / 2
-            expected = (
-                (self.product.usual_tokens or USUAL_TOKENS)
-                * width
-                * self.product.expected(response(self.query_neuron, weight))
-            )
+            expected = length * width * self.product.expected(response(self.query_neuron, weight))
             low, high = (low, weight) if expected > half else (weight, high)
         for unit in (self.query, self.key, self.value):
             unit.norm.weight.fill_(min(low, 1.0))

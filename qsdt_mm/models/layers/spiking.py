@@ -59,7 +59,7 @@ def _unit(factory: UnitFactory, layer: nn.Module, norm: nn.Module | None = None)
     return unit
 
 
-def silence_neurons(module: nn.Module, names: Sequence[str]) -> None:
+def remove_neurons(module: nn.Module, names: Sequence[str]) -> None:
     """Take the neurons before the named layers away; weights are drawn anew for what drives them then.
 
     Raises:
@@ -133,7 +133,7 @@ class SpikingMixin:
         check_weight_bits(weight_bits)
         super().__init__(*args, **kwargs)
         make_spiking(self, UnitFactory(neuron, max_spike_count, 1, weight_bits, preset=self.NEURON))
-        silence_neurons(self, membrane_driven)
+        remove_neurons(self, membrane_driven)
         register_parameters_once(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
